@@ -1,0 +1,74 @@
+"""What every model config has in common: published JSON in and out, named variants, execution settings."""
+
+import dataclasses
+import difflib
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+
+
+class ModelError(ValueError):
+    """A config, a model or a published checkpoint that cannot be used, said in one sentence."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`'did you mean X? '`-ending of an error about an unknown `name`, with the known names."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return (f"did you mean {match[0]!r}? " if match else "") + f"known: {', '.join(known)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Base of all configs. Fields named as in the published `config.json`; the four below say how to run, not what.
+
+    Attributes:
+        dtype: compute dtype; softmax, norms and losses accumulate in float32 whatever it is.
+        param_dtype: dtype of the parameters.
+        remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but matmul results), `full`.
+        scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
+    """
+
+    model_type: ClassVar[str]
+    variants: ClassVar[tuple[str, ...]] = ()
+    execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers")
+
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    remat: str = "none"
+    scan_layers: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("dtype", "param_dtype"):
+            if getattr(self, name) not in ("float32", "bfloat16", "float16", "float64"):
+                raise ModelError(f"{name}={getattr(self, name)!r}: expected float32, bfloat16, float16 or float64")
+        if self.remat not in ("none", "dots", "full"):
+            raise ModelError(f"remat={self.remat!r}: expected none, dots or full")
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+    @classmethod
+    def variant(cls, name: str, **changes: Any) -> Self:
+        """The published variant called `name` (`BertConfig.variant("base")` is `BertConfig.base()`)."""
+        if name not in cls.variants:
+            raise ModelError(f"unknown variant {name!r} of {cls.model_type}: {nearest(name, list(cls.variants))}")
+        return getattr(cls, name)(**changes)
+
+    @classmethod
+    def from_json(cls, published: dict[str, Any], **changes: Any) -> Self:
+        """From a published `config.json`; keys that this code has no use for are ignored."""
+        names = {field.name for field in dataclasses.fields(cls)} - set(cls.execution)
+        known = {name: value for name, value in published.items() if name in names and value is not None}
+        if "num_labels" in names and "num_labels" not in known and published.get("id2label"):
+            known["num_labels"] = len(published["id2label"])
+        return cls(**{**known, **changes})
+
+    def to_json(self) -> dict[str, Any]:
+        """As a published `config.json`, without the execution settings."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in self.execution}
+        if "num_labels" in fields:
+            labels = fields.pop("num_labels")
+            fields["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
+            fields["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
+        return {"model_type": self.model_type, **fields}

@@ -1,0 +1,194 @@
+"""Layers that several architectures share. Parameters carry logical axis names, which the training mesh maps to chips."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from models.config import ModelConfig, ModelError, nearest
+
+Initializer = Callable[..., Array]
+Keys = Key[Array, " batch"] | None
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+
+
+def activation(name: str) -> Callable[[Array], Array]:
+    """The activation that a published config calls `name`."""
+    if name not in ACTIVATIONS:
+        raise ModelError(f"unknown activation {name!r}: {nearest(name, list(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+# ── Dropout ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fold_in(keys: Keys, data: int | Int[Array, ""]) -> Keys:
+    """`jax.random.fold_in` for a batch of keys, one per example; `None` (no dropout) stays `None`."""
+    return None if keys is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)
+
+
+def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """A bijection of 32-bit integers in which each input bit flips each output bit with probability ≈ 1/2.
+
+    Two rounds of xor-shift and multiplication (Wellons, "Prospecting for Hash Functions", 2018, constants of the
+    triple (16, 15, 15) found there).
+    """
+    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x735A2D97)
+    return x ^ (x >> 15)
+
+
+def dropout_bits(keys: Key[Array, " batch"], shape: Sequence[int]) -> UInt32[Array, "batch ..."]:
+    """Random 32-bit words of shape `(batch, *shape)`, where row b is a function of `keys[b]` and the place alone.
+
+    So they do not change when the batch is split over devices, processes or micro-batches. They are computed where they
+    are used, element by element: no chip ever holds those of another, and XLA fuses them into the code around them.
+    """
+    words = jax.random.key_data(keys)[:, :2].reshape(-1, 2, *(1,) * len(shape))
+    place = jnp.zeros((1, *shape), jnp.uint32)
+    for axis, stride in enumerate(math.prod(shape[axis + 1 :]) for axis in range(len(shape))):
+        place += jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), axis + 1) * jnp.uint32(stride % 2**32)
+    return _mix(_mix(place + words[:, 0]) + words[:, 1])
+
+
+def dropout(x: Float[Array, "batch ..."], rate: float, keys: Keys) -> Float[Array, "batch ..."]:
+    """Zero each element with probability `rate` and scale the others by 1 / (1 - rate) (Srivastava et al., 2014).
+
+    `keys` holds one key per example, made new for each place that drops (`fold_in`); `None` turns dropout off.
+    """
+    if keys is None or rate == 0.0:
+        return x
+    keep = dropout_bits(keys, x.shape[1:]) < jnp.uint32(round((1.0 - rate) * 2**32))
+    return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
+# ── Projections, norms, embeddings ───────────────────────────────────────────────────────────────────────────────────
+
+
+def truncated_normal(stddev: float) -> Initializer:
+    """N(0, stddev²) cut at ±2 stddev, as the TensorFlow models of 2018 were initialised."""
+    return nn.initializers.truncated_normal(stddev)
+
+
+def dense(
+    config: ModelConfig, features: int, name: str, axes: tuple[str, str], *, bias: bool = True, stddev: float = 0.02
+) -> nn.Dense:
+    """A linear layer whose kernel `(in, out)` has the logical `axes`."""
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        dtype=config.compute_dtype,
+        param_dtype=jnp.dtype(config.param_dtype),
+        kernel_init=nn.with_logical_partitioning(truncated_normal(stddev), axes),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
+        name=name,
+    )
+
+
+def embedding(config: ModelConfig, count: int, features: int, name: str, *, stddev: float, axis: str) -> nn.Embed:
+    """A table of `count` vectors; the logical name of its first axis is `axis`."""
+    return nn.Embed(
+        count,
+        features,
+        dtype=config.compute_dtype,
+        param_dtype=jnp.dtype(config.param_dtype),
+        embedding_init=nn.with_logical_partitioning(truncated_normal(stddev), (axis, "embed")),
+        name=name,
+    )
+
+
+def layer_norm(config: ModelConfig, epsilon: float, name: str) -> nn.LayerNorm:
+    """Layer normalisation over the last axis (Ba et al., 2016), in float32, the variance from centred values."""
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        dtype=config.compute_dtype,
+        param_dtype=jnp.dtype(config.param_dtype),
+        use_fast_variance=False,
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("norm",)),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("norm",)),
+        name=name,
+    )
+
+
+# ── Attention ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al., 2017, arXiv 1706.03762, section 3.2).
+
+    Attributes:
+        num_heads: heads; `features` must divide by it.
+        dropout_rate: of the attention probabilities.
+    """
+
+    config: ModelConfig
+    features: int
+    num_heads: int
+    dropout_rate: float
+    stddev: float = 0.02
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length features"],
+        mask: Bool[Array, "batch 1 #length keys"] | None,
+        dropout_keys: Keys = None,
+    ) -> tuple[Float[Array, "batch length features"], Float[Array, "batch heads length keys"]]:
+        """Returns the attended and projected vectors, and the attention probabilities before dropout.
+
+        `mask` is true where a query may look. A query that may look nowhere looks everywhere alike.
+        """
+
+        def project(name: str) -> Float[Array, "batch heads length head_dim"]:
+            x = dense(self.config, self.features, name, ("embed", "heads"), stddev=self.stddev)(hidden)
+            return rearrange(x, "batch length (heads dim) -> batch heads length dim", heads=self.num_heads)
+
+        query, key, value = project("query"), project("key"), project("value")
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores = scores.astype(jnp.float32) * (self.features // self.num_heads) ** -0.5
+        if mask is not None:
+            scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+        probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+        dropped = dropout(probabilities, self.dropout_rate, dropout_keys)
+        attended = rearrange(
+            jnp.einsum("bhqk,bhkd->bhqd", dropped, value), "batch heads length dim -> batch length (heads dim)"
+        )
+        out = dense(self.config, self.features, "out", ("heads", "embed"), stddev=self.stddev)(attended)
+        return out, probabilities
+
+
+# ── Stacks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str, **attributes) -> nn.Module:
+    """`count` copies of `layer`, run one after the other, their parameters stacked on a first axis called `layers`.
+
+    `layer(...)(carry, index, *shared) -> (carry, collected)`: `index` is the layer's number, `shared` the same for all,
+    and `collected` comes back stacked. With `config.scan_layers` one layer is compiled and looped over; without, all are
+    laid out one after another. `config.remat` says what the backward pass computes again. Neither changes parameters
+    or numbers.
+    """
+    policies = {"dots": jax.checkpoint_policies.checkpoint_dots, "full": None}
+    if config.remat != "none":
+        layer = nn.remat(layer, policy=policies[config.remat], prevent_cse=not config.scan_layers)
+    return nn.scan(
+        layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast, nn.broadcast),
+        length=count,
+        unroll=1 if config.scan_layers else count,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )(config, name=name, **attributes)

@@ -1,0 +1,1 @@
+"""Training: state, step, optimizers, parallelism, checkpoints, metrics, the loop."""

@@ -1,0 +1,180 @@
+"""How a step is spread over devices: a setting, the step itself being the same.
+
+`pmap` replicates the state and gives each device its share of the batch. `jit` lays state and batch over a mesh
+`(data, fsdp, tensor)` by the logical axis names of the parameters. Either way what goes to a checkpoint is one global
+array per parameter, so that a run goes on under the other.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import numpy as np
+from einops import rearrange
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+RULES: tuple[tuple[str, str | None], ...] = (
+    ("vocab", "tensor"),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("embed", "fsdp"),
+)
+"""Logical axis of a parameter → axis of the mesh; every other axis is whole on each chip."""
+
+
+class TrainingError(ValueError):
+    """A run that cannot start or go on, said in one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """How to spread a step.
+
+    Attributes:
+        kind: `pmap` (replicated data parallel) or `jit` (sharded over a mesh).
+        fsdp: chips that share the parameters among them (jit only).
+        tensor: chips that share each matrix product among them (jit only).
+        devices: how many devices to use; all where `None`.
+        micro_batches: parts that a batch is cut into, one after the other, their gradients added.
+    """
+
+    kind: Literal["pmap", "jit"] = "pmap"
+    fsdp: int = 1
+    tensor: int = 1
+    devices: int | None = None
+    micro_batches: int = 1
+
+    def mesh(self) -> Mesh:
+        """All devices as `(data, fsdp, tensor)`."""
+        devices = jax.devices()
+        if self.devices is not None:
+            if not 1 <= self.devices <= len(devices):
+                raise TrainingError(f"parallel.devices={self.devices}: this machine has {len(devices)} device(s)")
+            devices = devices[: self.devices]
+        model_parallel = self.fsdp * self.tensor
+        if self.kind == "pmap" and model_parallel != 1:
+            raise TrainingError("parallel.fsdp and parallel.tensor need parallel.kind=jit; pmap replicates parameters")
+        if len(devices) % model_parallel:
+            raise TrainingError(
+                f"parallel.fsdp={self.fsdp} × parallel.tensor={self.tensor} does not divide {len(devices)} device(s)"
+            )
+        return Mesh(np.array(devices).reshape(-1, self.fsdp, self.tensor), ("data", "fsdp", "tensor"))
+
+    def check_batch(self, batch_size: int) -> None:
+        """Raise where a batch does not divide into micro-batches and devices."""
+        mesh = self.mesh()
+        shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        if self.micro_batches < 1 or batch_size % (self.micro_batches * shards):
+            raise TrainingError(
+                f"batch_size={batch_size} does not divide into {self.micro_batches} micro-batch(es)"
+                f" × {shards} device(s): make it a multiple of {max(1, self.micro_batches) * shards}"
+            )
+
+    def spread(self, logical_axes: PyTree) -> "Spread":
+        """The way to run steps whose state has these logical axes (a tree of `PartitionSpec` names)."""
+        return (Replicated if self.kind == "pmap" else Sharded)(self.mesh(), logical_axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Puts state and batches on the devices and compiles steps for them."""
+
+    mesh: Mesh
+    logical_axes: PyTree
+
+    def compile(self, step: Callable, donate: bool) -> Callable:
+        """`step(tree, batch, axis=…) -> …` over the devices; `donate` gives the memory of `tree` away."""
+        raise NotImplementedError
+
+    def put(self, tree: PyTree) -> PyTree:
+        """Host (or single-device) arrays → the state as the compiled step wants it."""
+        raise NotImplementedError
+
+    def put_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process' rows `[micro_batches, rows, ...]` → the batch as the compiled step wants it."""
+        raise NotImplementedError
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """The state as global arrays, one per parameter, without copying between devices."""
+        raise NotImplementedError
+
+    def host(self, metrics: PyTree) -> PyTree:
+        """A step's metrics as numpy values."""
+        return jax.device_get(self.whole(metrics))
+
+
+class Replicated(Spread):
+    """`jax.pmap`: the state once on each device, a leading device axis on everything."""
+
+    @property
+    def stacked(self) -> NamedSharding:
+        return NamedSharding(Mesh(self.mesh.devices.reshape(-1), ("data",)), PartitionSpec("data"))
+
+    def compile(self, step, donate):
+        devices = list(self.mesh.devices.reshape(-1))
+        mapped = functools.partial(step, axis="data")
+        return jax.pmap(mapped, axis_name="data", devices=devices, donate_argnums=(0,) if donate else ())
+
+    def put(self, tree):
+        devices = self.mesh.devices.size
+
+        def replicate(x):
+            x = np.asarray(x)
+            return jax.make_array_from_callback((devices, *x.shape), self.stacked, lambda _: x[None])
+
+        return jax.tree.map(replicate, tree)
+
+    def put_batch(self, batch):
+        devices = len(self.mesh.local_devices)
+
+        def place(x):
+            rows = rearrange(x, "micro (device row) ... -> device micro row ...", device=devices)
+            return jax.make_array_from_process_local_data(self.stacked, rows)
+
+        return {name: place(x) for name, x in batch.items()}
+
+    def whole(self, tree):
+        sharding = NamedSharding(self.mesh, PartitionSpec())
+
+        def unstack(x):
+            parts = [shard.data.reshape(x.shape[1:]) for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape[1:], sharding, parts)
+
+        return jax.tree.map(unstack, tree)
+
+
+class Sharded(Spread):
+    """`jax.jit` over a mesh: parameters and their moments by logical axis, the batch over `data` and `fsdp`."""
+
+    @property
+    def shardings(self) -> PyTree:
+        return nn.logical_to_mesh_sharding(self.logical_axes, self.mesh, RULES)
+
+    @property
+    def batch_sharding(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(None, ("data", "fsdp")))
+
+    def compile(self, step, donate):
+        return jax.jit(step, donate_argnums=(0,) if donate else ())
+
+    def put(self, tree):
+        return jax.tree.map(
+            lambda x, sharding: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]),
+            tree,
+            self.shardings,
+        )
+
+    def put_batch(self, batch):
+        return {name: jax.make_array_from_process_local_data(self.batch_sharding, x) for name, x in batch.items()}
+
+    def whole(self, tree):
+        return tree
+
+
+def logical_axes(boxed: Any) -> PyTree:
+    """The logical axes of a state whose parameters still carry them (`flax.linen` metadata)."""
+    return nn.get_partition_spec(boxed)
