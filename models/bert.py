@@ -5,7 +5,7 @@ arXiv 1810.04805. The small variants: Turc et al., "Well-Read Students Learn Bet
 """
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ class BertConfig(ModelConfig):
             )
 
     @classmethod
-    def from_json(cls, published: dict, **changes) -> Self:
+    def from_json(cls, published: dict, **changes) -> "BertConfig":
         """From a published `config.json`; position embeddings other than absolute ones are refused."""
         kind = published.get("position_embedding_type", "absolute")
         if kind != "absolute":
@@ -75,7 +75,7 @@ class BertConfig(ModelConfig):
         return super().from_json(published, **changes)
 
     @classmethod
-    def _shape(cls, layers: int, hidden: int, **changes) -> Self:
+    def _shape(cls, layers: int, hidden: int, **changes) -> "BertConfig":
         shape = dict(
             num_hidden_layers=layers,
             hidden_size=hidden,
@@ -85,27 +85,27 @@ class BertConfig(ModelConfig):
         return cls(**{**shape, **changes})
 
     @classmethod
-    def tiny(cls, **changes) -> Self:
+    def tiny(cls, **changes) -> "BertConfig":
         return cls._shape(2, 128, **changes)
 
     @classmethod
-    def mini(cls, **changes) -> Self:
+    def mini(cls, **changes) -> "BertConfig":
         return cls._shape(4, 256, **changes)
 
     @classmethod
-    def small(cls, **changes) -> Self:
+    def small(cls, **changes) -> "BertConfig":
         return cls._shape(4, 512, **changes)
 
     @classmethod
-    def medium(cls, **changes) -> Self:
+    def medium(cls, **changes) -> "BertConfig":
         return cls._shape(8, 512, **changes)
 
     @classmethod
-    def base(cls, **changes) -> Self:
+    def base(cls, **changes) -> "BertConfig":
         return cls._shape(12, 768, **changes)
 
     @classmethod
-    def large(cls, **changes) -> Self:
+    def large(cls, **changes) -> "BertConfig":
         return cls._shape(24, 1024, **changes)
 
     def forward_flops(self, batch: int, length: int, predictions: int = 0) -> int:
@@ -224,7 +224,9 @@ class BertMaskedLMHead(nn.Module):
     config: BertConfig
 
     @nn.compact
-    def __call__(self, hidden: Float[Array, "batch positions hidden"], project) -> Float[Array, "batch positions vocab"]:
+    def __call__(
+        self, hidden: Float[Array, "batch positions hidden"], project
+    ) -> Float[Array, "batch positions vocab"]:
         config = self.config
         transform = dense(
             config, config.hidden_size, "transform", ("embed", "embed_out"), stddev=config.initializer_range
@@ -283,7 +285,9 @@ class BertHead(nn.Module):
         head_keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
         return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
 
-    def predict_tokens(self, encoder: BertModel, hidden: Hidden, masked_positions) -> Float[Array, "batch positions vocab"]:
+    def predict_tokens(
+        self, encoder: BertModel, hidden: Hidden, masked_positions
+    ) -> Float[Array, "batch positions vocab"]:
         """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings and a bias of their own."""
         config = self.config
         if masked_positions is not None:
@@ -351,7 +355,9 @@ class BertForTokenClassification(BertHead):
     """Output: `logits` (batch, length, num_labels)."""
 
     def head(self, encoder, encoded, masked_positions, keys):
-        return dict(logits=self.linear(self.drop(encoded.last_hidden_state, keys), self.config.num_labels, "classifier"))
+        return dict(
+            logits=self.linear(self.drop(encoded.last_hidden_state, keys), self.config.num_labels, "classifier")
+        )
 
 
 class BertForQuestionAnswering(BertHead):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -49,14 +49,14 @@ class ModelConfig:
         return jnp.dtype(self.dtype)
 
     @classmethod
-    def variant(cls, name: str, **changes: Any) -> Self:
+    def variant(cls, name: str, **changes: Any) -> "ModelConfig":
         """The published variant called `name` (`BertConfig.variant("base")` is `BertConfig.base()`)."""
         if name not in cls.variants:
             raise ModelError(f"unknown variant {name!r} of {cls.model_type}: {nearest(name, list(cls.variants))}")
         return getattr(cls, name)(**changes)
 
     @classmethod
-    def from_json(cls, published: dict[str, Any], **changes: Any) -> Self:
+    def from_json(cls, published: dict[str, Any], **changes: Any) -> "ModelConfig":
         """From a published `config.json`; keys that this code has no use for are ignored."""
         names = {field.name for field in dataclasses.fields(cls)} - set(cls.execution)
         known = {name: value for name, value in published.items() if name in names and value is not None}

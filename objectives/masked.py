@@ -7,7 +7,7 @@ whole-word variant after the released `create_pretraining_data.py`.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ class MaskedLM(Objective):
         if self.max_predictions is not None and self.max_predictions < 1:
             raise ObjectiveError(f"max_predictions={self.max_predictions}: at least one slot is needed")
 
-    def bind(self, vocabulary: Any) -> Self:
+    def bind(self, vocabulary: Any) -> "MaskedLM":
         return dataclasses.replace(self, vocabulary=vocabulary)
 
     def slots(self, length: int) -> int:

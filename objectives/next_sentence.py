@@ -7,7 +7,7 @@ Devlin et al., "BERT", 2018, arXiv 1810.04805, section 3.1 (task 2); the pairing
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ class NextSentence(Objective):
             if not 0 <= getattr(self, name) <= 1:
                 raise ObjectiveError(f"{name}={getattr(self, name)}: a share must lie in [0, 1]")
 
-    def bind(self, vocabulary: Any) -> Self:
+    def bind(self, vocabulary: Any) -> "NextSentence":
         return dataclasses.replace(self, vocabulary=vocabulary)
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:

@@ -12,7 +12,7 @@ however the batch is split.
 import dataclasses
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ class Objective:
     asks: ClassVar[tuple[tuple[str, ...], ...]] = ()
     arranges: ClassVar[bool] = False
 
-    def bind(self, vocabulary: Any) -> Self:
+    def bind(self, vocabulary: Any) -> "Objective":
         """This objective, knowing the vocabulary (`size`, `pad`, `cls`, `sep`, `mask`, `special_ids`, `starts_word`)."""
         return self
 
@@ -102,7 +102,7 @@ class Sum(Objective):
     def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         return tuple(names for part in self.parts for names in part.asks)
 
-    def bind(self, vocabulary: Any) -> Self:
+    def bind(self, vocabulary: Any) -> "Sum":
         return type(self)(*(part.bind(vocabulary) for part in self.parts))
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:

@@ -73,7 +73,9 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
         return optax.scale_by_adam(b1, b2, eps)
 
     def init(params):
-        return Moments(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
+        return Moments(
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+        )
 
     def update(gradients, state, params=None):
         mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, gradients, state.mu)

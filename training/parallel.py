@@ -102,6 +102,10 @@ class Spread:
         """The state as global arrays, one per parameter, without copying between devices."""
         raise NotImplementedError
 
+    def parts(self, tree: PyTree) -> PyTree:
+        """The inverse of `whole`."""
+        raise NotImplementedError
+
     def host(self, metrics: PyTree) -> PyTree:
         """A step's metrics as numpy values."""
         return jax.device_get(self.whole(metrics))
@@ -146,6 +150,13 @@ class Replicated(Spread):
 
         return jax.tree.map(unstack, tree)
 
+    def parts(self, tree):
+        def stack(x):
+            shards = [shard.data[None] for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays((self.mesh.devices.size, *x.shape), self.stacked, shards)
+
+        return jax.tree.map(stack, tree)
+
 
 class Sharded(Spread):
     """`jax.jit` over a mesh: parameters and their moments by logical axis, the batch over `data` and `fsdp`."""
@@ -172,6 +183,9 @@ class Sharded(Spread):
         return {name: jax.make_array_from_process_local_data(self.batch_sharding, x) for name, x in batch.items()}
 
     def whole(self, tree):
+        return tree
+
+    def parts(self, tree):
         return tree
 
 

@@ -1,0 +1,1 @@
+"""Task metrics and the baselines that a result is held against."""

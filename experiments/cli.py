@@ -1,0 +1,92 @@
+"""The command line: `lacuna COMMAND FILE[:variant] [--field value …]`."""
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("FILE[:variant] [--field value …]", "pretrain; the same command goes on where it was stopped"),
+    "evaluate": ("FILE[:variant] [--checkpoint best|last|STEP]", "held-out losses of a run, beside the baselines"),
+    "predict": ("TASK TEXT… --model FOLDER", "ask a model: fill-mask, text-classification, …"),
+    "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
+    "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
+    "import": ("FOLDER FILE[:variant]", "a published checkpoint as the start of an experiment"),
+    "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),
+}
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """The errors that are sentences for the user, each package having one."""
+    from data import DataError
+    from experiments.experiment import ExperimentError
+    from models.config import ModelError
+    from objectives import ObjectiveError
+    from training.parallel import TrainingError
+
+    return DataError, ExperimentError, ModelError, ObjectiveError, TrainingError
+
+
+def usage() -> str:
+    width = max(len(f"{name} {arguments}") for name, (arguments, _) in COMMANDS.items())
+    lines = [f"  lacuna {f'{name} {arguments}':<{width}}  {what}" for name, (arguments, what) in COMMANDS.items()]
+    return "\n".join(
+        ["usage:", *lines, "", "`lacuna COMMAND --help` says more, `lacuna train FILE --help` lists every field."]
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. Exit code 0 when done, 2 when the input is at fault, 128 + n when stopped by signal n."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        raise SystemExit(0 if arguments else 2)
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        nearest = difflib.get_close_matches(command, COMMANDS, n=1)
+        fail(f"no command {command!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "") + f"\n{usage()}")
+    prepare_process()
+    from training.loop import Interrupted
+
+    try:
+        importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}").main(rest)
+    except user_errors() as error:
+        if os.environ.get("LACUNA_TRACEBACK"):
+            raise
+        fail(str(error))
+    except Interrupted as stop:
+        print(f"lacuna: {stop}", file=sys.stderr)
+        raise SystemExit(128 + stop.signal) from None
+    except KeyboardInterrupt:
+        print("lacuna: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def prepare_process() -> None:
+    """Quiet libraries and a compilation cache; before anything is computed."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    import jax
+
+    for name in ("absl", "jax", "orbax"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.basicConfig(format="lacuna: %(message)s", level=logging.WARNING)
+    cache = Path(os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser() / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def fail(message: str) -> None:
+    print(f"lacuna: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The commands of `lacuna`, one file each, with a `main(arguments)`."""
+
+import sys
+from typing import Any
+
+import tyro
+
+from experiments.experiment import Experiment, ExperimentError, load
+
+
+def parse_experiment(command: str, arguments: list[str], extra: type | None = None) -> tuple[Experiment, Any]:
+    """`FILE[:variant] [--field value …]` → the experiment with its fields changed, and `extra`'s own flags.
+
+    Args:
+        extra: dataclass of flags that the command has beside the experiment's.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        print(
+            f"usage: lacuna {command} FILE[:variant] [--field value …]\n\nexample: lacuna {command} experiments/bert/pretrain.py"
+        )
+        raise SystemExit(0 if arguments and arguments[0] in ("-h", "--help") else 2)
+    reference, rest = arguments[0], arguments[1:]
+    experiment = load(reference)
+    program = f"lacuna {command} {reference}"
+    options = None
+    if extra is not None:
+        options, rest = tyro.cli(extra, args=rest, prog=program, return_unknown_args=True, add_help=False)
+        if {"-h", "--help"} & set(rest):
+            tyro.extras.get_parser(extra, prog=program, add_help=False).print_help()
+    try:
+        return tyro.cli(
+            Experiment,
+            default=experiment,
+            args=rest,
+            prog=program,
+            description=sys.modules[type(experiment).__module__].__doc__,
+        ), options
+    except (ValueError, TypeError) as error:
+        raise error if isinstance(error, ExperimentError) else ExperimentError(str(error)) from error

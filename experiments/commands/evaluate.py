@@ -1,0 +1,53 @@
+"""`lacuna evaluate`: the held-out losses of a run's checkpoint, beside the baselines."""
+
+import dataclasses
+import json
+
+from experiments.assemble import assemble
+from experiments.commands import parse_experiment
+from experiments.commands.train import baselines, console
+from experiments.experiment import Experiment, ExperimentError
+from training.checkpoints import Checkpoints, template_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to evaluate.
+
+    Attributes:
+        checkpoint: `last`, `best` (lowest held-out loss), or a step.
+    """
+
+    checkpoint: str = "last"
+
+
+def main(arguments: list[str]) -> None:
+    experiment, options = parse_experiment("evaluate", arguments, Options)
+    assembly = assemble(experiment, say=console.print)
+    state, step = restored(assembly, options.checkpoint)
+    values = assembly.evaluate(assembly.compile_evaluation_step(), state.params)
+    base = {name: dataclasses.asdict(value) for name, value in baselines(assembly).items()}
+    print(json.dumps({"step": step, "held_out": values, "baselines": base}, indent=2))
+
+
+def open_checkpoints(experiment: Experiment) -> Checkpoints:
+    folder = experiment.run_folder / "checkpoints"
+    if not folder.is_dir():
+        raise ExperimentError(f"no run in {experiment.run_folder}: expected {folder}; `lacuna train` makes it")
+    return Checkpoints(folder, keep=experiment.keep_checkpoints, description=experiment.description())
+
+
+def restored(assembly, which: str = "last"):
+    """The state of the run's checkpoint `last`, `best` or of a step, on the devices, and its step."""
+    checkpoints = open_checkpoints(assembly.experiment)
+    steps = checkpoints.steps()
+    step = {"last": None, "best": checkpoints.best()}.get(which, which)
+    if step is not None:
+        if not str(step).isdigit() or int(step) not in steps:
+            raise ExperimentError(f"--checkpoint {which}: expected last, best or one of {', '.join(map(str, steps))}")
+        step = int(step)
+    whole = assembly.spread.whole(assembly.initial_state())
+    found = checkpoints.restore(template_of(whole), step)
+    if found is None:
+        raise ExperimentError(f"the run in {assembly.experiment.run_folder} has no checkpoint yet")
+    return assembly.spread.parts(found[0]), int(found[0].step)

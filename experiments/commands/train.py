@@ -1,0 +1,229 @@
+"""`lacuna train`: pretrain, evaluate, report."""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.baselines import Majority, Unigram, majority, unigram
+from experiments.assemble import EVALUATION_SEED, Assembly, assemble
+from experiments.commands import parse_experiment
+from experiments.experiment import Experiment, describe
+from models import hub
+from training.checkpoints import Checkpoints, template_of, write_json
+from training.hardware import peak_flops
+from training.loop import fit
+from training.metrics import MetricsLog
+
+console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def main(arguments: list[str]) -> None:
+    experiment, _ = parse_experiment("train", arguments)
+    train(experiment, arguments[0])
+
+
+def train(experiment: Experiment, reference: str) -> None:
+    """Run an experiment to its end, from its newest checkpoint where there is one, and write its report.
+
+    Args:
+        reference: how the user named it, for the commands to try next.
+    """
+    folder = experiment.run_folder
+    result_file = folder / "result.json"
+    assembly = assemble(experiment, say=console.print)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", keep=experiment.keep_checkpoints, description=experiment.description()
+    )
+    state = assembly.initial_state()
+    parameters = sum(x.size for x in jax.tree.leaves(assembly.spread.whole(state).params))
+    restored = checkpoints.restore(template_of(assembly.spread.whole(state)))
+    first_step = 0
+    if restored is not None:
+        state = assembly.spread.parts(restored[0])
+        first_step = int(restored[0].step)
+        checkpoints.discard_after(first_step)
+    if first_step >= experiment.steps and result_file.exists():
+        console.print(f"{experiment.name} is done: all {experiment.steps:,} steps are in {folder}")
+        print_result(json.loads(result_file.read_text()), folder, reference)
+        checkpoints.close()
+        return
+    write_json(folder / "experiment.json", describe(experiment))
+    assembly.data.tokenizer.save(str(folder / "tokenizer.json"))
+    console.print(
+        f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
+        f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
+        + (f", going on after step {first_step:,}" if first_step else "")
+    )
+    peak, how = peak_flops(experiment.model.dtype)
+    step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
+    log = MetricsLog(folder, first_step)
+    begin = time.perf_counter()
+    phases, phase_begin = [], 0
+    for number, end in enumerate(experiment.phase_ends):
+        if end > first_step:
+            speed = assembly.speed(number, peak * assembly.spread.mesh.devices.size)
+            phases.append((end, step, assembly.batches(number, max(first_step, phase_begin)), speed))
+        phase_begin = end
+    if phases:
+        state = fit(
+            state,
+            phases=phases,
+            spread=assembly.spread,
+            first_step=first_step,
+            steps=experiment.steps,
+            checkpoints=checkpoints,
+            log=log,
+            evaluate=lambda state: assembly.evaluate(evaluation_step, state.params),
+            learning_rate=experiment.optimizer.schedule(experiment.steps),
+            log_every=experiment.log_every,
+            evaluate_every=experiment.evaluate_every,
+            checkpoint_every=experiment.checkpoint_every,
+        )
+    seconds = time.perf_counter() - begin
+    log.close()
+    checkpoints.close()
+    if jax.process_index() == 0:
+        params = jax.device_get(assembly.spread.whole(state).params)
+        finish(
+            assembly, params, evaluation_step, state, folder, reference, seconds, parameters, (peak, how), checkpoints
+        )
+
+
+def finish(
+    assembly: Assembly,
+    params: Any,
+    evaluation_step: Any,
+    state: Any,
+    folder: Path,
+    reference: str,
+    seconds: float,
+    parameters: int,
+    peak: tuple[float, str],
+    checkpoints: Checkpoints,
+) -> None:
+    """Evaluate, hold against the baselines, export, report, and say where everything lies."""
+    from experiments.report import write_report
+
+    experiment = assembly.experiment
+    held_out = assembly.evaluate(evaluation_step, state.params)
+    result = {
+        "name": experiment.name,
+        "steps": experiment.steps,
+        "seconds": seconds,
+        "parameters": parameters,
+        "held_out": held_out,
+        "best_step": checkpoints.best(),
+        "baselines": {name: dataclasses.asdict(value) for name, value in baselines(assembly).items()},
+        "tokens_per_step": assembly.work(-1)[0],
+        "flops_per_step": assembly.work(-1)[1],
+        "peak_flops": peak[0],
+        "peak_source": peak[1],
+        "machine": machine(),
+        "corpus": {
+            "documents": len(assembly.data.training_documents),
+            "held_out_documents": len(assembly.data.held_out_documents),
+        },
+    }
+    write_json(folder / "result.json", result)
+    hub.save(folder / "model", assembly.model, {"params": params}, tokenizer=folder / "tokenizer.json")
+    write_report(folder, assembly, params)
+    print_result(result, folder, reference)
+
+
+def held_out_examples(assembly: Assembly) -> list[dict[str, np.ndarray]]:
+    """The held-out batches as the model is asked about them in an evaluation."""
+    return [
+        assembly.seen({name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}, EVALUATION_SEED)
+        for batch in assembly.evaluation_batches()
+    ]
+
+
+def baselines(assembly: Assembly) -> dict[str, Unigram | Majority]:
+    """What the held-out losses are held against, measured on the very same examples."""
+    batches = held_out_examples(assembly)
+    found: dict[str, Unigram | Majority] = {}
+    if "masked_positions" in batches[0]:
+        counts = assembly.data.corpus.token_counts(assembly.data.training_documents)
+        found["unigram"] = unigram(np.concatenate([batch["labels"].reshape(-1) for batch in batches]), counts)
+    if "next_sentence_label" in batches[0]:
+        found["next_sentence"] = majority(np.concatenate([batch["next_sentence_label"] for batch in batches]))
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures of this run were measured on."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        facts = dict(
+            tuple(part.strip() for part in line.split(":", 1))
+            for line in cpuinfo.read_text().splitlines()
+            if ":" in line
+        )
+        cpu = facts.get("model name", cpu)
+        features = set(facts.get("flags", "").split())
+        best = next((name for name in ("amx_tile", "avx512f", "avx2") if name in features), "")
+        cpu = f"{cpu} family {facts.get('cpu family')} model {facts.get('model')} {best}"
+    return {
+        "devices": f"{len(jax.devices())} × {jax.devices()[0].device_kind}",
+        "processor": cpu,
+        "cores": os.cpu_count() or 0,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")},
+    }
+
+
+def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
+    """What was measured, where everything lies, and three commands to try next."""
+    table = Table(title=f"{result['name']}: held-out documents after {result['steps']:,} steps")
+    for column in ("", "model", "baseline", "what the baseline is"):
+        table.add_column(column, justify="left" if column in ("", "what the baseline is") else "right")
+    held_out, base = result["held_out"], result["baselines"]
+    if "unigram" in base:
+        unigram_ = base["unigram"]
+        table.add_row(
+            "masked-token loss (nats)",
+            f"{held_out['masked_lm_loss']:.3f}",
+            f"{unigram_['entropy']:.3f}",
+            f"unigram entropy of the same {unigram_['count']:,} tokens",
+        )
+        table.add_row(
+            "masked-token accuracy",
+            f"{held_out['masked_accuracy']:.1%}",
+            f"{unigram_['accuracy']:.1%}",
+            "always the most frequent token",
+        )
+    if "next_sentence" in base:
+        chance = base["next_sentence"]
+        errors = (held_out["next_sentence_accuracy"] - chance["accuracy"]) / chance["standard_error"]
+        table.add_row(
+            "next-sentence accuracy",
+            f"{held_out['next_sentence_accuracy']:.1%}",
+            f"{chance['accuracy']:.1%}",
+            f"always the more frequent answer; {errors:+.1f} standard errors on {chance['count']:,} pairs",
+        )
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(table)
+    out.print(f"{result['seconds']:.0f} s of training on {result['machine']['processor']}")
+    for name, what in (
+        ("report.html", "curves, baselines, guesses"),
+        ("model/", "opens with transformers: BertForPreTraining.from_pretrained"),
+        ("checkpoints/", f"newest and best (step {result['best_step']})"),
+        ("metrics.jsonl", "every step"),
+        ("tensorboard/", "the same for TensorBoard"),
+    ):
+        out.print(f"  {folder / name}  {what}")
+    out.print("try next:")
+    out.print(f'  lacuna predict fill-mask "The capital of France is [MASK]." --model {folder / "model"}', markup=False)
+    out.print(f"  lacuna explain {reference}", markup=False)
+    out.print(f"  lacuna bench {reference}", markup=False)

@@ -1,0 +1,164 @@
+"""What an experiment is: model × objective × data × recipe, one frozen dataclass."""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data.text import Text
+from models.config import ModelConfig
+from objectives import Objective
+from training.optimizers import AdamW
+from training.parallel import Parallel
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be found or does not hold together, said in one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A part of a run with its own shape.
+
+    Attributes:
+        share: of all steps.
+        sequence_length: tokens of an example.
+    """
+
+    share: float = 1.0
+    sequence_length: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run's numbers, and where it goes.
+
+    Attributes:
+        name: of the run, and of its folder where `folder` is not set.
+        architecture: the model class, as `transformers` calls it.
+        model: its config.
+        objective: what it is trained for.
+        data: where the text comes from.
+        optimizer: with its schedule.
+        batch_size: examples of one step, over all devices and micro-batches.
+        steps: of the whole run.
+        phases: parts of the run, one after another; their shares add up to 1.
+        seed: of parameters, corruption and dropout, and of the order of the examples.
+        parallel: how steps are spread over devices; changes no number beyond rounding.
+        initial_model: published checkpoint folder to start from, instead of fresh parameters.
+        evaluate_every: steps between evaluations on the held-out documents.
+        evaluation_examples: at most so many of them.
+        checkpoint_every: steps between checkpoints.
+        keep_checkpoints: newest checkpoints kept, beside the best.
+        log_every: steps between lines of `metrics.jsonl`.
+        folder: where all of the run lies; `runs/<name>` where empty.
+    """
+
+    name: str
+    architecture: str
+    model: ModelConfig
+    objective: Objective
+    data: Text = Text()
+    optimizer: AdamW = AdamW()
+    batch_size: int = 256
+    steps: int = 1_000_000
+    phases: tuple[Phase, ...] = (Phase(),)
+    seed: int = 0
+    parallel: Parallel = Parallel()
+    initial_model: str | None = None
+    evaluate_every: int = 10_000
+    evaluation_examples: int = 2_048
+    checkpoint_every: int = 10_000
+    keep_checkpoints: int = 2
+    log_every: int = 1
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "evaluate_every", "evaluation_examples", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ExperimentError(f"{name}={getattr(self, name)}: expected a positive number")
+        if not self.phases or abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
+            raise ExperimentError(f"the shares of the phases {[p.share for p in self.phases]} do not add up to 1")
+        if not 0 <= self.seed < 2**32:
+            raise ExperimentError(f"seed={self.seed}: expected a number from 0 to 2³² - 1")
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.folder or f"runs/{self.name}")
+
+    @property
+    def phase_ends(self) -> list[int]:
+        """The last step of each phase."""
+        total, ends = 0.0, []
+        for phase in self.phases:
+            total += phase.share
+            ends.append(round(total * self.steps))
+        return ends
+
+    def description(self) -> dict[str, Any]:
+        """What decides the numbers of the run, as JSON; `parallel` and the run's bookkeeping do not."""
+        bookkeeping = {"name", "folder", "parallel", "keep_checkpoints", "checkpoint_every", "log_every"}
+        fields = {
+            field.name: describe(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name not in bookkeeping
+        }
+        fields["data"].pop("cache", None)
+        fields["data"].pop("workers", None)
+        for execution in ModelConfig.execution[2:]:
+            fields["model"].pop(execution, None)
+        return fields
+
+
+def describe(value: Any) -> Any:
+    """A setting as JSON: dataclasses by class and field."""
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value
+
+
+def load(reference: str) -> Experiment:
+    """The experiment that `FILE[:variant]` names: a function of the file that returns one, its first where unnamed."""
+    path, _, variant = reference.partition(":")
+    file = Path(path)
+    if not file.exists() and (Path(__file__).parent.parent / path).exists():
+        file = Path(__file__).parent.parent / path
+    if file.suffix != ".py" or not file.is_file():
+        raise ExperimentError(
+            f"no experiment file {path!r}: expected a Python file such as experiments/bert/pretrain.py"
+        )
+    name = f"experiment_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    variants = experiments_of(module, name)
+    if not variants:
+        raise ExperimentError(f"{path} has no function annotated `-> Experiment`")
+    if variant and variant not in variants:
+        nearest = difflib.get_close_matches(variant, variants, n=1, cutoff=0.3)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ExperimentError(f"{path} has no experiment {variant!r}: {hint}it has {', '.join(variants)}")
+    return variants[variant or next(iter(variants))]()
+
+
+def experiments_of(module: Any, name: str) -> dict[str, Callable[[], Experiment]]:
+    """The functions of `module` that return an experiment and need no argument, in the order of the file."""
+    found = {}
+    for function_name, function in vars(module).items():
+        if not inspect.isfunction(function) or function.__module__ != name or function_name.startswith("_"):
+            continue
+        signature = inspect.signature(function)
+        required = [p for p in signature.parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        if signature.return_annotation in (Experiment, "Experiment") and not required:
+            found[function_name] = function
+    return found

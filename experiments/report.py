@@ -1,0 +1,233 @@
+"""The report of a run: one HTML file that needs no network, with curves, baselines, a table and a few guesses."""
+
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+
+from experiments.assemble import EVALUATION_SEED, Assembly
+from objectives.objective import IGNORED
+from training.checkpoints import flatten
+from training.metrics import read_metrics
+from training.step import forward
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
+table { border-collapse: collapse; margin: .6rem 0; } td, th { padding: .25rem .8rem .25rem 0; text-align: left;
+vertical-align: top; border-bottom: 1px solid #e3e6ea; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; } .sentence { margin: .8rem 0; line-height: 2.1; }
+.gap { border-radius: 4px; padding: .1rem .3rem; white-space: nowrap; } .right { background: #d3f2dc; } .wrong { background: #fde2dd; }
+.gap small { color: #57606a; } details { margin-top: .6rem; } .dim { color: #57606a; }
+"""
+
+
+def write_report(folder: Path, assembly: Assembly, params: Any, sentences: int = 6) -> Path:
+    """Write `folder/report.html` from the run's metrics, its result and the model's guesses on held-out text."""
+    import json
+
+    result = json.loads((folder / "result.json").read_text())
+    lines = read_metrics(folder / "metrics.jsonl")
+    body = [
+        f"<h1>{html.escape(result['name'])}</h1>",
+        f"<p>{html.escape(type(assembly.model).__name__)} with {result['parameters']:,} parameters,"
+        f" {result['steps']:,} steps of {result['tokens_per_step']:,} tokens,"
+        f" trained on {result['corpus']['documents']:,} documents,"
+        f" measured on {result['corpus']['held_out_documents']:,} that it has not seen.</p>",
+        "<h2>Held out</h2>",
+        results_table(result),
+        "<h2>Curves</h2>",
+        *curves(lines, result["baselines"]),
+        "<h2>What it guesses</h2>",
+        "<p class=dim>Held-out text, masked as in training. In each gap the guess, its probability,"
+        " and the original where the guess is wrong.</p>",
+        *guesses(assembly, params, sentences),
+        "<h2>The run</h2>",
+        run_table(result, lines),
+        "<details><summary>Every setting</summary>" + settings_table(assembly) + "</details>",
+    ]
+    path = folder / "report.html"
+    path.write_text(
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        f"<meta name=viewport content='width=device-width'><title>{html.escape(result['name'])}</title>"
+        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """An HTML table; the columns in `numbers` are set flush right."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        marks = (f"<{tag} class=number>" if i in numbers else f"<{tag}>" for i in range(len(cells)))
+        return "<tr>" + "".join(f"{mark}{cell}</{tag}>" for mark, cell in zip(marks, cells, strict=True)) + "</tr>"
+
+    return "<table>" + (row(head, "th") if head else "") + "".join(row(cells, "td") for cells in rows) + "</table>"
+
+
+def results_table(result: dict[str, Any]) -> str:
+    held_out, base = result["held_out"], result["baselines"]
+    rows = []
+    if "unigram" in base:
+        unigram = base["unigram"]
+        rows.append(
+            (
+                "masked-token loss, nats",
+                f"{held_out['masked_lm_loss']:.3f}",
+                f"{unigram['entropy']:.3f}",
+                f"unigram entropy of the same {unigram['count']:,} tokens"
+                f" ({unigram['cross_entropy']:.3f} with the training text's frequencies)",
+            )
+        )
+        rows.append(
+            (
+                "masked-token accuracy",
+                f"{held_out['masked_accuracy']:.1%}",
+                f"{unigram['accuracy']:.1%}",
+                "always the most frequent token",
+            )
+        )
+    if "next_sentence" in base:
+        chance = base["next_sentence"]
+        errors = (held_out["next_sentence_accuracy"] - chance["accuracy"]) / chance["standard_error"]
+        rows.append(
+            (
+                "next-sentence accuracy",
+                f"{held_out['next_sentence_accuracy']:.1%}",
+                f"{chance['accuracy']:.1%}",
+                f"always the more frequent answer; {errors:+.1f} standard errors on {chance['count']:,} pairs",
+            )
+        )
+    return table(("", "model", "baseline", "what the baseline is"), rows, numbers=(1, 2))
+
+
+def curves(lines: list[dict[str, Any]], base: dict[str, Any]) -> list[str]:
+    """One SVG for each loss and accuracy: training (thin: each step, thick: smoothed), held out, baseline."""
+    train = [line for line in lines if line["split"] == "train"]
+    held_out = [line for line in lines if line["split"] == "held_out"]
+    floors = {
+        "masked_lm_loss": base.get("unigram", {}).get("entropy"),
+        "masked_accuracy": base.get("unigram", {}).get("accuracy"),
+        "next_sentence_loss": float(np.log(2)) if "next_sentence" in base else None,
+        "next_sentence_accuracy": base.get("next_sentence", {}).get("accuracy"),
+    }
+    names = [name for name in (train[0] if train else {}) if name.endswith(("_loss", "_accuracy"))]
+    return [
+        plot(name, train, held_out, floors.get(name)) for name in sorted(names, key=lambda n: n.endswith("accuracy"))
+    ]
+
+
+def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None) -> str:
+    """A curve as inline SVG."""
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lacuna", "font.family": "sans-serif"}):
+        figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+        steps = np.array([line["step"] for line in train])
+        values = np.array([line[name] for line in train])
+        width = max(1, len(values) // 50)
+        thin = slice(None, None, max(1, len(values) // 1000))
+        axes.plot(steps[thin], values[thin], color="#9bb7d4", linewidth=0.5, label="training, each step")
+        if len(values) >= width:
+            smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+            axes.plot(steps[width - 1 :][thin], smooth[thin], color="#2563a8", label=f"training, mean of {width} steps")
+        if held_out:
+            axes.plot(
+                [line["step"] for line in held_out],
+                [line[name] for line in held_out],
+                "o-",
+                color="#c2410c",
+                label="held out",
+            )
+        if floor is not None:
+            axes.axhline(floor, color="#57606a", linestyle="--", label=f"baseline {floor:.3f}")
+        axes.set(xlabel="step", title=name.replace("_", " ") + (" (nats)" if name.endswith("loss") else ""))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+        picture = io.StringIO()
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    text = picture.getvalue()
+    return text[text.index("<svg") :]
+
+
+def guesses(assembly: Assembly, params: Any, count: int) -> list[str]:
+    """Held-out examples with the model's guess in each gap; empty for a model that predicts no tokens."""
+    batch = next(assembly.evaluation_batches())
+    batch = {name: x.reshape(-1, *x.shape[2:])[:count] for name, x in batch.items()}
+    seen = assembly.seen(batch, EVALUATION_SEED)
+    outputs = jax.device_get(jax.jit(lambda p, b: forward(assembly.model, p, b))(params, seen))
+    name = next((name for name in ("prediction_logits", "logits") if name in outputs), None)
+    if name is None or "masked_positions" not in seen:
+        return []
+    tokenizer, blocks = assembly.data.tokenizer, []
+    for row in range(len(seen["input_ids"])):
+        logits = outputs[name][row].astype(np.float64)
+        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        gaps = {
+            int(position): (int(label), int(share.argmax()), float(share.max()))
+            for position, label, share in zip(seen["masked_positions"][row], seen["labels"][row], shares, strict=True)
+            if label != IGNORED
+        }
+        words = []
+        for position, token in enumerate(seen["input_ids"][row][: int(seen["attention_mask"][row].sum())]):
+            if position not in gaps:
+                words.append(html.escape(tokenizer.id_to_token(int(token))))
+                continue
+            label, guess, share = gaps[position]
+            original = "" if guess == label else f" <small>✗ {html.escape(tokenizer.id_to_token(label))}</small>"
+            words.append(
+                f"<span class='gap {'right' if guess == label else 'wrong'}'>"
+                f"{html.escape(tokenizer.id_to_token(guess))} <small>{share:.0%}</small>{original}</span>"
+            )
+        text = " ".join(words).replace(" ##", "")
+        verdict = ""
+        if "seq_relationship_logits" in outputs and "next_sentence_label" in seen:
+            answer = int(outputs["seq_relationship_logits"][row].argmax())
+            truth = int(seen["next_sentence_label"][row])
+            said = ("follows", "from elsewhere")
+            verdict = f"<div class=dim>second segment: {said[answer]}, says the model; in truth {said[truth]}</div>"
+        blocks.append(f"<div class=sentence>{text}{verdict}</div>")
+    return blocks
+
+
+def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
+    """Where and how fast it ran."""
+    times = [line["time"] for line in lines if "time" in line]
+    rows = [(html.escape(name), html.escape(str(value))) for name, value in result["machine"].items()]
+    rows.append(("this call trained for", f"{result['seconds']:.0f} s"))
+    if times:
+        seconds = float(np.median([time["step_seconds"] for time in times]))
+        rows += [
+            ("step, median", f"{seconds:.3f} s"),
+            ("tokens per second", f"{result['tokens_per_step'] / seconds:,.0f}"),
+            (
+                "model FLOPs per step",
+                f"{result['flops_per_step']:.3g} (matrix products; backward counted as 2 × forward)",
+            ),
+        ]
+        if result["peak_flops"]:
+            share = result["flops_per_step"] / seconds / result["peak_flops"]
+            rows.append(
+                (
+                    "MFU of one device's peak",
+                    f"{share:.1%} of {result['peak_flops']:.3g} FLOP/s ({html.escape(result['peak_source'])})",
+                )
+            )
+    return table((), rows)
+
+
+def settings_table(assembly: Assembly) -> str:
+    from experiments.experiment import describe
+
+    rows = [(html.escape(name), html.escape(str(value))) for name, value in flatten(describe(assembly.experiment))]
+    return table((), rows)

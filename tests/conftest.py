@@ -1,0 +1,32 @@
+"""Every test sees four CPU devices, shapes checked against their annotations, and no silent broadcasting over ranks."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import jax  # noqa: E402 - the flags above are read when it is imported
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/lacuna/xla-tests").expanduser()))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hook = install_import_hook(["models", "objectives", "training"], "beartype.beartype")
+hook.__enter__()
+
+
+@pytest.fixture(scope="session")
+def vocabulary():
+    """A vocabulary of 200 tokens, the first five special, every third a piece that continues a word."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    starts_word = np.arange(200) % 3 > 0
+    return SimpleNamespace(
+        size=200, pad=0, unk=1, cls=2, sep=3, mask=4, special_ids=(0, 1, 2, 3, 4), starts_word=starts_word
+    )

@@ -1,0 +1,42 @@
+"""Examples as `data.windows` gives them, made of random tokens."""
+
+import numpy as np
+
+CLS, SEP, PAD = 2, 3, 0
+
+
+def window(rng: np.random.Generator, size: int, vocabulary: int, mean_sentence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and sentence numbers of a window of at most `size` tokens, often shorter."""
+    length = int(rng.integers(1, size + 1)) if rng.random() < 0.5 else size
+    tokens, sentences = np.full(size, PAD, np.int32), np.full(size, -1, np.int32)
+    tokens[:length] = rng.integers(5, vocabulary, length)
+    sentences[:length] = np.cumsum(np.append(0, rng.random(length - 1) < 1 / mean_sentence))
+    return tokens, sentences
+
+
+def example(index: int, length: int, vocabulary: int = 200, mean_sentence: float = 9.0) -> dict[str, np.ndarray]:
+    """The example with this place in the run."""
+    rng = np.random.default_rng([index, length])
+    tokens, sentence_ids = window(rng, 2 * length, vocabulary, mean_sentence)
+    other_tokens, other_sentence_ids = window(rng, 2 * length, vocabulary, mean_sentence)
+    used = min(int((sentence_ids >= 0).sum()), length - 2)
+    input_ids = np.full(length, PAD, np.int32)
+    input_ids[: used + 2] = [CLS, *tokens[:used], SEP]
+    place = np.arange(length)
+    return {
+        "index": np.uint32(index),
+        "input_ids": input_ids,
+        "attention_mask": (place < used + 2).astype(np.int32),
+        "token_type_ids": np.zeros(length, np.int32),
+        "special_tokens_mask": ((place == 0) | (place > used)).astype(np.int32),
+        "tokens": tokens,
+        "sentence_ids": sentence_ids,
+        "other_tokens": other_tokens,
+        "other_sentence_ids": other_sentence_ids,
+    }
+
+
+def batch(indices, length: int, **options) -> dict[str, np.ndarray]:
+    """Several examples, stacked."""
+    rows = [example(int(i), length, **options) for i in indices]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

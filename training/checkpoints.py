@@ -1,0 +1,221 @@
+"""Checkpoints: Orbax, asynchronous and atomic; every file's checksum is written beside them and verified on reading."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers as policies
+
+from training.parallel import TrainingError
+
+log = logging.getLogger("lacuna")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write atomically: `path` holds the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w") as file:
+            json.dump(value, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """{relative path: sha256} of every file under `folder`."""
+    sums = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with open(path, "rb") as file:
+            sums[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest ones and the best one are kept.
+
+    A checkpoint is the folder `<step>`, with the state and the description of the experiment; `<step>.json` in `sums`
+    holds its checksums. It counts once both are there: what a crash leaves half-written is passed over.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2, description: Mapping[str, Any] | None = None):
+        self.folder = Path(folder).absolute()
+        self.sums = self.folder.parent / f"{self.folder.name}.sums"
+        self.description = dict(description or {})
+        self._pending: int | None = None
+        try:
+            self.manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policies.AnyPreservationPolicy(
+                        [
+                            policies.LatestN(max(2, keep)),
+                            policies.BestN(
+                                get_metric_fn=lambda metrics: -metrics["loss"],
+                                n=1,
+                                keep_checkpoints_without_metrics=False,
+                            ),
+                        ]
+                    ),
+                    cleanup_tmp_directories=True,
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._finalized),
+                ),
+            )
+        except OSError as error:
+            raise TrainingError(f"cannot keep checkpoints in {self.folder}: {error.strerror or error}") from error
+
+    def _finalized(self) -> None:
+        """Called by Orbax, in its own thread, when a checkpoint lies whole under its name."""
+        step = self._pending
+        write_json(self.sums / f"{step}.json", checksums(self.folder / str(step)))
+        kept = {path.name for path in self.folder.iterdir()}
+        for path in self.sums.glob("*.json"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+    def save(self, state: PyTree, loss: float | None = None) -> None:
+        """Begin to save; `loss`, of the held-out data, decides which checkpoint is the best.
+
+        Returns once the state is copied from the devices. Raises `TrainingError` where this or the save before failed.
+        """
+        step = int(state.step)
+        self.wait()
+        if step in self.manager.all_steps():
+            return
+        try:
+            self._pending = step
+            self.manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), experiment=ocp.args.JsonSave(self.description)
+                ),
+                metrics=None if loss is None else {"loss": float(loss)},
+                force=True,
+            )
+        except Exception as error:
+            raise self._failure(step, error) from error
+
+    def wait(self) -> None:
+        """Wait for the save under way."""
+        try:
+            self.manager.wait_until_finished()
+            self.manager.check_for_errors()
+        except Exception as error:
+            raise self._failure(self._pending, error) from error
+
+    def _failure(self, step: int | None, error: Exception) -> TrainingError:
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        whole = [step for step in self.steps() if self.damage(step) is None]
+        left = (
+            f"the checkpoint of step {whole[-1]} is whole and the run goes on from it" if whole else "there is none yet"
+        )
+        return TrainingError(f"the checkpoint of step {step} could not be written to {self.folder}: {reason}; {left}")
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, whole or not, ascending."""
+        return sorted(int(path.name) for path in self.folder.glob("*") if path.is_dir() and path.name.isdigit())
+
+    def damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint, `None` where its files are what was written."""
+        try:
+            written = json.loads((self.sums / f"{step}.json").read_text())
+        except FileNotFoundError:
+            return "it was not finished (its checksums are missing)"
+        except ValueError:
+            return "its list of checksums is damaged"
+        found = checksums(self.folder / str(step))
+        for name, checksum in written.items():
+            if name not in found:
+                return f"{name} is missing"
+            if found[name] != checksum:
+                return f"{name} is not what was written (its checksum differs)"
+        return None
+
+    def best(self) -> int | None:
+        """Step of the checkpoint with the lowest held-out loss."""
+        losses = {}
+        for step in self.steps():
+            try:
+                losses[step] = json.loads((self.folder / str(step) / "metrics" / "metrics").read_text())["loss"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return min(losses, key=losses.__getitem__) if losses else None
+
+    def restore(self, template: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]] | None:
+        """The newest whole checkpoint (or that of `step`) and the experiment it belongs to; `None` where there is none.
+
+        Args:
+            template: state of the same structure, as `jax.ShapeDtypeStruct` with the shardings wanted.
+
+        Damaged ones are passed over with a warning; `TrainingError` where there are some but none is whole.
+        """
+        steps = self.steps()[::-1] if step is None else [step]
+        damaged = []
+        for candidate in steps:
+            damage = self.damage(candidate)
+            if damage is None:
+                return self._read(candidate, template)
+            damaged.append(f"step {candidate}: {damage}")
+            log.warning("checkpoint of step %d in %s passed over: %s", candidate, self.folder, damage)
+        if damaged:
+            raise TrainingError(
+                f"no checkpoint in {self.folder} is whole ({'; '.join(damaged)}); move it away to start anew"
+            )
+        return None
+
+    def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        description = self.manager.restore(step, args=ocp.args.Composite(experiment=ocp.args.JsonRestore()))[
+            "experiment"
+        ]
+        differences = describe_differences(description, self.description)
+        if differences:
+            raise TrainingError(
+                f"the checkpoints in {self.folder} are of another experiment ({differences});"
+                " choose another folder, or the settings that they were made with"
+            )
+        state = self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))["state"]
+        return state, description
+
+    def discard_after(self, step: int) -> None:
+        """Remove checkpoints of later steps than `step` (damaged ones that a resumed run is going to write again)."""
+        for later in [s for s in self.steps() if s > step]:
+            self.manager.delete(later)
+
+    def close(self) -> None:
+        self.wait()
+        self.manager.close()
+
+
+def describe_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """`field: a there, b here` for each field that differs, at most five."""
+    found, wanted = dict(flatten(found)), dict(flatten(wanted))
+    names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    lines = [f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here" for name in names[:5]]
+    return "; ".join(lines) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def flatten(tree: Any, prefix: str = ""):
+    """`(dotted.name, leaf)` of nested mappings and sequences."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(tree, list | tuple):
+        for index, value in enumerate(tree):
+            yield from flatten(value, f"{prefix}.{index}")
+    else:
+        yield prefix, tree
+
+
+def template_of(state: PyTree) -> PyTree:
+    """Shapes, dtypes and shardings of a state, for `Checkpoints.restore`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)

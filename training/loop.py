@@ -1,0 +1,139 @@
+"""The loop: feeds batches to the step, reads numbers one step late, evaluates, saves, and leaves in good order."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from jaxtyping import PyTree
+
+from training.checkpoints import Checkpoints
+from training.metrics import MetricsLog, ProgressBar, Speed
+from training.parallel import Spread, TrainingError
+from training.step import Step, shares
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved; `signal` says by what."""
+
+    def __init__(self, step: int, number: int):
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} after step {step}, which is saved; the same command goes on"
+        )
+        self.step, self.signal = step, number
+
+
+class StopRequest:
+    """Within it, SIGTERM and Ctrl-C ask for a stop after the step under way; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    state: PyTree,
+    *,
+    phases: list[tuple[int, Step, Iterator[dict[str, Any]], Speed]],
+    spread: Spread,
+    first_step: int,
+    steps: int,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    evaluate: Callable[[PyTree], Mapping[str, float]],
+    learning_rate: Callable[[int], Any],
+    log_every: int = 1,
+    evaluate_every: int = 1000,
+    checkpoint_every: int = 1000,
+) -> PyTree:
+    """Train from `first_step` to `steps`, the numbers of step n-1 being read after step n was dispatched.
+
+    Args:
+        state: as `spread` wants it; its memory is given away.
+        phases: (last step, compiled step, batches, speed) one after another: a run may change its shapes.
+        evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
+        Interrupted: SIGTERM or Ctrl-C came; the state is saved.
+    """
+    bar = ProgressBar(steps, first_step)
+    speed = phases[0][3]
+
+    def read(number: int, metrics: PyTree) -> None:
+        values = shares(spread.host(metrics))
+        check_finite(number, values, checkpoints)
+        time = speed.tick()
+        if number % log_every == 0 or number == steps:
+            values["learning_rate"] = float(learning_rate(number - 1))
+            log.write(number, "train", values, time)
+        shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
+        bar.update(number, shown, {name: time[name] for name in ("tokens_per_second", "mfu") if name in time})
+
+    try:
+        with StopRequest() as stop:
+            pending: tuple[int, PyTree] | None = None
+            number = first_step
+            for last, step, batches, phase_speed in phases:
+                for batch in batches:
+                    state, metrics = step(state, spread.put_batch(batch))
+                    number += 1
+                    if pending is not None:
+                        read(*pending)
+                    speed, pending = phase_speed, (number, metrics)
+                    evaluating = number % evaluate_every == 0 or number == steps
+                    saving = number % checkpoint_every == 0 or number == steps or stop.number is not None
+                    if evaluating or saving:
+                        read(*pending)
+                        pending = None
+                        loss = None
+                        if evaluating:
+                            values = dict(evaluate(state))
+                            check_finite(number, values, checkpoints)
+                            loss = values["loss"]
+                            log.write(number, "held_out", values)
+                            bar.say(
+                                f"step {number} held out: "
+                                + " ".join(f"{name} {value:.4f}" for name, value in values.items())
+                            )
+                        if saving:
+                            checkpoints.save(spread.whole(state), loss)
+                        speed.pause()
+                    if stop.number is not None:
+                        checkpoints.wait()
+                        raise Interrupted(number, stop.number)
+                if number < last:
+                    raise TrainingError(f"the input ended after step {number} of {last}")
+            checkpoints.wait()
+    finally:
+        bar.close()
+    return state
+
+
+def check_finite(step: int, values: Mapping[str, float], checkpoints: Checkpoints) -> None:
+    """Stop where a number is NaN or infinite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            good = checkpoints.steps()
+            last = f"the last good checkpoint is that of step {good[-1]}" if good else "there is no checkpoint yet"
+            raise TrainingError(
+                f"{name} is {value} at step {step}; {last} in {checkpoints.folder}. The same command goes on from it and"
+                " would meet the same: lower the learning rate, lengthen the warm-up, clip harder or compute in float32"
+            )
