@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from jaxtyping import PyTree
 from data.loader import load
 from data.text import Prepared
 from experiments.experiment import Experiment, ExperimentError
-from models.config import ModelError, nearest
+from models import hub
 from objectives import Objective, ObjectiveError, check_fit
 from training.metrics import Speed
 from training.parallel import Spread, logical_axes
@@ -41,8 +40,6 @@ class Assembly:
     def initial_state(self) -> TrainState:
         """Step 0 on the devices, from the seed or from `initial_model`."""
         if self.experiment.initial_model is not None:
-            from models import hub
-
             _, variables = hub.load(self.experiment.initial_model, architecture=self.experiment.architecture)
             return self.spread.put(create_state(variables["params"], self.optimizer))
         return self.spread.put(jax.device_get(nn.unbox(jax.jit(self._boxed_state)())))
@@ -80,25 +77,27 @@ class Assembly:
         )
 
     def evaluation_batches(self, phase: int = -1) -> Iterator[dict[str, np.ndarray]]:
-        """This process' share of the held-out batches."""
+        """This process' share of the held-out batches `[1, rows, ...]`: chunks spread evenly over the documents."""
         experiment = self.experiment
         held_out = self.data.held_out(experiment.phases[phase].sequence_length)
-        batches = min(experiment.evaluation_examples, len(held_out)) // experiment.batch_size
-        if not batches:
+        size = experiment.batch_size
+        count = min(experiment.evaluation_examples, len(held_out)) // size * size
+        if not count:
             raise ExperimentError(
                 f"the held-out documents yield {len(held_out)} examples (at most {experiment.evaluation_examples} are"
-                f" used), fewer than batch_size={experiment.batch_size}: lower it, or hold out more with --data.held-out"
+                f" used), fewer than batch_size={size}: lower it, or hold out more with --data.held-out"
             )
-        shard = (jax.process_index(), jax.process_count())
-        return iter(load(held_out, batch_size=experiment.batch_size, first_step=0, last_step=batches, shard=shard))
+        rows = size // jax.process_count()
+        for begin in range(0, count, size):
+            first = begin + jax.process_index() * rows
+            indices = np.arange(first, first + rows) * len(held_out) // count
+            yield {name: x[None] for name, x in held_out.batch(indices).items()}
 
     def evaluate(self, step: Callable, params: PyTree) -> dict[str, float]:
         """Losses and metrics on the held-out documents, `loss` the sum of the losses."""
         totals: dict[str, Any] = {}
-        names = None
         for batch in self.evaluation_batches():
             metrics = self.spread.host(step(params, self.spread.put_batch(batch)))
-            names = names or tuple(metrics)
             for name, (amount, weight) in metrics.items():
                 before = totals.get(name, (0.0, 0.0))
                 totals[name] = (before[0] + float(amount), before[1] + float(weight))
@@ -139,27 +138,13 @@ def abstract_batch(objective: Objective, example: Mapping[str, np.ndarray], batc
     return jax.eval_shape(lambda batch: corrupted(objective, 0, batch), shapes)
 
 
-def model_class(architecture: str, model_type: str) -> type[nn.Module]:
-    """The class that `transformers` calls `architecture`, in `models/<model_type>.py`."""
-    module = importlib.import_module(f"models.{model_type}")
-    classes = {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
-    }
-    if architecture not in classes:
-        heads = [name for name in classes if "For" in name or name.endswith("Model")]
-        raise ModelError(f"unknown architecture {architecture!r}: {nearest(architecture, heads)}")
-    return classes[architecture]
-
-
 def assemble(experiment: Experiment, say: Callable[[str], None] = lambda message: None) -> Assembly:
     """Prepare the data, bind the objective to its vocabulary, and see that all the parts fit.
 
     Raises one of the project's errors, before anything is compiled, with a sentence that says what does not.
     """
     experiment.parallel.check_batch(experiment.batch_size)
-    model = model_class(experiment.architecture, experiment.model.model_type)(experiment.model)
+    model = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
     longest = max(phase.sequence_length for phase in experiment.phases)
     if longest > experiment.model.max_position_embeddings:
         raise ExperimentError(

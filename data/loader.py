@@ -1,0 +1,99 @@
+"""The loader: for each step of a run, this process' share of its batch, read through Grain."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from absl import flags
+from einops import rearrange
+from jaxtyping import Int64
+
+from data.errors import DataError
+
+Batch = dict[str, np.ndarray]
+
+
+class Examples(Protocol):
+    """What a loader reads: a map from places in the run to examples, as `data.windows.Windows`."""
+
+    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """The share of process k of n in the batch of a step, `[micro_batches, rows, ...]`."""
+
+    examples: Examples
+    batch_size: int
+    first_index: int
+    shard: tuple[int, int]
+    micro_batches: int
+
+    def __call__(self, step: int) -> Batch:
+        process, processes = self.shard
+        indices = self.first_index + step * self.batch_size + np.arange(self.batch_size)
+        share = rearrange(
+            indices, "(micro process row) -> process (micro row)", micro=self.micro_batches, process=processes
+        )
+        batch = self.examples.batch(share[process])
+        return {
+            name: rearrange(array, "(micro row) ... -> micro row ...", micro=self.micro_batches)
+            for name, array in batch.items()
+        }
+
+
+def load(
+    examples: Examples,
+    *,
+    batch_size: int,
+    first_step: int,
+    last_step: int,
+    first_index: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    micro_batches: int = 1,
+    workers: int = 0,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """Batches of the steps `first_step <= s < last_step`, arrays of shape `[micro_batches, rows, ...]`.
+
+    The global batch of step s holds the examples `first_index + s * batch_size + r`, r from 0 to `batch_size - 1`, cut
+    into micro-batches; process k of n has the k-th n-th of each. So what is trained on depends on neither the number
+    of processes, nor workers, nor micro-batches, and going on from a step takes no iterator state.
+
+    Args:
+        batch_size: examples of a step, over all processes and micro-batches.
+        shard: this process (k, n).
+        micro_batches: parts that a batch is cut into.
+        workers: processes that read ahead (0: a thread of this one).
+        prefetch: batches to read ahead (of each worker).
+
+    Raises:
+        DataError: the batch does not divide, or the steps or the share are none.
+    """
+    process, processes = shard
+    if not 0 <= process < processes:
+        raise DataError(f"shard={shard}: the first number must be a process from 0 to {processes - 1}")
+    if micro_batches < 1 or batch_size < 1 or batch_size % (micro_batches * processes):
+        raise DataError(
+            f"batch_size={batch_size} does not divide into {micro_batches} micro-batch(es) × {processes} process(es):"
+            f" make it a multiple of {max(micro_batches, 1) * processes}"
+        )
+    if not 0 <= first_step <= last_step:
+        raise DataError(f"steps {first_step} to {last_step}: they must count up from 0 or more")
+    if first_step == last_step:
+        return iter(())
+    import grain
+
+    steps = grain.MapDataset.range(first_step, last_step)
+    batches = steps.map(_Step(examples, batch_size, first_index, shard, micro_batches))
+    if not workers:
+        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(prefetch, 1))))
+    if not flags.FLAGS.is_parsed():  # Grain asks absl's flags when it starts workers; a program without absl has none
+        flags.FLAGS.mark_as_parsed()
+    alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return iter(
+        batches.to_iter_dataset(alone).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(prefetch, 1))
+        )
+    )

@@ -1,0 +1,1 @@
+"""Measurements beside other implementations, each a script that anybody can run again."""

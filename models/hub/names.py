@@ -1,0 +1,98 @@
+"""The language of name tables: how a published tensor and a parameter of ours correspond."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+def same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def transposed(x: np.ndarray) -> np.ndarray:
+    """A linear layer's weight: (out, in) as published, (in, out) here."""
+    return x.T
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """One parameter under its two names. `{layer}` in the published one runs over the first axis of ours.
+
+    Attributes:
+        published: as in a `transformers` state dict.
+        ours: path in the parameter tree, joined by `/`.
+        transform: published → ours; its own inverse.
+    """
+
+    published: str
+    ours: str
+    transform: Transform = same
+
+
+@dataclasses.dataclass(frozen=True)
+class NameTable:
+    """All names of an architecture's models, whichever of them a model has.
+
+    Attributes:
+        names: the parameters.
+        prefix: (published, ours) name of the base model in the models with a head; a base model alone has neither.
+        renamed: endings of tensors in older files → endings of today.
+        aliases: published tensors that are tied to another one (value), and so may be there or not.
+        ignored: published tensors that are no parameters.
+    """
+
+    names: tuple[Name, ...]
+    prefix: tuple[str, str]
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
+
+    def by_ours(self, parameters: Iterable[str]) -> dict[str, Name]:
+        """{path of ours: name} for the model that has these parameters, without the prefix where it is the base model."""
+        parameters = set(parameters)
+        published, ours = self.prefix
+        base = not any(path.startswith(ours) for path in parameters)
+        names = {}
+        for name in self.names:
+            if base and name.ours.startswith(ours):
+                name = dataclasses.replace(
+                    name, published=name.published.removeprefix(published), ours=name.ours.removeprefix(ours)
+                )
+            if name.ours in parameters:
+                names[name.ours] = name
+        unnamed = sorted(parameters - set(names))
+        if unnamed:
+            raise KeyError(f"the name table has no published name for {', '.join(unnamed)}")
+        return names
+
+    def today(self, published: str, base: bool) -> str:
+        """A published name as it is today, with the prefix of a model with a head, or without that of a base model."""
+        for old, new in self.renamed.items():
+            if published.endswith(old):
+                published = published.removesuffix(old) + new
+        prefix = self.prefix[0]
+        bases = {name.published.removeprefix(prefix).split(".")[0] for name in self.names if name.published.startswith(prefix)}
+        if base:
+            return published.removeprefix(prefix)
+        return prefix + published if published.split(".")[0] in bases else published
+
+
+def linear(published: str, ours: str) -> tuple[Name, Name]:
+    """Weight and bias of a linear layer."""
+    return (
+        Name(f"{published}.weight", f"{ours}/kernel", transposed),
+        Name(f"{published}.bias", f"{ours}/bias"),
+    )
+
+
+def norm(published: str, ours: str) -> tuple[Name, Name]:
+    """Scale and bias of a layer norm."""
+    return Name(f"{published}.weight", f"{ours}/scale"), Name(f"{published}.bias", f"{ours}/bias")
+
+
+def table_of(published: str, ours: str) -> Name:
+    """An embedding table."""
+    return Name(f"{published}.weight", f"{ours}/embedding")

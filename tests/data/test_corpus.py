@@ -1,0 +1,135 @@
+"""The corpus holds every token of every sentence, whole or not at all."""
+
+import itertools
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencex
+from tokenizers import Tokenizer
+
+from data import DataError, corpus
+from data.corpus import Corpus, build_corpus
+from data.documents import Documents
+from data.tokenizers import train_wordpiece, vocabulary
+
+
+@pytest.fixture(scope="module")
+def tokenizer(wikipedia: Documents, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return train_wordpiece(
+        wikipedia.texts(range(8)),
+        vocab_size=2000,
+        path=tmp_path_factory.mktemp("tokenizer") / "tokenizer.json",
+    )
+
+
+def _documents(texts: list[str]) -> Documents:
+    hashes = np.array([hash(text) % 2**64 for text in texts], np.uint64)
+    return Documents([{"title": "", "text": text} for text in texts], "texts", hashes)
+
+
+def _sentences(corpus: Corpus, document: int) -> list[list[int]]:
+    begin, end = corpus.document_offsets[document : document + 2]
+    bounds = corpus.sentence_offsets[begin : end + 1]
+    return [corpus.tokens[a:b].tolist() for a, b in itertools.pairwise(bounds)]
+
+
+def test_every_sentence_is_there_in_its_place(
+    wikipedia: Documents, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "BATCH", 10)
+    built = build_corpus(wikipedia, tokenizer, tmp_path)
+    assert built.counts["documents"] == len(wikipedia)
+    for index in (0, 9, 10, 55, 96):
+        expected = []
+        for paragraph in wikipedia[index]["text"].split("\n"):
+            for sentence in sentencex.segment("en", paragraph):
+                ids = tokenizer.encode(sentence, add_special_tokens=False).ids
+                expected += [ids[begin : begin + 128] for begin in range(0, len(ids), 128)]
+        assert _sentences(built, index) == expected
+    assert built.tokens.dtype == np.uint16 and built.sentence_offsets[-1] == len(built.tokens)
+
+
+def test_empty_documents_keep_their_place(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    built = build_corpus(_documents(["", "One. Two.\nThree.", " \n ", "Four."]), tokenizer, tmp_path)
+    assert np.diff(built.document_offsets).tolist() == [0, 3, 0, 1]
+    with pytest.raises(DataError, match="hold no token"):
+        build_corpus(_documents(["", " "]), tokenizer, tmp_path)
+
+
+def test_a_special_token_that_stands_in_a_text_is_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    built = build_corpus(_documents(["A [MASK] and a [SEP] stood [PAD] there."]), tokenizer, tmp_path)
+    assert not set(built.tokens.tolist()) & (set(vocabulary(tokenizer).special_ids) - {vocabulary(tokenizer).unk})
+    assert vocabulary(tokenizer).mask in built.tokenizer.encode("[MASK]").ids  # which the kept tokenizer still knows
+
+
+def test_long_sentences_are_cut(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    built = build_corpus(_documents(["word " * 1000]), tokenizer, tmp_path)
+    lengths = np.diff(built.sentence_offsets)
+    assert lengths.max() == corpus.LONGEST_SENTENCE and lengths.sum() >= 1000 and (lengths > 0).all()
+
+
+def test_it_is_built_once_and_anew_when_anything_changes(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    class Counting(Documents):
+        reads = 0
+
+        def __getitem__(self, index: int) -> dict[str, str]:
+            type(self).reads += 1
+            return super().__getitem__(index)
+
+    documents = Counting([{"text": "One. Two."}], "texts", np.array([1], np.uint64))
+    first = build_corpus(documents, tokenizer, tmp_path)
+    reads = Counting.reads
+    assert reads and build_corpus(documents, tokenizer, tmp_path).folder == first.folder and Counting.reads == reads
+    changed = Documents([{"text": "One. Two."}], "texts", np.array([2], np.uint64))
+    other_tokenizer = train_wordpiece(["One two"] * 5, vocab_size=50, path=tmp_path / "t.json")
+    others = [
+        build_corpus(changed, tokenizer, tmp_path),
+        build_corpus(documents, other_tokenizer, tmp_path),
+        build_corpus(documents, tokenizer, tmp_path, language="de"),
+    ]
+    assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_a_build_that_breaks_off_leaves_nothing(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "BATCH", 2)
+    texts = [f"Sentence {index}. Another one." for index in range(20)]
+
+    class Breaking(Documents):
+        def __getitem__(self, index: int) -> dict[str, str]:
+            if index == 11:
+                raise KeyboardInterrupt if self.name == "interrupt" else RuntimeError("the disk is gone")
+            return super().__getitem__(index)
+
+    whole = _documents(texts)
+    for name in ("texts", "interrupt"):
+        with pytest.raises((RuntimeError, KeyboardInterrupt)):
+            build_corpus(Breaking(whole._items, name, whole.text_hashes), tokenizer, tmp_path / "one")
+        assert [path for path in (tmp_path / "one").iterdir() if path.is_dir()] == []
+    broken_off = build_corpus(whole, tokenizer, tmp_path / "one")
+    clean = build_corpus(whole, tokenizer, tmp_path / "other")
+    assert np.array_equal(broken_off.tokens, clean.tokens) and broken_off.counts == clean.counts
+
+
+def test_a_damaged_corpus_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    built = build_corpus(_documents(["One. Two."]), tokenizer, tmp_path)
+    tokens = (built.folder / "tokens").read_bytes()
+    (built.folder / "tokens").write_bytes(tokens[:-2])
+    with pytest.raises(DataError, match=r"is damaged.*delete the folder"):
+        Corpus.open(built.folder)
+    (built.folder / "corpus.json").unlink()
+    with pytest.raises(DataError, match="holds no whole corpus"):
+        Corpus.open(built.folder)
+
+
+def test_a_worker_receives_a_path_rather_than_a_copy(
+    wikipedia: Documents, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    built = build_corpus(wikipedia, tokenizer, tmp_path)
+    assert len(pickle.dumps(built)) < 1000
+    assert np.array_equal(pickle.loads(pickle.dumps(built)).tokens, built.tokens)
+    assert json.loads((built.folder / "corpus.json").read_text())["counts"] == built.counts
