@@ -214,7 +214,7 @@ def _permuted(
 ) -> Int64[np.ndarray, " batch"]:
     """Where a pseudo-random permutation of [0, size), named by its keys, takes each place; no memory grows with `size`.
 
-    A Feistel network on the next even power of two, walked along until it is back below `size` (Black & Rogaway, "Ciphers
+    A Feistel network on the next power of four, walked along until it is back below `size` (Black & Rogaway, "Ciphers
     with Arbitrary Finite Domains", CT-RSA 2002). Each round's function is the finaliser of SplitMix64 (Steele et al.,
     "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
     """

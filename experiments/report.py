@@ -20,9 +20,11 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: .6rem 0; } td, th { padding: .25rem .8rem .25rem 0; text-align: left;
-vertical-align: top; border-bottom: 1px solid #e3e6ea; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+vertical-align: top; border-bottom: 1px solid #e3e6ea; } 
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 svg { max-width: 100%; height: auto; } .sentence { margin: .8rem 0; line-height: 2.1; }
-.gap { border-radius: 4px; padding: .1rem .3rem; white-space: nowrap; } .right { background: #d3f2dc; } .wrong { background: #fde2dd; }
+.gap { border-radius: 4px; padding: .1rem .3rem; white-space: nowrap; } 
+.right { background: #d3f2dc; } .wrong { background: #fde2dd; }
 .gap small { color: #57606a; } details { margin-top: .6rem; } .dim { color: #57606a; }
 """
 

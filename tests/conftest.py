@@ -7,9 +7,9 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import jax  # noqa: E402 - the flags above are read when it is imported
-import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import jax
+import pytest
+from jaxtyping import install_import_hook
 
 jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/lacuna/xla-tests").expanduser()))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,9 +1,12 @@
 """Checkpoints: Orbax, asynchronous and atomic; every file's checksum is written beside them and verified on reading."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,6 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
-from orbax.checkpoint import checkpoint_managers as policies
 
 from training.parallel import TrainingError
 
@@ -44,82 +46,88 @@ def checksums(folder: Path) -> dict[str, str]:
 class Checkpoints:
     """The checkpoints of a run: the newest ones and the best one are kept.
 
-    A checkpoint is the folder `<step>`, with the state and the description of the experiment; `<step>.json` in `sums`
-    holds its checksums. It counts once both are there: what a crash leaves half-written is passed over.
+    A checkpoint is the folder `<step>` with the state and the description of the experiment. `<step>.json` in `sums`,
+    written last, holds its checksums and its held-out loss. It counts once both are there: what a crash leaves
+    half-written is passed over.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, description: Mapping[str, Any] | None = None):
         self.folder = Path(folder).absolute()
-        self.sums = self.folder.parent / f"{self.folder.name}.sums"
+        self.sums = self.folder.with_name(f"{self.folder.name}.sums")
+        self.keep = max(2, keep)
         self.description = dict(description or {})
-        self._pending: int | None = None
+        self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._finishing: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._step = 0
         try:
-            self.manager = ocp.CheckpointManager(
-                self.folder,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policies.AnyPreservationPolicy(
-                        [
-                            policies.LatestN(max(2, keep)),
-                            policies.BestN(
-                                get_metric_fn=lambda metrics: -metrics["loss"],
-                                n=1,
-                                keep_checkpoints_without_metrics=False,
-                            ),
-                        ]
-                    ),
-                    cleanup_tmp_directories=True,
-                    async_options=ocp.AsyncOptions(post_finalization_callback=self._finalized),
-                ),
-            )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.sums.mkdir(exist_ok=True)
+            if jax.process_index() == 0:
+                for path in self.folder.iterdir():
+                    if not path.name.isdigit():
+                        shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
             raise TrainingError(f"cannot keep checkpoints in {self.folder}: {error.strerror or error}") from error
-
-    def _finalized(self) -> None:
-        """Called by Orbax, in its own thread, when a checkpoint lies whole under its name."""
-        step = self._pending
-        write_json(self.sums / f"{step}.json", checksums(self.folder / str(step)))
-        kept = {path.name for path in self.folder.iterdir()}
-        for path in self.sums.glob("*.json"):
-            if path.stem not in kept:
-                path.unlink(missing_ok=True)
 
     def save(self, state: PyTree, loss: float | None = None) -> None:
         """Begin to save; `loss`, of the held-out data, decides which checkpoint is the best.
 
         Returns once the state is copied from the devices. Raises `TrainingError` where this or the save before failed.
         """
-        step = int(state.step)
         self.wait()
-        if step in self.manager.all_steps():
-            return
+        step = self._step = int(state.step)
+        path = self.folder / str(step)
+        if path.exists():
+            if self.damage(step) is None:
+                return
+            self._remove(step)
         try:
-            self._pending = step
-            self.manager.save(
-                step,
+            self.orbax.save(
+                path,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), experiment=ocp.args.JsonSave(self.description)
                 ),
-                metrics=None if loss is None else {"loss": float(loss)},
-                force=True,
             )
         except Exception as error:
-            raise self._failure(step, error) from error
+            raise self._failure(error) from error
+        self._finishing = threading.Thread(target=self._finish, args=(step, loss), name=f"checkpoint {step}")
+        self._finishing.start()
+
+    def _finish(self, step: int, loss: float | None) -> None:
+        """In the background: wait for Orbax, write the checksums, remove what is no longer kept."""
+        try:
+            self.orbax.wait_until_finished()
+            if jax.process_index() == 0:
+                about = {"step": step, "loss": loss, "files": checksums(self.folder / str(step))}
+                write_json(self.sums / f"{step}.json", about)
+                kept = {*self.steps()[-self.keep :], self.best()}
+                for old in self.steps():
+                    if old not in kept:
+                        self._remove(old)
+        except Exception as error:
+            self._error = error
+
+    def _remove(self, step: int) -> None:
+        (self.sums / f"{step}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
     def wait(self) -> None:
         """Wait for the save under way."""
-        try:
-            self.manager.wait_until_finished()
-            self.manager.check_for_errors()
-        except Exception as error:
-            raise self._failure(self._pending, error) from error
+        if self._finishing is not None:
+            self._finishing.join()
+            self._finishing = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise self._failure(error) from error
 
-    def _failure(self, step: int | None, error: Exception) -> TrainingError:
+    def _failure(self, error: Exception) -> TrainingError:
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         whole = [step for step in self.steps() if self.damage(step) is None]
-        left = (
-            f"the checkpoint of step {whole[-1]} is whole and the run goes on from it" if whole else "there is none yet"
+        left = f"the checkpoint of step {whole[-1]} is whole: the run goes on from it" if whole else "there is none yet"
+        return TrainingError(
+            f"the checkpoint of step {self._step} could not be written to {self.folder}: {reason}; {left}"
         )
-        return TrainingError(f"the checkpoint of step {step} could not be written to {self.folder}: {reason}; {left}")
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, whole or not, ascending."""
@@ -128,10 +136,10 @@ class Checkpoints:
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint, `None` where its files are what was written."""
         try:
-            written = json.loads((self.sums / f"{step}.json").read_text())
+            written = dict(json.loads((self.sums / f"{step}.json").read_text())["files"])
         except FileNotFoundError:
             return "it was not finished (its checksums are missing)"
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             return "its list of checksums is damaged"
         found = checksums(self.folder / str(step))
         for name, checksum in written.items():
@@ -145,10 +153,9 @@ class Checkpoints:
         """Step of the checkpoint with the lowest held-out loss."""
         losses = {}
         for step in self.steps():
-            try:
-                losses[step] = json.loads((self.folder / str(step) / "metrics" / "metrics").read_text())["loss"]
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                loss = json.loads((self.sums / f"{step}.json").read_text())["loss"]
+                losses[step] = float(loss)
         return min(losses, key=losses.__getitem__) if losses else None
 
     def restore(self, template: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]] | None:
@@ -174,26 +181,27 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        description = self.manager.restore(step, args=ocp.args.Composite(experiment=ocp.args.JsonRestore()))[
-            "experiment"
-        ]
+        path = self.folder / str(step)
+        about = self.orbax.restore(path, args=ocp.args.Composite(experiment=ocp.args.JsonRestore()))
+        description = about["experiment"]
         differences = describe_differences(description, self.description)
         if differences:
             raise TrainingError(
                 f"the checkpoints in {self.folder} are of another experiment ({differences});"
                 " choose another folder, or the settings that they were made with"
             )
-        state = self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))["state"]
-        return state, description
+        restored = self.orbax.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))
+        return restored["state"], description
 
     def discard_after(self, step: int) -> None:
-        """Remove checkpoints of later steps than `step` (damaged ones that a resumed run is going to write again)."""
-        for later in [s for s in self.steps() if s > step]:
-            self.manager.delete(later)
+        """Remove checkpoints of later steps than `step`: damaged ones, which a resumed run is going to write again."""
+        for later in self.steps():
+            if later > step:
+                self._remove(later)
 
     def close(self) -> None:
         self.wait()
-        self.manager.close()
+        self.orbax.close()
 
 
 def describe_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

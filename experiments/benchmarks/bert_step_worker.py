@@ -142,9 +142,7 @@ def flax(one_hot: bool) -> tuple[Step, Wait]:
     from transformers import FlaxBertForPreTraining
 
     model = FlaxBertForPreTraining(config_of_theirs(), input_shape=(1, LENGTH), seed=0)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(CLIP_NORM), optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY))
     state = train_state.TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer)
     batch = {name: np.asarray(x, np.int32) for name, x in batch_of_theirs(np).items()}
 

@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> None:
     peak *= assembly.spread.mesh.devices.size
     out = Console(soft_wrap=True, highlight=False)
     out.print(
-        f"{experiment.name}: {experiment.architecture}, batch {experiment.batch_size}, {tokens:,} tokens a step, {experiment.model.dtype}, {experiment.parallel.kind}"
+        f"{experiment.name}: {experiment.architecture}, batch {experiment.batch_size}, {tokens:,} tokens a step,"
+        f" {experiment.model.dtype}, {experiment.parallel.kind}"
     )
     for name, value in machine().items():
         out.print(f"  {name}: {value}")

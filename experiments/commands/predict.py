@@ -5,7 +5,6 @@ import json
 from typing import Annotated
 
 import tyro
-
 from inference.pipelines import pipeline
 
 

@@ -137,9 +137,7 @@ def load(
     return model, {"params": unflatten_dict(parameters, sep="/")}
 
 
-def save(
-    folder: str | Path, model: nn.Module, variables: dict[str, Any], tokenizer: str | Path | None = None
-) -> None:
+def save(folder: str | Path, model: nn.Module, variables: dict[str, Any], tokenizer: str | Path | None = None) -> None:
     """Write a checkpoint folder that `transformers` loads with no missing and no unexpected key.
 
     Each file appears whole or not at all.
@@ -177,5 +175,9 @@ def write_tokenizer(folder: Path, tokenizer: Path, config: ModelConfig) -> None:
     text = tokenizer.read_text(encoding="utf-8")
     files.write_whole(folder / "tokenizer.json", lambda path: path.write_text(text, encoding="utf-8"))
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.max_position_embeddings, **special}
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.max_position_embeddings,
+        **special,
+    }
     files.write_json(folder / "tokenizer_config.json", about)

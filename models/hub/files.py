@@ -46,7 +46,9 @@ def shards(folder: Path) -> list[Path]:
     if missing:
         raise ModelError(f"{folder} lacks {', '.join(missing)}, which its index names")
     if not paths:
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt"))
+        pickles = sorted(
+            path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+        )
         hint = (
             f"; {pickles[0]} is a pickle, which can run code and is never read: open it with transformers where you trust"
             " it, and save_pretrained writes safetensors"
@@ -88,7 +90,9 @@ def write_whole(path: Path, write) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise ModelError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+        raise ModelError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+        ) from error
     except SafetensorError as error:
         raise ModelError(f"cannot write {path}: {error}; what was there before is untouched") from error
     finally:

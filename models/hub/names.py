@@ -74,7 +74,11 @@ class NameTable:
             if published.endswith(old):
                 published = published.removesuffix(old) + new
         prefix = self.prefix[0]
-        bases = {name.published.removeprefix(prefix).split(".")[0] for name in self.names if name.published.startswith(prefix)}
+        bases = {
+            name.published.removeprefix(prefix).split(".")[0]
+            for name in self.names
+            if name.published.startswith(prefix)
+        }
         if base:
             return published.removeprefix(prefix)
         return prefix + published if published.split(".")[0] in bases else published

@@ -121,7 +121,7 @@ BAD_SOURCES = {
     "missing dump": (lambda root: str(root / "no.xml.bz2"), r"there is no dump .*no\.xml\.bz2"),
     "empty folder": (lambda root: str(root), r"holds no \.txt file"),
     "unknown name": (lambda root: "wikipedai/20230601.en", "nearest TFDS name is 'wikipedia'"),
-    "unknown config": (lambda root: "wikipedia/20230601.eng", "nearest configuration is '20230601.en'"),
+    "unknown config": (lambda root: "wikipedia/20230601_en", "nearest configuration is '20230601.en'"),
     "no text in it": (lambda root: "mnist", "has no feature `text`, but image, label"),
     "not prepared": (lambda root: "wikipedia/20230601.en", "is not prepared under .* preparing it takes apache-beam"),
     "some other file": (lambda root: _broken(root / "a.pdf", b"%PDF"), "neither a dump .* nor a folder"),

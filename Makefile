@@ -1,0 +1,40 @@
+# make pretrain   pretrain a small BERT on Wikipedia pages (about ten minutes on two cores; a second call goes on, or says that it is done)
+# make test       format, lint, tests
+# make parity     compare with live torch and transformers
+# make bench      compare speed with them (FLAX_PYTHON: interpreter of an environment with transformers 4.57)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: pretrain test lint parity bench clean
+
+pretrain: $(VENV)/.installed
+	$(BIN)/lacuna train experiments/bert/pretrain.py
+
+test: $(VENV)/.installed lint
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --ignore tests/parity
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+parity: $(VENV)/.installed-parity
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/parity
+
+bench: $(VENV)/.installed-parity
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.bert_step --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON))
+
+$(VENV)/.installed: setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test]'
+	touch $@
+
+$(VENV)/.installed-parity: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[parity]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
