@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt
@@ -47,7 +47,7 @@ class Corpus:
     document_offsets: Int64[np.ndarray, " document_offsets"]
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path) -> "Corpus":
         """The corpus that `build_corpus` left in `folder`.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from absl import flags
@@ -14,6 +14,7 @@ from data.errors import DataError
 Batch = dict[str, np.ndarray]
 
 
+@runtime_checkable
 class Examples(Protocol):
     """What a loader reads: a map from places in the run to examples, as `data.windows.Windows`."""
 

@@ -8,7 +8,7 @@ epoch on, each chunk begins at a sentence drawn among its own, which is a statel
 
 import copy
 import functools
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt64
@@ -82,7 +82,7 @@ class Windows:
         arguments = (self.corpus, self.document_ids, self.sequence_length, self.seed)
         return _restored, (arguments, self.shuffled)
 
-    def in_order(self) -> Self:
+    def in_order(self) -> "Windows":
         """The same chunks one after the other, each once and unmoved: the form for evaluation, of `len()` examples."""
         ordered = copy.copy(self)
         ordered.shuffled = False
@@ -118,8 +118,8 @@ class Windows:
         starts = self._starts[chunks]
         is_last = chunks + 1 == self._first_chunk[documents + 1]
         sentences = self._starts[np.minimum(chunks + 1, len(self._starts) - 1)] - starts
-        moves = (epochs > 0) & ~is_last & self.shuffled
-        starts = starts + np.where(moves, _draw(words[:, 0], np.where(is_last, 1, sentences)), 0)
+        moved = _draw(words[:, 0], np.where(is_last, 1, sentences))
+        starts = starts + np.where((epochs > 0) & self.shuffled, moved, 0)
 
         others = _draw(words[:, 1], np.full(len(owner), max(len(self.document_ids) - 1, 1)))
         others = self.document_ids[others + ((others >= owner) & (len(self.document_ids) > 1))]

@@ -36,7 +36,7 @@ class BertConfig(ModelConfig):
     Attributes:
         hidden_act: `gelu` (exact, as `transformers` runs published weights) or `gelu_new` (tanh, as they were trained).
         classifier_dropout: dropout before a classification head; `hidden_dropout_prob` where `None`.
-        num_labels: outputs of a classification head.
+        labels: names of the outputs of a classification head (`id2label`).
     """
 
     model_type: ClassVar[str] = "bert"
@@ -56,7 +56,7 @@ class BertConfig(ModelConfig):
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     classifier_dropout: float | None = None
-    num_labels: int = 2
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -343,20 +343,20 @@ class BertForNextSentencePrediction(BertHead):
 
 
 class BertForSequenceClassification(BertHead):
-    """Output: `logits` (batch, num_labels)."""
+    """Output: `logits` (batch, labels)."""
 
     pooling: ClassVar[bool] = True
 
     def head(self, encoder, encoded, masked_positions, keys):
-        return dict(logits=self.linear(self.drop(encoded.pooler_output, keys), self.config.num_labels, "classifier"))
+        return dict(logits=self.linear(self.drop(encoded.pooler_output, keys), len(self.config.labels), "classifier"))
 
 
 class BertForTokenClassification(BertHead):
-    """Output: `logits` (batch, length, num_labels)."""
+    """Output: `logits` (batch, length, labels)."""
 
     def head(self, encoder, encoded, masked_positions, keys):
         return dict(
-            logits=self.linear(self.drop(encoded.last_hidden_state, keys), self.config.num_labels, "classifier")
+            logits=self.linear(self.drop(encoded.last_hidden_state, keys), len(self.config.labels), "classifier")
         )
 
 

@@ -60,15 +60,16 @@ class ModelConfig:
         """From a published `config.json`; keys that this code has no use for are ignored."""
         names = {field.name for field in dataclasses.fields(cls)} - set(cls.execution)
         known = {name: value for name, value in published.items() if name in names and value is not None}
-        if "num_labels" in names and "num_labels" not in known and published.get("id2label"):
-            known["num_labels"] = len(published["id2label"])
+        if "labels" in names and published.get("id2label"):
+            labels = {int(number): name for number, name in published["id2label"].items()}
+            known["labels"] = tuple(labels[number] for number in sorted(labels))
         return cls(**{**known, **changes})
 
     def to_json(self) -> dict[str, Any]:
         """As a published `config.json`, without the execution settings."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in self.execution}
-        if "num_labels" in fields:
-            labels = fields.pop("num_labels")
-            fields["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
-            fields["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
+        if "labels" in fields:
+            labels = fields.pop("labels")
+            fields["id2label"] = {str(number): name for number, name in enumerate(labels)}
+            fields["label2id"] = {name: number for number, name in enumerate(labels)}
         return {"model_type": self.model_type, **fields}

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import mwparserfromhell
 import tensorflow_datasets.public_api as tfds
@@ -31,6 +31,9 @@ SHORTEST = 200
 
 LARGE = 32 * 2**20
 """Bytes of a dump from which its pages are parsed by several processes."""
+
+PAGES = 32
+"""Pages that a process parses at a time."""
 
 SAMPLE = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 SAMPLE_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
@@ -47,7 +50,7 @@ class DumpConfig(tfds.core.BuilderConfig):
     path: str = ""
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, path: Path) -> "DumpConfig":
         """The configuration of the dump at `path` as it is now: a file changed or replaced gets another name."""
         path, state = path.resolve(), path.stat()
         key = hashlib.sha256(f"{path}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:16]
@@ -110,7 +113,7 @@ def sample() -> Path:
 def _parsed(pages: Iterable[Page], workers: int) -> Iterator[tuple[str, str]]:
     """`(title, prose)` in the order of `pages`, parsed by `workers` processes (0: this one), few pages in flight."""
     pages = iter(pages)
-    batches = iter(lambda: list(itertools.islice(pages, 32)), [])
+    batches = iter(lambda: list(itertools.islice(pages, PAGES)), [])
     if not workers:
         yield from itertools.chain.from_iterable(map(_parse, batches))
         return

@@ -83,7 +83,8 @@ def test_a_dump_that_changes_is_prepared_anew(tmp_path: Path) -> None:
     assert first.fingerprint != second.fingerprint
 
 
-def test_several_processes_parse_the_same_in_the_same_order() -> None:
+def test_several_processes_parse_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "PAGES", 2)
     pages = [page for page, _ in zip(articles(builder.sample()), range(40), strict=False)]
     assert list(builder._parsed(pages, workers=2)) == list(builder._parsed(pages, workers=0))
 
