@@ -15,30 +15,14 @@ from mwparserfromhell.wikicode import Wikicode
 NAMESPACES = frozenset({"file", "image", "media", "category"})
 """Namespaces whose links place a picture or file the page, and are no part of a sentence."""
 
-LAST_SECTIONS = frozenset(
-    [
-        "bibliography",
-        "citations",
-        "external links",
-        "footnotes",
-        "further reading",
-        "notes",
-        "notes and references",
-        "other sources",
-        "primary sources",
-        "references",
-        "references and further reading",
-        "references and notes",
-        "references and sources",
-        "secondary sources",
-        "see also",
-        "selected bibliography",
-        "sources",
-        "sources and references",
-        "specific references",
-        "works cited",
-    ]
-)
+# fmt: off
+LAST_SECTIONS = frozenset({
+    "bibliography", "citations", "external links", "footnotes", "further reading", "notes", "notes and references",
+    "other sources", "primary sources", "references", "references and further reading", "references and notes",
+    "references and sources", "secondary sources", "see also", "selected bibliography", "sources",
+    "sources and references", "specific references", "works cited",
+})
+# fmt: on
 """English headings, in lower case, under which an article keeps its apparatus rather than prose."""
 
 _PARAGRAPH, _BREAK = "\n\n", "\x00"  # _BREAK marks a line of a list or of preformatted text
@@ -135,42 +119,13 @@ def _tag_text(tag: nodes.Tag, namespaces: Collection[str]) -> str:
     return f"{_PARAGRAPH}{contents}{_PARAGRAPH}" if name in ("blockquote", "p", "center", "div") else contents
 
 
-_WORD_IN_ARGUMENT = {
-    **dict.fromkeys(
-        [
-            "nowrap",
-            "nobr",
-            "nihongo",
-            "angbr",
-            "abbr",
-            "small",
-            "smaller",
-            "big",
-            "larger",
-            "vanchor",
-            "visible anchor",
-            "sc",
-        ],
-        1,
-    ),
-    **dict.fromkeys(
-        [
-            "smallcaps",
-            "linktext",
-            "em",
-            "strong",
-            "sup",
-            "sub",
-            "nihongo2",
-            "keypress",
-            "mvar",
-            "not a typo",
-            "as written",
-        ],
-        1,
-    ),
-    **dict.fromkeys(["lang", "rtl-lang", "script", "ipa-all"], 2),
-}
+# fmt: off
+_FIRST_ARGUMENT = frozenset({
+    "abbr", "angbr", "as written", "big", "em", "keypress", "larger", "linktext", "mvar", "nihongo", "nihongo2", "nobr",
+    "not a typo", "nowrap", "sc", "small", "smallcaps", "smaller", "strong", "sub", "sup", "vanchor", "visible anchor",
+})
+# fmt: on
+_SECOND_ARGUMENT = frozenset({"lang", "rtl-lang", "script", "ipa-all"})
 _CHARACTERS = {
     **dict.fromkeys(("snd", "spnd", "spaced ndash"), " – "),
     **dict.fromkeys(("ndash", "endash", "en dash"), "–"),
@@ -214,9 +169,9 @@ def _template_text(template: nodes.Template, namespaces: Collection[str]) -> str
         return ("as of " if "lc" in arguments else "As of ") + " ".join(positional)
     if name in ("chem", "transl", "transliteration") and positional:
         return "".join(positional) if name == "chem" else positional[-1]
-    if name.startswith("lang-"):
+    if name in _FIRST_ARGUMENT or name.startswith("lang-"):
         return argument("1")
-    return argument(str(_WORD_IN_ARGUMENT.get(name, "")))
+    return argument("2") if name in _SECOND_ARGUMENT else ""
 
 
 _LEFTOVERS = re.compile(r"\{\{[^{}]*\}\}|</?[a-zA-Z][^<>]*>|'{2,}|\[\[|\]\]|\{\{|\}\}|__[A-Z]+__")

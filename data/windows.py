@@ -95,7 +95,7 @@ class Windows:
 
     def __getitem__(self, index: int) -> Batch:
         """Example `index` of the run, any number from 0 on."""
-        return {name: array[0] for name, array in self.batch(np.array([index])).items()}
+        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
 
     def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
         """The examples at `indices` of the run, stacked.

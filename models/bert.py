@@ -300,7 +300,7 @@ class BertHead(nn.Module):
             (config.vocab_size,),
             jnp.dtype(config.param_dtype),
         )
-        return encoder.project_to_vocabulary(hidden) + bias.astype(config.compute_dtype)
+        return encoder.project_to_vocabulary(hidden) + bias.astype(config.compute_dtype)[None, None]
 
     def linear(self, hidden: Float[Array, "... hidden"], features: int, name: str) -> Float[Array, "... features"]:
         config = self.config

@@ -83,7 +83,7 @@ def truncated_normal(stddev: float) -> Initializer:
 
 
 def dense(
-    config: ModelConfig, features: int, name: str, axes: tuple[str, str], *, bias: bool = True, stddev: float = 0.02
+    config: ModelConfig, features: int, name: str | None, axes: tuple[str, str], *, bias: bool = True, stddev: float = 0.02
 ) -> nn.Dense:
     """A linear layer whose kernel `(in, out)` has the logical `axes`."""
     return nn.Dense(
@@ -97,7 +97,7 @@ def dense(
     )
 
 
-def embedding(config: ModelConfig, count: int, features: int, name: str, *, stddev: float, axis: str) -> nn.Embed:
+def embedding(config: ModelConfig, count: int, features: int, name: str | None, *, stddev: float, axis: str) -> nn.Embed:
     """A table of `count` vectors; the logical name of its first axis is `axis`."""
     return nn.Embed(
         count,
@@ -109,7 +109,7 @@ def embedding(config: ModelConfig, count: int, features: int, name: str, *, stdd
     )
 
 
-def layer_norm(config: ModelConfig, epsilon: float, name: str) -> nn.LayerNorm:
+def layer_norm(config: ModelConfig, epsilon: float, name: str | None) -> nn.LayerNorm:
     """Layer normalisation over the last axis (Ba et al., 2016), in float32, the variance from centred values."""
     return nn.LayerNorm(
         epsilon=epsilon,
@@ -172,7 +172,7 @@ class Attention(nn.Module):
 # ── Stacks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str, **attributes) -> nn.Module:
+def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | None, **attributes) -> nn.Module:
     """`count` copies of `layer`, run one after the other, their parameters stacked on a first axis called `layers`.
 
     `layer(...)(carry, index, *shared) -> (carry, collected)`: `index` is the layer's number, `shared` the same for all,

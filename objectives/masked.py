@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from objectives.objective import IGNORED, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
 
@@ -112,9 +112,9 @@ class MaskedLM(Objective):
         _, taken = jax.lax.scan(take, jnp.zeros((), jnp.int32), sizes[order])
         return candidate & jnp.zeros(length, bool).at[order].set(taken)[word]
 
-    def loss(self, outputs: Mapping[str, Float[Array, "batch slots vocab"]], batch: Example) -> Losses:
+    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """Cross-entropy of the originals at the masked positions."""
         return {"masked_lm_loss": cross_entropy(self.output(outputs), batch["labels"])}
 
-    def metrics(self, outputs: Mapping[str, Float[Array, "batch slots vocab"]], batch: Example) -> Losses:
+    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"masked_accuracy": accuracy(self.output(outputs), batch["labels"])}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from objectives.objective import Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
 
@@ -102,11 +102,11 @@ class NextSentence(Objective):
             "next_sentence_label": jnp.where(is_random, IS_RANDOM, IS_NEXT),
         }
 
-    def loss(self, outputs: Mapping[str, Float[Array, "batch 2"]], batch: Example) -> Losses:
+    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """Cross-entropy of "follows" (0) against "drawn from elsewhere" (1)."""
         return {"next_sentence_loss": cross_entropy(self.output(outputs), batch["next_sentence_label"])}
 
-    def metrics(self, outputs: Mapping[str, Float[Array, "batch 2"]], batch: Example) -> Losses:
+    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"next_sentence_accuracy": accuracy(self.output(outputs), batch["next_sentence_label"])}
 
 

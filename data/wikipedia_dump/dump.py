@@ -4,8 +4,8 @@ import bz2
 import dataclasses
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from data.errors import DataError
 from data.wikitext import NAMESPACES
@@ -42,7 +42,7 @@ def articles(path: Path) -> Iterator[Page]:
         raise DataError(f"{path} cannot be read as a dump ({error}): give a *-pages-articles*.xml(.bz2)") from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedIOBase:
     with path.open("rb") as file:
         packed = file.read(3) == b"BZh"
     if path.suffix == ".bz2" and not packed:
@@ -50,7 +50,7 @@ def _opened(path: Path) -> IO[bytes]:
     return bz2.open(path) if packed else path.open("rb")
 
 
-def _articles(stream: IO[bytes]) -> Iterator[Page]:
+def _articles(stream: BufferedIOBase) -> Iterator[Page]:
     namespaces = NAMESPACES
     events = ElementTree.iterparse(stream, events=("start", "end"))
     _, root = next(events)

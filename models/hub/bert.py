@@ -33,4 +33,5 @@ TABLE = NameTable(
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
     ignored=frozenset({"bert.embeddings.position_ids"}),
+    optional={"bert.pooler.dense.weight": {"add_pooling_layer": False}},
 )

@@ -24,7 +24,9 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path.parent} has no {path.name}: expected a published checkpoint folder") from None
-    except ValueError as error:
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds no JSON object")
@@ -32,16 +34,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder."""
-    if (folder / INDEX).exists():
-        weight_map = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelError(f"{folder / INDEX} has no weight_map")
-        paths = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
-    elif (folder / SINGLE).exists():
+    """The safetensors files of a checkpoint folder: the whole one before the pieces, as `transformers` chooses too."""
+    if (folder / SINGLE).is_file():
         paths = [folder / SINGLE]
+    elif (folder / INDEX).exists():
+        weight_map = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise ModelError(f"{folder / INDEX} has no weight_map from tensors to files")
+        paths = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
     else:
-        paths = sorted(folder.glob("*.safetensors"))
+        paths = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise ModelError(f"{folder} lacks {', '.join(missing)}, which its index names")
@@ -85,7 +87,10 @@ def write_whole(path: Path, write) -> None:
     """Let `write(temporary path)` write a file that becomes `path` only when it is whole and on the disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        os.chmod(temporary, mode)  # safetensors lets nobody else read what it writes
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

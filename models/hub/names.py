@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,9 @@ class NameTable:
         names: the parameters.
         prefix: (published, ours) name of the base model in the models with a head; a base model alone has neither.
         renamed: endings of tensors in older files → endings of today.
-        aliases: published tensors that are tied to another one (value), and so may be there or not.
+        aliases: published tensors that are tied to another one (value): either may be there, or both and equal.
         ignored: published tensors that are no parameters.
+        optional: tensor of a part that a base model may lack → attributes of the class without it.
     """
 
     names: tuple[Name, ...]
@@ -49,12 +51,17 @@ class NameTable:
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
+    optional: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def is_base(self, parameters: Iterable[str]) -> bool:
+        """Whether the model that has these parameters is the base model, not one with a head."""
+        return not any(path.startswith(self.prefix[1]) for path in parameters)
 
     def by_ours(self, parameters: Iterable[str]) -> dict[str, Name]:
         """{path of ours: name} for the model that has these parameters, without the prefix where it is the base model."""
         parameters = set(parameters)
         published, ours = self.prefix
-        base = not any(path.startswith(ours) for path in parameters)
+        base = self.is_base(parameters)
         names = {}
         for name in self.names:
             if base and name.ours.startswith(ours):
@@ -73,15 +80,20 @@ class NameTable:
         for old, new in self.renamed.items():
             if published.endswith(old):
                 published = published.removesuffix(old) + new
+        bare = published.removeprefix(self.prefix[0])
+        if base:
+            return bare
+        return self.prefix[0] + bare if self.in_base(published) else published
+
+    def in_base(self, published: str) -> bool:
+        """Whether a tensor of this name, with or without the prefix, is the base model's."""
         prefix = self.prefix[0]
-        bases = {
+        parts = {
             name.published.removeprefix(prefix).split(".")[0]
             for name in self.names
             if name.published.startswith(prefix)
         }
-        if base:
-            return published.removeprefix(prefix)
-        return prefix + published if published.split(".")[0] in bases else published
+        return published.startswith(prefix) or published.split(".")[0] in parts
 
 
 def linear(published: str, ours: str) -> tuple[Name, Name]:

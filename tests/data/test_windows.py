@@ -291,6 +291,6 @@ def test_windows_that_cannot_be_are_refused(tmp_path: Path, tokenizer_file: Path
     with pytest.raises(DataError, match="hold no sentence"):
         Windows(corpus, np.array([0, 2]), 8, 0)
     with pytest.raises(DataError, match="hold no sentence"):
-        Windows(corpus, np.array([]), 8, 0)
+        Windows(corpus, np.array([], int), 8, 0)
     with pytest.raises(DataError, match="seed=-1"):
         Windows(corpus, np.arange(3), 8, -1)

@@ -1,0 +1,235 @@
+"""BERT against live `transformers`: every parameter perturbed, padding on both sides, segments, f32.
+
+Outputs, hidden states, attentions, losses and the gradient of every parameter agree to 1e-5 of the largest value compared.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from models import bert, hub
+from objectives import MaskedLM, NextSentence, Sum
+from objectives.objective import IGNORED, cross_entropy
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+BATCH, LENGTH, VOCABULARY, LABELS = 4, 24, 99, 5
+HEADS = [
+    "BertModel",
+    "BertForPreTraining",
+    "BertForMaskedLM",
+    "BertForNextSentencePrediction",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertForQuestionAnswering",
+]
+
+
+def reference(head: str, hidden_act: str = "gelu"):
+    """A small reference model with every parameter perturbed: fresh ones hide swapped norms and forgotten biases."""
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        hidden_act=hidden_act,
+        num_labels=2 if head == "BertForQuestionAnswering" else LABELS,  # start and end
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, head)(config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model.eval()
+
+
+def inputs() -> dict[str, jax.Array]:
+    """Padding on the right, on the left, and none; two segments; positions of their own in the last row."""
+    rng = np.random.default_rng(0)
+    mask = np.ones((BATCH, LENGTH), np.int32)
+    mask[1, 15:] = 0
+    mask[2, :6] = 0
+    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
+    positions[2] = np.maximum(positions[2] - 6, 0)
+    positions[3] = positions[3][::-1] + 9
+    arrays = {
+        "input_ids": rng.integers(5, VOCABULARY, (BATCH, LENGTH)),
+        "attention_mask": mask,
+        "token_type_ids": (np.arange(LENGTH) >= 10)[None].repeat(BATCH, 0),
+        "position_ids": positions,
+    }
+    return {name: jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
+
+
+def targets(head: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    tokens = np.where(rng.random((BATCH, LENGTH)) < 0.3, rng.integers(5, VOCABULARY, (BATCH, LENGTH)), IGNORED)
+    tokens[:, 8] = 7
+    follows = np.array([0, 1, 1, 0])
+    return {
+        "BertModel": {},
+        "BertForPreTraining": {"labels": tokens, "next_sentence_label": follows},
+        "BertForMaskedLM": {"labels": tokens},
+        "BertForNextSentencePrediction": {"labels": follows},
+        "BertForSequenceClassification": {"labels": rng.integers(0, LABELS, BATCH)},
+        "BertForTokenClassification": {"labels": np.where(tokens == IGNORED, IGNORED, tokens % LABELS)},
+        "BertForQuestionAnswering": {
+            "start_positions": rng.integers(0, 10, BATCH),
+            "end_positions": rng.integers(10, 20, BATCH),
+        },
+    }[head]
+
+
+def our_loss(head: str, outputs, labels):
+    """The loss as our objectives give it (sums and weights, divided once)."""
+
+    def mean(pair):
+        return pair[0] / pair[1]
+
+    labels = {name: jnp.asarray(value) for name, value in labels.items()}
+    if head == "BertForPreTraining":
+        return sum(map(mean, Sum(MaskedLM(), NextSentence()).loss(outputs, labels).values()))
+    if head == "BertForMaskedLM":
+        return mean(MaskedLM().loss(outputs, labels)["masked_lm_loss"])
+    if head == "BertForNextSentencePrediction":
+        return mean(NextSentence().loss(outputs, {"next_sentence_label": labels["labels"]})["next_sentence_loss"])
+    if head == "BertForQuestionAnswering":
+        start = mean(cross_entropy(outputs["start_logits"], labels["start_positions"]))
+        return (start + mean(cross_entropy(outputs["end_logits"], labels["end_positions"]))) / 2
+    if head == "BertModel":
+        return jnp.sin(outputs["last_hidden_state"]).sum() + outputs["pooler_output"].sum()
+    return mean(cross_entropy(outputs["logits"], labels["labels"]))
+
+
+def difference(ours, theirs) -> float:
+    """Largest difference, as a share of the largest value (of 1 where that is smaller)."""
+    ours, theirs = np.asarray(ours, np.float64), theirs.detach().numpy().astype(np.float64)
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new"])
+@pytest.mark.parametrize("head", HEADS)
+def test_outputs_losses_and_gradients(head, hidden_act, tmp_path, record_property):
+    theirs = reference(head, hidden_act)
+    theirs.save_pretrained(tmp_path)
+    model, variables = hub.load(tmp_path)
+    assert type(model).__name__ == head
+    arrays, labels = inputs(), targets(head)
+    tensors = {name: torch.tensor(np.asarray(value), dtype=torch.long) for name, value in {**arrays, **labels}.items()}
+    expected = theirs(**tensors, output_hidden_states=True, output_attentions=True)
+
+    def loss(params):
+        outputs = model.apply({"params": params}, **arrays, output_hidden_states=True, output_attentions=True)
+        return our_loss(head, outputs, labels), outputs
+
+    (value, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    worst = {}
+    for name in outputs:
+        if name in ("hidden_states", "attentions"):
+            worst[name] = difference(outputs[name], torch.stack(expected[name]))
+        elif name in expected:
+            worst[name] = difference(outputs[name], expected[name])
+    assert {"hidden_states", "attentions"} < set(worst)
+    if head == "BertModel":
+        their_loss = torch.sin(expected.last_hidden_state).sum() + expected.pooler_output.sum()
+    else:
+        their_loss = expected.loss
+    worst["loss"] = difference(value, their_loss)
+
+    their_loss.backward()
+    named = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    table = hub.name_table("bert").by_ours(flatten_dict(gradients, sep="/"))
+    compared = set()
+    for path, gradient in flatten_dict(gradients, sep="/").items():
+        name = table[path]
+        layers = range(len(gradient)) if "{layer}" in name.published else [None]
+        for layer in layers:
+            published = name.published if layer is None else name.published.format(layer=layer)
+            found = named.get(published)
+            if found is None:  # the classes of next-sentence prediction have a head of their own name or none
+                found = torch.zeros(tuple(name.transform(np.asarray(gradient)).shape))
+            ours = np.asarray(gradient if layer is None else gradient[layer])
+            worst[f"gradient of {published}"] = difference(name.transform(ours), found)
+            compared.add(published)
+    assert compared == {name for name in named}
+    record_property("worst", max(worst.values()))
+    over = {name: error for name, error in worst.items() if error > 1e-5}
+    assert not over, over
+
+
+@pytest.mark.parametrize("head", ["BertForPreTraining", "BertForMaskedLM"])
+def test_masked_positions_are_the_full_projection_gathered(head, tmp_path):
+    reference(head).save_pretrained(tmp_path)
+    model, variables = hub.load(tmp_path)
+    positions = jnp.array([[1, 5, 9], [0, 0, 3], [23, 7, 8], [2, 3, 4]])
+    name = "prediction_logits" if head == "BertForPreTraining" else "logits"
+    full = model.apply(variables, **inputs())[name]
+    some = model.apply(variables, **inputs(), masked_positions=positions)[name]
+    np.testing.assert_allclose(some, jnp.take_along_axis(full, positions[..., None], axis=1), atol=2e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_round_trip_has_no_missing_and_no_unexpected_key(head, tmp_path):
+    theirs = reference(head)
+    theirs.save_pretrained(tmp_path / "theirs")
+    model, variables = hub.load(tmp_path / "theirs")
+    hub.save(tmp_path / "ours", model, variables)
+    again, info = getattr(transformers, head).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    state = again.state_dict()
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    assert again.config.num_labels == theirs.config.num_labels
+
+
+@pytest.mark.parametrize("form", ["sharded", "bfloat16", "gamma and beta", "with aliases"])
+def test_other_forms_of_the_same_folder(form, tmp_path):
+    theirs = reference("BertForPreTraining")
+    if form == "sharded":
+        theirs.save_pretrained(tmp_path, max_shard_size="20KB")
+        assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    elif form == "bfloat16":
+        theirs = theirs.to(torch.bfloat16)
+        theirs.save_pretrained(tmp_path)
+        theirs = theirs.float()
+    else:
+        from safetensors.torch import save_file
+
+        theirs.save_pretrained(tmp_path)
+        state = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+        if form == "gamma and beta":
+            state = {
+                name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+                for name, tensor in state.items()
+            }
+        save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model, variables = hub.load(tmp_path)
+    expected = theirs(**{name: torch.tensor(np.asarray(value), dtype=torch.long) for name, value in inputs().items()})
+    outputs = model.apply(variables, **inputs())
+    assert difference(outputs.prediction_logits, expected.prediction_logits) < 1e-5
+
+
+def test_bfloat16_compute_is_close(tmp_path):
+    theirs = reference("BertForPreTraining")
+    theirs.save_pretrained(tmp_path)
+    model, variables = hub.load(tmp_path, dtype="bfloat16")
+    outputs = model.apply(variables, **inputs())
+    assert outputs.prediction_logits.dtype == jnp.bfloat16
+    exact = type(model)(dataclasses.replace(model.config, dtype="float32")).apply(variables, **inputs())
+    error = np.abs(np.asarray(outputs.prediction_logits, np.float32) - exact.prediction_logits).max()
+    assert 0 < error / np.abs(exact.prediction_logits).max() < 0.05
+
+
+def test_every_head_is_compared():
+    ours = {name for name in vars(bert) if name.startswith("Bert") and ("For" in name or name == "BertModel")}
+    assert ours == set(HEADS)

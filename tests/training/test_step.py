@@ -1,0 +1,220 @@
+"""The train step: the same numbers however the work is split, against a plain formula, and its optimizer against others'."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from models.bert import BertConfig, BertForPreTraining
+from models.layers import dropout_bits
+from objectives import MaskedLM, NextSentence, Sum
+from objectives.objective import IGNORED
+from tests.examples import batch
+from training.optimizers import AdamW, decayed
+from training.parallel import Parallel, TrainingError, logical_axes
+from training.step import corrupted, create_state, example_keys, forward, loss_weights, shares, train_step
+
+BATCH, LENGTH, STEPS, SEED = 16, 32, 20, 7
+OPTIMIZER = AdamW(learning_rate=1e-3, warmup_steps=5, bias_correction=False)
+
+
+@pytest.fixture(scope="module")
+def parts(vocabulary):
+    config = BertConfig.tiny(vocab_size=vocabulary.size, max_position_embeddings=64)
+    assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.1
+    return BertForPreTraining(config), Sum(MaskedLM(), NextSentence()).bind(vocabulary)
+
+
+def run(parts, parallel: Parallel, steps: int = STEPS, **execution):
+    """`steps` steps from the same start; the final state as numpy, and each step's metrics."""
+    model, objective = parts
+    model = type(model)(dataclasses.replace(model.config, **execution))
+    optimizer = OPTIMIZER.build(100)
+
+    def initial():
+        return create_state(model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"], optimizer)
+
+    spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
+    state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))
+    step = functools.partial(train_step, model=model, objective=objective, optimizer=optimizer, seed=SEED)
+    step = spread.compile(step, donate=True)
+    metrics = []
+    for number in range(steps):
+        examples = batch(range(BATCH * number, BATCH * (number + 1)), LENGTH)
+        micro = {name: x.reshape(parallel.micro_batches, -1, *x.shape[1:]) for name, x in examples.items()}
+        before = state
+        state, found = step(state, spread.put_batch(micro))
+        assert all(x.is_deleted() for x in jax.tree.leaves(before.params)), "the old state's memory is kept"
+        metrics.append(shares(spread.host(found)))
+    return jax.device_get(spread.whole(state)), metrics
+
+
+def distance(one, other) -> float:
+    """‖a - b‖ / ‖a‖ over all parameters."""
+    a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)]).astype(np.float64) for tree in (one, other))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+@pytest.fixture(scope="module")
+def alone(parts):
+    return run(parts, Parallel(devices=1))
+
+
+SPLITS = {
+    "pmap on 4": Parallel(devices=4),
+    "jit on 1": Parallel("jit", devices=1),
+    "jit on 4": Parallel("jit", devices=4),
+    "4 micro-batches": Parallel(devices=1, micro_batches=4),
+    "pmap on 2, 2 micro-batches": Parallel(devices=2, micro_batches=2),
+    "fsdp 2 × tensor 2": Parallel("jit", fsdp=2, tensor=2),
+    "data 2 × fsdp 2, 2 micro-batches": Parallel("jit", fsdp=2, micro_batches=2),
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_any_split_gives_the_same_training(parts, alone, split):
+    """Dropout on, every shard with another number of masked tokens; 20 steps of AdamW."""
+    state, metrics = run(parts, SPLITS[split])
+    assert [m["digest"] for m in metrics] == [m["digest"] for m in alone[1]], "other examples were seen"
+    assert distance(alone[0].params, state.params) < 1e-6
+    assert distance(alone[0].opt_state[1].nu, state.opt_state[1].nu) < 1e-5
+    for name in ("masked_lm_loss", "next_sentence_loss", "gradient_norm"):
+        np.testing.assert_allclose([m[name] for m in metrics], [m[name] for m in alone[1]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "execution", [{"scan_layers": True}, {"remat": "full"}, {"remat": "dots", "scan_layers": True}]
+)
+def test_scan_and_remat_change_no_number(parts, alone, execution):
+    state, metrics = run(parts, Parallel(devices=1), **execution)
+    assert distance(alone[0].params, state.params) < 1e-6
+    assert [m["digest"] for m in metrics] == [m["digest"] for m in alone[1]]
+
+
+def test_the_shards_have_unequal_numbers_of_masked_tokens(parts):
+    _, objective = parts
+    seen, _ = corrupted(objective, SEED, {name: jnp.asarray(x) for name, x in batch(range(BATCH), LENGTH).items()})
+    counts = (np.asarray(seen["labels"]) != IGNORED).reshape(4, -1).sum(axis=1)
+    assert len(set(counts.tolist())) > 1
+
+
+def test_dropout_is_on_and_other_seeds_differ(parts):
+    model, objective = parts
+    examples = {name: jnp.asarray(x) for name, x in batch(range(4), LENGTH).items()}
+    seen, keys = corrupted(objective, SEED, examples)
+    params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
+    logits = [
+        forward(model, params, seen, k).prediction_logits for k in (None, keys, example_keys(8, examples["index"])[1])
+    ]
+    assert all(float(jnp.abs(logits[i] - logits[j]).max()) > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_gradient_is_that_of_the_global_means(parts):
+    """Against the loss written plainly: mean over all masked tokens plus mean over all pairs, no dropout, SGD."""
+    model, objective = parts
+    config = dataclasses.replace(model.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = type(model)(config)
+    params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
+    examples = {name: jnp.asarray(x) for name, x in batch(range(BATCH), LENGTH).items()}
+    seen, _ = corrupted(objective, SEED, examples)
+
+    def plain(params):
+        outputs = forward(model, params, seen)
+        log_shares = jax.nn.log_softmax(outputs.prediction_logits)
+        asked = (seen["labels"] != IGNORED)[..., None]
+        chosen = jnp.where(asked, jnp.take_along_axis(log_shares, jnp.maximum(seen["labels"], 0)[..., None], -1), 0)
+        pairs = jax.nn.log_softmax(outputs.seq_relationship_logits)
+        follows = jnp.take_along_axis(pairs, seen["next_sentence_label"][:, None], 1)
+        return -chosen.sum() / asked.sum() - follows.mean()
+
+    expected = jax.grad(plain)(params)
+    sgd = optax.sgd(1.0)
+    micro = {name: x.reshape(4, -1, *x.shape[1:]) for name, x in examples.items()}
+    state, _ = train_step(create_state(params, sgd), micro, model=model, objective=objective, optimizer=sgd, seed=SEED)
+    found = jax.tree.map(lambda before, after: before - after, params, state.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), expected, found)
+
+
+def test_weights_come_from_the_batch_alone(parts):
+    model, objective = parts
+    params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
+    seen, _ = corrupted(objective, SEED, {name: jnp.asarray(x) for name, x in batch(range(BATCH), LENGTH).items()})
+    weights = loss_weights(model, objective, params, seen)
+    outputs = forward(model, params, seen)
+    assert {name: float(w) for name, w in weights.items()} == {
+        name: float(w) for name, (_, w) in objective.loss(outputs, seen).items()
+    }
+
+
+def test_adam_without_bias_correction_is_the_released_one():
+    """`AdamWeightDecayOptimizer` of the released code, written with loops over scalars."""
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(size=3), "bias": rng.normal(size=3)}
+    settings = AdamW(learning_rate=0.1, warmup_steps=2, bias_correction=False, clip_norm=None)
+    optimizer, rate = settings.build(10), settings.schedule(10)
+    state = optimizer.init({name: jnp.asarray(x, jnp.float32) for name, x in params.items()})
+    ours = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
+    m, v = ({name: np.zeros(3) for name in params} for _ in range(2))
+    for step in range(6):
+        gradients = {name: rng.normal(size=3) for name in params}
+        updates, state = optimizer.update(
+            {name: jnp.asarray(g, jnp.float32) for name, g in gradients.items()}, state, ours
+        )
+        ours = optax.apply_updates(ours, updates)
+        for name, g in gradients.items():
+            m[name] = 0.9 * m[name] + 0.1 * g
+            v[name] = 0.999 * v[name] + 0.001 * g**2
+            update = m[name] / (np.sqrt(v[name]) + 1e-6)
+            if name == "kernel":
+                update = update + 0.01 * params[name]
+            params[name] = params[name] - float(rate(step)) * update
+    for name in params:
+        np.testing.assert_allclose(ours[name], params[name], rtol=2e-5)
+
+
+def test_schedule_warms_up_and_comes_down():
+    rate = AdamW(learning_rate=1.0, warmup_steps=10).schedule(100)
+    assert float(rate(0)) == pytest.approx(0.1)
+    assert float(rate(9)) == 1.0
+    assert float(rate(54)) == pytest.approx(0.5, abs=0.01)
+    assert float(rate(99)) == 0.0
+
+
+def test_biases_and_norms_are_not_decayed(parts):
+    model, _ = parts
+    params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
+    kept = {
+        jax.tree_util.keystr(path) for path, applies in jax.tree_util.tree_leaves_with_path(decayed(params)) if applies
+    }
+    assert all("kernel" in path or "embedding'" in path for path in kept)
+    assert len(kept) == 3 + 6 + 1 + 1 + 1
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(TrainingError, match="batch_size=10 does not divide into 1 micro-batch.* × 4 device"):
+        Parallel().check_batch(10)
+    with pytest.raises(TrainingError, match=r"parallel.devices=9: this machine has 4"):
+        Parallel(devices=9).mesh()
+    with pytest.raises(TrainingError, match="need parallel.kind=jit"):
+        Parallel(fsdp=2).mesh()
+
+
+def test_dropout_bits_look_random():
+    """Each bit of the words is fair, and neighbours (in places, rows, keys) are uncorrelated, within six sigmas."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(8))
+    words = np.asarray(dropout_bits(keys, (64, 1024)))
+    bits = np.unpackbits(words.view(np.uint8).reshape(8, 64, 1024, 4), axis=-1).astype(np.float32)
+    assert abs(bits.mean(axis=(0, 1, 2)) - 0.5).max() < 6 * 0.5 / np.sqrt(words.size)
+    kept = (words < np.uint32(0.9 * 2**32)).astype(np.float64) - 0.9
+    noise = 6 * 0.09 / np.sqrt(words.size / 2)
+    assert abs(kept.mean()) < noise * 4
+    for axis in range(3):
+        for offset in (1, 2, 3, 4):
+            first = np.take(kept, range(kept.shape[axis] - offset), axis)
+            second = np.take(kept, range(offset, kept.shape[axis]), axis)
+            assert abs((first * second).mean()) < noise, (axis, offset)
