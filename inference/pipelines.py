@@ -22,6 +22,9 @@ from models.outputs import ModelOutput
 
 Answer = dict[str, Any]
 
+TOGETHER = 32
+"""Texts that the model sees at a time: a longer list is answered piece by piece."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Asker:
@@ -192,7 +195,8 @@ def pipeline(task: str, folder: str | Path) -> Callable[..., Any]:
         texts = list(texts) if several else [texts]
         if not texts:
             raise ModelError(f"{task}: no text came")
-        found = solve(ask, texts, **settings)
+        pieces = (texts[begin : begin + TOGETHER] for begin in range(0, len(texts), TOGETHER))
+        found = [result for piece in pieces for result in solve(ask, piece, **settings)]
         return found if several else found[0]
 
     return answer

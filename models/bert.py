@@ -21,6 +21,7 @@ from models.layers import (
     embedding,
     fold_in,
     layer_norm,
+    sinusoids,
     stack,
 )
 from models.outputs import ModelOutput
@@ -37,9 +38,12 @@ class BertConfig(ModelConfig):
         hidden_act: `gelu` (exact, as `transformers` runs published weights) or `gelu_new` (tanh, as they were trained).
         classifier_dropout: dropout before a classification head; `hidden_dropout_prob` where `None`.
         labels: names of the outputs of a classification head (`id2label`).
+        local_start: begin with sinusoids as positions and attention to the neighbours (`models.layers.Attention`),
+            instead of finding both by chance; a setting of training alone, which no published file has.
     """
 
     model_type: ClassVar[str] = "bert"
+    execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "local_start")
     variants: ClassVar[tuple[str, ...]] = ("tiny", "mini", "small", "medium", "base", "large")
 
     vocab_size: int = 30_522
@@ -57,6 +61,7 @@ class BertConfig(ModelConfig):
     pad_token_id: int = 0
     classifier_dropout: float | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    local_start: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +73,9 @@ class BertConfig(ModelConfig):
 
     @classmethod
     def from_json(cls, published: dict, **changes) -> "BertConfig":
-        """From a published `config.json`; position embeddings other than absolute ones are refused."""
+        """From a published `config.json`; decoders and position embeddings other than absolute ones are refused."""
+        if published.get("is_decoder") or published.get("add_cross_attention"):
+            raise ModelError("is_decoder or add_cross_attention is set: only the encoder is implemented for BERT")
         kind = published.get("position_embedding_type", "absolute")
         if kind != "absolute":
             raise ModelError(f"position_embedding_type={kind!r}: only absolute positions are implemented for BERT")
@@ -134,6 +141,7 @@ class BertLayer(nn.Module):
             config.num_attention_heads,
             config.attention_probs_dropout_prob,
             config.initializer_range,
+            config.local_start,
             name="attention",
         )(hidden, mask, fold_in(keys, 0))
         attended = dropout(attended, config.hidden_dropout_prob, fold_in(keys, 1))
@@ -164,7 +172,13 @@ class BertModel(nn.Module):
         table = dict(stddev=config.initializer_range)
         self.word_embeddings = embedding(config, config.vocab_size, config.hidden_size, None, axis="vocab", **table)
         self.position_embeddings = embedding(
-            config, config.max_position_embeddings, config.hidden_size, None, axis="position", **table
+            config,
+            config.max_position_embeddings,
+            config.hidden_size,
+            None,
+            axis="position",
+            table_init=sinusoids(1.5 * config.initializer_range) if config.local_start else None,
+            **table,
         )
         self.token_type_embeddings = embedding(
             config, config.type_vocab_size, config.hidden_size, None, axis="token_type", **table
@@ -361,7 +375,9 @@ class BertForTokenClassification(BertHead):
 
 
 class BertForQuestionAnswering(BertHead):
-    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span."""
+    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
+
+    unlabelled: ClassVar[bool] = True
 
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")

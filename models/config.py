@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import numbers
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -43,6 +44,18 @@ class ModelConfig:
                 raise ModelError(f"{name}={getattr(self, name)!r}: expected float32, bfloat16, float16 or float64")
         if self.remat not in ("none", "dots", "full"):
             raise ModelError(f"remat={self.remat!r}: expected none, dots or full")
+        for field in dataclasses.fields(self):
+            self._check(field.name, getattr(self, field.name), field.default)
+
+    def _check(self, name: str, value: Any, default: Any) -> None:
+        """Raise unless `value` is a number like `default`: whole where it is whole, positive where it is positive."""
+        if isinstance(default, bool) or not isinstance(default, int | float):
+            return
+        whole = isinstance(default, int)
+        least = 1 if whole and default > 0 else 0
+        kind = numbers.Integral if whole else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+            raise ModelError(f"{name}={value!r}: expected a {'whole ' * whole}number of at least {least}")
 
     @property
     def compute_dtype(self) -> jnp.dtype:

@@ -83,28 +83,55 @@ def truncated_normal(stddev: float) -> Initializer:
 
 
 def dense(
-    config: ModelConfig, features: int, name: str | None, axes: tuple[str, str], *, bias: bool = True, stddev: float = 0.02
+    config: ModelConfig,
+    features: int,
+    name: str | None,
+    axes: tuple[str, str],
+    *,
+    bias: bool = True,
+    stddev: float = 0.02,
+    kernel_init: Initializer | None = None,
 ) -> nn.Dense:
-    """A linear layer whose kernel `(in, out)` has the logical `axes`."""
+    """A linear layer whose kernel `(in, out)` has the logical `axes`, and N(0, stddev²) cut at ±2 stddev at first."""
     return nn.Dense(
         features,
         use_bias=bias,
         dtype=config.compute_dtype,
         param_dtype=jnp.dtype(config.param_dtype),
-        kernel_init=nn.with_logical_partitioning(truncated_normal(stddev), axes),
+        kernel_init=nn.with_logical_partitioning(kernel_init or truncated_normal(stddev), axes),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
         name=name,
     )
 
 
-def embedding(config: ModelConfig, count: int, features: int, name: str | None, *, stddev: float, axis: str) -> nn.Embed:
+def sinusoids(scale: float) -> Initializer:
+    """Sines and cosines of geometric wavelengths (Vaswani et al., 2017, section 3.5), with root mean square `scale`."""
+
+    def table(key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "positions features"]:
+        positions, features = shape
+        angles = jnp.arange(positions)[:, None] / 10_000 ** (2 * jnp.arange(features // 2) / features)[None]
+        return (math.sqrt(2) * scale * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)).astype(dtype)
+
+    return table
+
+
+def embedding(
+    config: ModelConfig,
+    count: int,
+    features: int,
+    name: str | None,
+    *,
+    stddev: float,
+    axis: str,
+    table_init: Initializer | None = None,
+) -> nn.Embed:
     """A table of `count` vectors; the logical name of its first axis is `axis`."""
     return nn.Embed(
         count,
         features,
         dtype=config.compute_dtype,
         param_dtype=jnp.dtype(config.param_dtype),
-        embedding_init=nn.with_logical_partitioning(truncated_normal(stddev), (axis, "embed")),
+        embedding_init=nn.with_logical_partitioning(table_init or truncated_normal(stddev), (axis, "embed")),
         name=name,
     )
 
@@ -131,6 +158,9 @@ class Attention(nn.Module):
     Attributes:
         num_heads: heads; `features` must divide by it.
         dropout_rate: of the attention probabilities.
+        local_start: begin with keys equal to queries, so that like attends to like: with sinusoids as positions, each
+            token to its neighbours (Trockman & Kolter, "Mimetic Initialization of Self-Attention Layers", 2023,
+            arXiv 2305.09828).
     """
 
     config: ModelConfig
@@ -138,6 +168,7 @@ class Attention(nn.Module):
     num_heads: int
     dropout_rate: float
     stddev: float = 0.02
+    local_start: bool = False
 
     @nn.compact
     def __call__(
@@ -151,13 +182,19 @@ class Attention(nn.Module):
         `mask` is true where a query may look. A query that may look nowhere looks everywhere alike.
         """
 
-        def project(name: str) -> Float[Array, "batch heads length head_dim"]:
-            x = dense(self.config, self.features, name, ("embed", "heads"), stddev=self.stddev)(hidden)
-            return rearrange(x, "batch length (heads dim) -> batch heads length dim", heads=self.num_heads)
+        head_dim = self.features // self.num_heads
 
-        query, key, value = project("query"), project("key"), project("value")
+        def project(name: str, init: Initializer | None = None) -> Float[Array, "batch heads length head_dim"]:
+            layer = dense(self.config, self.features, name, ("embed", "heads"), stddev=self.stddev, kernel_init=init)
+            return rearrange(layer(hidden), "batch length (heads dim) -> batch heads length dim", heads=self.num_heads)
+
+        # For normalised vectors with nothing in common but a share s of their squares, the first scores are about 10 s.
+        wide = nn.initializers.normal(math.sqrt(10 / (math.sqrt(head_dim) * self.features)))
+        query = project("query", wide if self.local_start else None)
+        key = project("key", self._query_kernel if self.local_start else None)
+        value = project("value")
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = scores.astype(jnp.float32) * (self.features // self.num_heads) ** -0.5
+        scores = scores.astype(jnp.float32) * head_dim**-0.5
         if mask is not None:
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
@@ -167,6 +204,10 @@ class Attention(nn.Module):
         )
         out = dense(self.config, self.features, "out", ("heads", "embed"), stddev=self.stddev)(attended)
         return out, probabilities
+
+    def _query_kernel(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
+        """An initializer: what the queries were given."""
+        return nn.unbox(self.variables["params"]["query"]["kernel"])
 
 
 # ── Stacks ───────────────────────────────────────────────────────────────────────────────────────────────────────────

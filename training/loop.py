@@ -127,7 +127,7 @@ def fit(
     return state
 
 
-def check_finite(step: int, values: Mapping[str, float], checkpoints: Checkpoints) -> None:
+def check_finite(step: int, values: Mapping[str, float | int], checkpoints: Checkpoints) -> None:
     """Stop where a number is NaN or infinite."""
     for name, value in values.items():
         if not math.isfinite(value):

@@ -27,7 +27,9 @@ class MetricsLog:
         self.file = open(self.path, "a")  # noqa: SIM115 - open for the life of the log
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
-    def write(self, step: int, split: str, values: dict[str, float], time: dict[str, float] | None = None) -> None:
+    def write(
+        self, step: int, split: str, values: dict[str, float | int], time: dict[str, float] | None = None
+    ) -> None:
         line: dict[str, Any] = {"step": step, "split": split, **values}
         if time is not None:
             line["time"] = time
@@ -106,7 +108,7 @@ class ProgressBar:
             self.task = self.bar.add_task("training", total=steps, completed=first, numbers="compiling")
             self.bar.start()
 
-    def update(self, step: int, values: dict[str, float], time_values: dict[str, float]) -> None:
+    def update(self, step: int, values: dict[str, float | int], time_values: dict[str, float]) -> None:
         numbers = " ".join(f"{name} {_short(name, value)}" for name, value in {**values, **time_values}.items())
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, numbers=numbers)

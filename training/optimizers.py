@@ -33,7 +33,7 @@ class AdamW:
     def schedule(self, steps: int) -> optax.Schedule:
         """Learning rate of each step, the first being step 0; the first is above 0 already."""
 
-        def rate(step: jax.Array) -> jax.Array:
+        def rate(step: int | jax.Array) -> jax.Array:
             step = jnp.asarray(step, jnp.float32)
             progress = jnp.clip((step + 1 - self.warmup_steps) / max(1, steps - self.warmup_steps), 0, 1)
             decayed = {

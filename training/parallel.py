@@ -87,7 +87,7 @@ class Spread:
     logical_axes: PyTree
 
     def compile(self, step: Callable, donate: bool) -> Callable:
-        """`step(tree, batch, axis=…) -> …` over the devices; `donate` gives the memory of `tree` away."""
+        """`step(tree, batch, axis=…)` over the devices; with `donate` it returns `(tree, …)` in the memory of the old one."""
         raise NotImplementedError
 
     def put(self, tree: PyTree) -> PyTree:
@@ -170,7 +170,9 @@ class Sharded(Spread):
         return NamedSharding(self.mesh, PartitionSpec(None, ("data", "fsdp")))
 
     def compile(self, step, donate):
-        return jax.jit(step, donate_argnums=(0,) if donate else ())
+        if not donate:
+            return jax.jit(step)
+        return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
 
     def put(self, tree):
         return jax.tree.map(

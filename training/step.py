@@ -70,7 +70,7 @@ def digest(batch: Example) -> UInt32[Array, ""]:
         x = x.astype(jnp.uint32) if x.dtype.itemsize != 4 else jax.lax.bitcast_convert_type(x, jnp.uint32)
         x = x.reshape(x.shape[0], -1)
         place = jnp.arange(x.shape[1], dtype=jnp.uint32) * jnp.uint32(0x9E3779B9) + jnp.uint32(number)
-        total += mix(mix(x) + place).sum(axis=1, dtype=jnp.uint32)
+        total += mix(mix(x) + place[None]).sum(axis=1, dtype=jnp.uint32)
     return mix(total).sum(dtype=jnp.uint32)
 
 
@@ -155,7 +155,7 @@ def evaluation_step(
     return jax.lax.psum(metrics, axis) if axis else metrics
 
 
-def shares(metrics: Metrics) -> dict[str, float]:
+def shares(metrics: Metrics) -> dict[str, float | int]:
     """Host side: {name: sum / weight} of one step's metrics, the one place where a mean is taken."""
     metrics = jax.device_get(metrics)
     return {

@@ -38,7 +38,7 @@ def name_table(model_type: str) -> NameTable:
         ModelError: there is none, with the nearest of those there are.
     """
     known = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("files", "names"))
-    if not isinstance(model_type, str) or model_type not in known:
+    if model_type not in known:
         raise ModelError(f"unknown model_type {model_type!r}: {nearest(str(model_type), known)}")
     return importlib.import_module(f"models.hub.{model_type}").TABLE
 
@@ -77,7 +77,9 @@ def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any
     """A folder's `config.json` as it stands, and as a config of ours with `changes`."""
     path = folder / "config.json"
     published = files.read_json(path)
-    kind = published.get("model_type", "")
+    kind = published.get("model_type")
+    if not isinstance(kind, str):
+        raise ModelError(f"{path}: model_type={kind!r}, expected the name of an architecture")
     name_table(kind)
     wanted = config_class(kind)
     fields = [field.name for field in dataclasses.fields(wanted)]
@@ -256,6 +258,8 @@ def save(folder: str | Path, model: nn.Module, variables: dict[str, Any], tokeni
         raise ModelError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     files.write_tensors(folder, published)
     about = {"architectures": [type(model).__name__], **config.to_json(), "dtype": config.param_dtype}
+    if getattr(type(model), "unlabelled", False):  # transformers would shape the head by them
+        about = {name: value for name, value in about.items() if name not in ("id2label", "label2id")}
     files.write_json(folder / "config.json", about)
     if text is not None:
         write_tokenizer(folder, text, config)

@@ -44,10 +44,22 @@ def test_minilm_hidden_states():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_tiny_logits():
+    path = folder(TINY)
+    model, variables = hub.load(path)
+    ids = np.random.default_rng(0).integers(1000, 9000, (2, 24)).astype(np.int32)
+    mask = np.ones_like(ids)
+    mask[1, 17:] = 0
+    theirs = transformers.BertForMaskedLM.from_pretrained(path).eval()
+    expected = theirs(torch.tensor(ids), torch.tensor(mask)).logits.detach().numpy()
+    found = model.apply(variables, input_ids=jnp.asarray(ids), attention_mask=jnp.asarray(mask)).logits
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 def test_tiny_fills_masks_as_transformers_does():
     path = folder(TINY)
     texts = ["the capital of france is [MASK].", "she [MASK] to the shop to buy [MASK]."]
-    theirs = transformers.pipeline("fill-mask", model=str(path), tokenizer=str(path), framework=None)
+    theirs = transformers.pipeline("fill-mask", model=str(path), tokenizer=str(path))
     for text, ours in zip(texts, pipeline("fill-mask", path)(texts), strict=True):
         expected = theirs(text)
         pairs = zip(ours, expected, strict=True) if isinstance(expected[0], list) else [(ours, expected)]

@@ -1,0 +1,216 @@
+"""Whole runs through the command line: killed and resumed, stopped, finished, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from training.checkpoints import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+SMALL = str(Path(__file__).with_name("small.py"))
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> Path:
+    """English prose that comes with Python, one document a file."""
+    from pydoc_data.topics import topics
+
+    folder = tmp_path_factory.mktemp("texts")
+    for name, text in sorted(topics.items())[:60]:
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    cache = Path("~/.cache/lacuna/xla-tests").expanduser()
+    folder = tmp_path_factory.mktemp("cache")
+    cache.mkdir(parents=True, exist_ok=True)
+    (folder / "xla").symlink_to(cache)
+    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return {**kept, "LACUNA_CACHE": str(folder), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
+def command(texts: Path, folder: Path, *arguments: str, verb: str = "train") -> list[str]:
+    fields = ["--folder", str(folder), "--data.source", str(texts)]
+    return [sys.executable, "-m", "experiments.cli", verb, SMALL, *fields, *arguments]
+
+
+def lacuna(arguments: list[str], environment: dict[str, str], **options) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300, **options)
+
+
+def metrics(folder: Path) -> list[dict]:
+    """All that a run measured but its times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+def final_state(folder: Path) -> list[np.ndarray]:
+    """Every array of the last checkpoint: step, parameters, moments."""
+    checkpoints = Checkpoints(folder / "checkpoints")
+    step = checkpoints.steps()[-1]
+    assert checkpoints.damage(step) is None
+    import orbax.checkpoint as ocp
+
+    restored = checkpoints.orbax.restore(
+        checkpoints.folder / str(step), args=ocp.args.Composite(state=ocp.args.StandardRestore())
+    )
+    checkpoints.close()
+    return [np.asarray(x) for x in jax.tree.leaves(restored["state"])]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(texts, environment, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = lacuna(command(texts, folder), environment)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Parameters, optimizer state, metrics and examples are equal to the bit."""
+    assert metrics(one) == metrics(other)
+    assert all("digest" in line for line in metrics(one) if line["split"] == "train")
+    for a, b in zip(final_state(one), final_state(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def start_and_signal(arguments, environment, folder: Path, step: int, number: int) -> subprocess.Popen:
+    """Start a run and send it a signal when it has written that step."""
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log, deadline = folder / "metrics.jsonl", time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and any(f'{{"step": {step},' in line for line in log.read_text().splitlines()):
+            break
+        time.sleep(0.005)
+    process.send_signal(number)
+    process.wait(60)
+    return process
+
+
+@pytest.mark.parametrize("step", [3, 10, 16])
+def test_killed_and_resumed_is_the_same_run(texts, environment, undisturbed, tmp_path, step):
+    process = start_and_signal(command(texts, tmp_path), environment, tmp_path, step, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    resumed = lacuna(command(texts, tmp_path), environment)
+    assert resumed.returncode == 0, resumed.stderr
+    same_run(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_leaves(texts, environment, undisturbed, tmp_path, number):
+    process = start_and_signal(command(texts, tmp_path), environment, tmp_path, 7, number)
+    said = process.stderr.read()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said and f"stopped by {signal.Signals(number).name} after step" in said
+    resumed = lacuna(command(texts, tmp_path), environment)
+    assert resumed.returncode == 0 and "going on after step" in resumed.stderr
+    same_run(undisturbed, tmp_path)
+
+
+def test_another_way_to_spread_goes_on_from_the_checkpoint(texts, environment, undisturbed, tmp_path):
+    process = start_and_signal(command(texts, tmp_path), environment, tmp_path, 10, signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    four = {**environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    resumed = lacuna(command(texts, tmp_path, "--parallel.kind", "jit", "--parallel.micro-batches", "2"), four)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [line.get("digest") for line in metrics(tmp_path)] == [line.get("digest") for line in metrics(undisturbed)]
+    a, b = (np.concatenate([np.ravel(x) for x in final_state(f)]).astype(np.float64) for f in (undisturbed, tmp_path))
+    assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(a)
+
+
+def test_a_finished_run_says_so_and_its_folder_is_complete(texts, environment, undisturbed):
+    again = lacuna(command(texts, undisturbed), environment)
+    assert again.returncode == 0 and "is done" in again.stderr
+    for name in (
+        "report.html",
+        "result.json",
+        "metrics.jsonl",
+        "tokenizer.json",
+        "model/model.safetensors",
+        "model/config.json",
+    ):
+        assert (undisturbed / name).stat().st_size > 0
+    assert list((undisturbed / "tensorboard").glob("events*"))
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert {"unigram", "next_sentence"} == set(result["baselines"])
+    page = (undisturbed / "report.html").read_text()
+    assert (
+        "<svg" in page
+        and "src=" not in page
+        and "http" not in page.replace("http://www.w3.org", "").replace("https://matplotlib.org", "")
+    )
+
+
+def test_evaluate_predict_explain_and_export(texts, environment, undisturbed, tmp_path):
+    found = lacuna(command(texts, undisturbed, verb="evaluate"), environment)
+    assert found.returncode == 0, found.stderr
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert json.loads(found.stdout)["held_out"] == pytest.approx(result["held_out"])
+    asked = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "predict",
+        "fill-mask",
+        "the [MASK] is",
+        "--model",
+        str(undisturbed / "model"),
+    ]
+    answer = lacuna(asked, environment)
+    assert answer.returncode == 0, answer.stderr
+    assert len(json.loads(answer.stdout)) == 5
+    explained = lacuna(command(texts, undisturbed, "--example", "3", verb="explain"), environment)
+    assert explained.returncode == 0 and "what the model sees and is asked" in explained.stdout, explained.stderr
+    arguments = command(texts, undisturbed, "--checkpoint", "last", verb="export")
+    arguments.insert(5, str(tmp_path / "exported"))
+    exported = lacuna(arguments, environment)
+    assert exported.returncode == 0, exported.stderr
+    same = (tmp_path / "exported/model.safetensors").read_bytes() == (
+        undisturbed / "model/model.safetensors"
+    ).read_bytes()
+    assert same
+
+
+BAD = {
+    "a field that is not there": (["--modle.hidden-size", "8"], "model.hidden-size"),
+    "a folder that is not there": (["--data.source", "/no/such/folder"], "/no/such/folder"),
+    "a batch that does not divide": (["--parallel.micro-batches", "3"], "multiple of 3"),
+    "a tokenizer that does not fit": (["--model.vocab-size", "600", "--data.tokenizer", "TOKENIZER"], "vocab_size"),
+    "another experiment's checkpoint": (["--seed", "5", "--folder", "UNDISTURBED"], "another experiment"),
+    "a model that is too short": (["--model.max-position-embeddings", "24"], "max_position_embeddings=24"),
+    "an architecture without the head": (["--architecture", "BertForTokenClassification"], "does not"),
+    "an architecture with another shape": (["--architecture", "BertForSequenceClassification"], "cannot be computed"),
+    "an unknown architecture": (["--architecture", "BertForMaskedML"], "did you mean 'BertForMaskedLM'"),
+    "a share out of range": (["--objective.parts.0.rate", "1.5"], "rate=1.5"),
+    "a batch beyond the held-out text": (["--batch-size", "4096", "--evaluation-examples", "8192"], "lower it"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(texts, environment, undisturbed, tmp_path, case):
+    arguments, sentence = BAD[case]
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(700))])
+    )
+    names = {"UNDISTURBED": str(undisturbed), "TOKENIZER": str(tmp_path / "vocab.txt")}
+    arguments = [names.get(argument, argument) for argument in arguments]
+    found = lacuna(command(texts, tmp_path / "run", *arguments), environment)
+    said = found.stdout + found.stderr
+    assert found.returncode != 0
+    assert "Traceback" not in said and sentence in said, said
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(texts, environment, tmp_path):
+    found = lacuna(command(texts, tmp_path, "--optimizer.learning-rate", "1e30"), environment)
+    assert found.returncode == 2 and "Traceback" not in found.stderr
+    assert "at step" in found.stderr and "lower the learning rate" in found.stderr
