@@ -21,6 +21,7 @@ from models.layers import (
     embedding,
     fold_in,
     layer_norm,
+    matmul,
     sinusoids,
     stack,
 )
@@ -229,7 +230,7 @@ class BertModel(nn.Module):
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
-        return self.word_embeddings.attend(hidden)
+        return matmul(hidden, self.word_embeddings.embedding.T.astype(hidden.dtype))
 
 
 class BertMaskedLMHead(nn.Module):

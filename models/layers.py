@@ -14,8 +14,31 @@ from models.config import ModelConfig, ModelError, nearest
 Initializer = Callable[..., Array]
 Keys = Key[Array, " batch"] | None
 
+
+@jax.custom_jvp
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 2016, arXiv 1606.08415), in float32 or wider.
+
+    The derivative Φ(x) + x φ(x) is computed beside it: the backward pass keeps one array and runs no erf of its own.
+    """
+    return _gelu_and_slope(x)[0]
+
+
+@gelu.defjvp
+def _gelu_jvp(primals, tangents):
+    value, slope = _gelu_and_slope(*primals)
+    return value, slope * tangents[0]
+
+
+def _gelu_and_slope(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    below = 0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))
+    slope = below + wide * jnp.exp(-0.5 * wide**2) / math.sqrt(2 * math.pi)
+    return (wide * below).astype(x.dtype), slope.astype(x.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
@@ -82,6 +105,29 @@ def truncated_normal(stddev: float) -> Initializer:
     return nn.initializers.truncated_normal(stddev)
 
 
+@jax.custom_vjp
+def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
+    """`x @ kernel`, whose weight gradient is asked for as `(in, out)` at once.
+
+    JAX would compute its transpose, `(out, in)`, and turn it: on CPUs XLA then leaves its fast matrix product for one half
+    as fast and copies the output's gradient, in all a fifth of the step of a small BERT.
+    """
+    return x @ kernel
+
+
+def _matmul_forward(x, kernel):
+    return matmul(x, kernel), (x, kernel)
+
+
+def _matmul_backward(saved, gradient):
+    x, kernel = saved
+    rows, row_gradients = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
+    return gradient @ kernel.T, jax.lax.dot_general(rows, row_gradients, (((0,), (0,)), ((), ())))
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
 def dense(
     config: ModelConfig,
     features: int,
@@ -96,6 +142,7 @@ def dense(
     return nn.Dense(
         features,
         use_bias=bias,
+        dot_general=lambda x, kernel, *_, **__: matmul(x, kernel),
         dtype=config.compute_dtype,
         param_dtype=jnp.dtype(config.param_dtype),
         kernel_init=nn.with_logical_partitioning(kernel_init or truncated_normal(stddev), axes),

@@ -271,6 +271,7 @@ def write_tokenizer(folder: Path, text: str, config: ModelConfig) -> None:
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "model_max_length": config.max_position_embeddings,
         **special,
     }
