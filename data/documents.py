@@ -148,11 +148,14 @@ def _text_folder(folder: Path) -> tuple[Sequence[Mapping[str, Any]], str]:
 
 
 def _wikipedia_dump(path: Path | None, cache: Path) -> tuple[Sequence[Mapping[str, Any]], str]:
+    import tensorflow_datasets as tfds
+
     from data.wikipedia_dump.wikipedia_dump_dataset_builder import Builder, DumpConfig, sample
 
     if path is None:
         sample()  # says so where it is missing
     config = Builder.BUILDER_CONFIGS[0] if path is None else DumpConfig.of(path)
+    tfds.disable_progress_bar()
     with locked(cache / "tfds" / config.name):
         builder = Builder(config=config, data_dir=cache / "tfds", file_format="array_record")
         builder.download_and_prepare()

@@ -205,9 +205,9 @@ class Attention(nn.Module):
     Attributes:
         num_heads: heads; `features` must divide by it.
         dropout_rate: of the attention probabilities.
-        local_start: begin with keys equal to queries, so that like attends to like: with sinusoids as positions, each
-            token to its neighbours (Trockman & Kolter, "Mimetic Initialization of Self-Attention Layers", 2023,
-            arXiv 2305.09828).
+        local_start: let the first half of the heads begin with keys equal to queries, so that like attends to like: with
+            sinusoids as positions, each token to its neighbours (Trockman & Kolter, "Mimetic Initialization of
+            Self-Attention Layers", 2023, arXiv 2305.09828). The other half begins by looking everywhere alike.
     """
 
     config: ModelConfig
@@ -235,10 +235,8 @@ class Attention(nn.Module):
             layer = dense(self.config, self.features, name, ("embed", "heads"), stddev=self.stddev, kernel_init=init)
             return rearrange(layer(hidden), "batch length (heads dim) -> batch heads length dim", heads=self.num_heads)
 
-        # For normalised vectors with nothing in common but a share s of their squares, the first scores are about 10 s.
-        wide = nn.initializers.normal(math.sqrt(10 / (math.sqrt(head_dim) * self.features)))
-        query = project("query", wide if self.local_start else None)
-        key = project("key", self._query_kernel if self.local_start else None)
+        query = project("query", self._local_queries if self.local_start else None)
+        key = project("key", self._local_keys if self.local_start else None)
         value = project("value")
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
         scores = scores.astype(jnp.float32) * head_dim**-0.5
@@ -252,9 +250,19 @@ class Attention(nn.Module):
         out = dense(self.config, self.features, "out", ("heads", "embed"), stddev=self.stddev)(attended)
         return out, probabilities
 
-    def _query_kernel(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
-        """An initializer: what the queries were given."""
-        return nn.unbox(self.variables["params"]["query"]["kernel"])
+    def _local_queries(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
+        """An initializer: so wide in the first half of the heads that the scores of like vectors begin at about 10."""
+        head_dim = self.features // self.num_heads
+        wide = math.sqrt(10 / (math.sqrt(head_dim) * self.features))
+        stddev = jnp.where(jnp.arange(self.features) < self.num_heads // 2 * head_dim, wide, self.stddev)
+        return (jax.random.normal(key, shape) * stddev[None]).astype(dtype)
+
+    def _local_keys(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
+        """An initializer: the queries in the first half of the heads, what they would be anyway in the others."""
+        head_dim = self.features // self.num_heads
+        local = jnp.arange(self.features) < self.num_heads // 2 * head_dim
+        queries = nn.unbox(self.variables["params"]["query"]["kernel"])
+        return jnp.where(local[None], queries, truncated_normal(self.stddev)(key, shape, dtype))
 
 
 # ── Stacks ───────────────────────────────────────────────────────────────────────────────────────────────────────────

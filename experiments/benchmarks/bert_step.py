@@ -38,7 +38,7 @@ class Contestant:
         self.name, self.keep, self.times = name, keep, []
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         environment = {k: v for k, v in environment.items() if k not in KEEP_FREED_MEMORY}
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("bert_step_worker.py")), name],
             env={**environment, **(KEEP_FREED_MEMORY if keep else {})},

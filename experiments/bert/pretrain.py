@@ -27,13 +27,25 @@ from training.optimizers import AdamW
 def demo() -> Experiment:
     """A small BERT in ten minutes on two CPU cores, on the 97 Wikipedia articles that the `demo` extra installs.
 
-    Where it leaves the published recipe, and why: PLACEHOLDER
+    Both objectives, their rates and the pairing are the published ones. What is not, and why:
+
+    - 2 layers × 128 with 4 heads and a vocabulary of 2,048, for 400,000 words of text; 32 sequences a step and no dropout:
+      the run is short of steps, not of regularisation.
+    - Short sequences first, as published, but half of the steps at 64 and half at 128 tokens instead of 90 % at 128 and
+      10 % at 512.
+    - A peak rate of 1e-3 after 200 steps instead of 1e-4 after 10,000, with bias correction (which so long a warm-up can
+      do without) and b2 = 0.98, whose memory is shorter than the run.
+    - `local_start`, and an initial deviation of 0.05, which at width 128 gives projections the scale that 0.02 gives at 768.
+      With the published start a model guesses tokens by frequency and topic alone until, by chance, some heads find their
+      neighbours: not within ten minutes here (5.85 nats after 4.6 M tokens at any rate from 5e-4 to 3e-3). Started from
+      sinusoids and, in half of the heads, equal queries and keys, it leaves that plateau after about 3 M tokens.
     """
     return dataclasses.replace(
         base(),
         name="bert-demo",
         model=BertConfig.tiny(
             vocab_size=2_048,
+            num_attention_heads=4,
             max_position_embeddings=128,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
@@ -44,7 +56,7 @@ def demo() -> Experiment:
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=200, b2=0.98),
         batch_size=32,
         steps=5_000,
-        phases=(Phase(0.7, 64), Phase(0.3, 128)),
+        phases=(Phase(0.5, 64), Phase(0.5, 128)),
         evaluate_every=500,
         evaluation_examples=1_024,
         checkpoint_every=500,
