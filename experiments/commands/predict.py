@@ -5,6 +5,7 @@ import json
 from typing import Annotated
 
 import tyro
+
 from inference.pipelines import pipeline
 
 
