@@ -2,6 +2,8 @@
 
 import html
 import io
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,6 @@ svg { max-width: 100%; height: auto; } .sentence { margin: .8rem 0; line-height:
 
 def write_report(folder: Path, assembly: Assembly, params: Any, sentences: int = 6) -> Path:
     """Write `folder/report.html` from the run's metrics, its result and the model's guesses on held-out text."""
-    import json
-
     result = json.loads((folder / "result.json").read_text())
     lines = read_metrics(folder / "metrics.jsonl")
     body = [
@@ -158,7 +158,7 @@ def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None
         figure.savefig(picture, format="svg", metadata={"Date": None})
         plt.close(figure)
     text = picture.getvalue()
-    return text[text.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def guesses(assembly: Assembly, params: Any, count: int) -> list[str]:

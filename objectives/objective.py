@@ -144,7 +144,7 @@ def _surprise_forward(logits, labels):
 def _surprise_backward(saved, gradient):
     logits, labels, normalizer = saved
     softmax = jnp.exp(logits.astype(jnp.float32) - normalizer[..., None])
-    onehot = labels[..., None] == jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    onehot = labels[..., None] == jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
     return (gradient[..., None] * (softmax - onehot)).astype(logits.dtype), None
 
 
@@ -154,7 +154,8 @@ _surprise.defvjp(_surprise_forward, _surprise_backward)
 def accuracy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"]) -> Pair:
     """`(sum, weight)` of the places where the label has the highest score, over those not `IGNORED`."""
     asked = labels != IGNORED
-    place, label = jnp.arange(logits.shape[-1]), jnp.where(asked, labels, 0)[..., None]
+    place = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+    label = jnp.where(asked, labels, 0)[..., None]
     chosen = jnp.take_along_axis(logits, label, axis=-1)
     # The same as argmax(logits) == labels, of several highest the first, but a reduction that vectorises on CPUs too.
     right = asked & jnp.all((chosen > logits) | ((chosen == logits) & (label <= place)), axis=-1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,11 +145,8 @@ def test_a_finished_run_says_so_and_its_folder_is_complete(texts, environment, u
     result = json.loads((undisturbed / "result.json").read_text())
     assert {"unigram", "next_sentence"} == set(result["baselines"])
     page = (undisturbed / "report.html").read_text()
-    assert (
-        "<svg" in page
-        and "src=" not in page
-        and "http" not in page.replace("http://www.w3.org", "").replace("https://matplotlib.org", "")
-    )
+    assert "<svg" in page
+    assert not re.search(r"""(src|href)=["']?(http|//)|url\(["']?http|@import""", page), "the page needs a network"
 
 
 def test_evaluate_predict_explain_and_export(texts, environment, undisturbed, tmp_path):
@@ -188,7 +186,7 @@ BAD = {
     "a tokenizer that does not fit": (["--model.vocab-size", "600", "--data.tokenizer", "TOKENIZER"], "vocab_size"),
     "another experiment's checkpoint": (["--seed", "5", "--folder", "UNDISTURBED"], "another experiment"),
     "a model that is too short": (["--model.max-position-embeddings", "24"], "max_position_embeddings=24"),
-    "an architecture without the head": (["--architecture", "BertForTokenClassification"], "does not"),
+    "an architecture without the head": (["--architecture", "BertModel"], "BertModel does not return"),
     "an architecture with another shape": (["--architecture", "BertForSequenceClassification"], "cannot be computed"),
     "an unknown architecture": (["--architecture", "BertForMaskedML"], "did you mean 'BertForMaskedLM'"),
     "a share out of range": (["--objective.parts.0.rate", "1.5"], "rate=1.5"),
