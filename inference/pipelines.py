@@ -93,7 +93,7 @@ def fill_mask(ask: Asker, texts: Sequence[str], top_k: int = 5) -> list[list[Ans
                     {
                         "score": float(shares[token]),
                         "token": int(token),
-                        "token_str": ask.tokenizer.id_to_token(int(token)),
+                        "token_str": ask.tokenizer.id_to_token(int(token)) or "",
                         "sequence": ask.tokenizer.decode(filled, skip_special_tokens=len(places) == 1),
                     }
                 )
@@ -128,15 +128,18 @@ def token_classification(ask: Asker, texts: Sequence[str]) -> list[list[Answer]]
     encodings = ask.encode(texts)
     logits = ask.outputs(encodings)["logits"]
     names = ask.model.config.labels
+    unknown = ask.tokenizer.token_to_id("[UNK]")
     answers = []
-    for row, encoding in enumerate(encodings):
+    for row, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
         shares = softmax(logits[row])
         answers.append(
             [
                 {
                     "entity": names[int(shares[place].argmax())],
                     "score": float(shares[place].max()),
-                    "word": encoding.tokens[place],
+                    "word": text[slice(*encoding.offsets[place])]
+                    if encoding.ids[place] == unknown
+                    else encoding.tokens[place],
                     "start": encoding.offsets[place][0],
                     "end": encoding.offsets[place][1],
                 }
