@@ -3,10 +3,11 @@
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from jaxtyping import PyTree
 
 from training.checkpoints import Checkpoints
@@ -58,7 +59,7 @@ def fit(
     checkpoints: Checkpoints,
     log: MetricsLog,
     evaluate: Callable[[PyTree], Mapping[str, float]],
-    learning_rate: Callable[[int], Any],
+    learning_rates: Sequence[float] | np.ndarray,
     log_every: int = 1,
     evaluate_every: int = 1000,
     checkpoint_every: int = 1000,
@@ -69,6 +70,7 @@ def fit(
         state: as `spread` wants it; its memory is given away.
         phases: (last step, compiled step, batches, speed) one after another: a run may change its shapes.
         evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
+        learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
 
     Raises:
         TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
@@ -82,7 +84,7 @@ def fit(
         check_finite(number, values, checkpoints)
         time = speed.tick()
         if number % log_every == 0 or number == steps:
-            values["learning_rate"] = float(learning_rate(number - 1))
+            values["learning_rate"] = float(learning_rates[number - 1])
             log.write(number, "train", values, time)
         shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
         bar.update(number, shown, {name: time[name] for name in ("tokens_per_second", "mfu") if name in time})

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -45,6 +46,10 @@ class AdamW:
             return self.learning_rate * warmed * decayed
 
         return rate
+
+    def rates(self, steps: int) -> np.ndarray:
+        """Learning rate of each of `steps` steps, `[steps]`, on the host."""
+        return np.asarray(jax.jit(self.schedule(steps))(jnp.arange(steps)))
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The transformation for a run of `steps` steps."""

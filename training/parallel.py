@@ -107,8 +107,8 @@ class Spread:
         raise NotImplementedError
 
     def host(self, metrics: PyTree) -> PyTree:
-        """A step's metrics as numpy values."""
-        return jax.device_get(self.whole(metrics))
+        """A step's metrics, the same on every device, as numpy values."""
+        return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), metrics)
 
 
 class Replicated(Spread):
@@ -140,6 +140,9 @@ class Replicated(Spread):
             return jax.make_array_from_process_local_data(self.stacked, rows)
 
         return {name: place(x) for name, x in batch.items()}
+
+    def host(self, metrics):
+        return jax.tree.map(lambda x: x[0], super().host(metrics))
 
     def whole(self, tree):
         sharding = NamedSharding(self.mesh, PartitionSpec())

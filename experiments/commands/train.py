@@ -84,7 +84,7 @@ def train(experiment: Experiment, reference: str) -> None:
             checkpoints=checkpoints,
             log=log,
             evaluate=lambda state: assembly.evaluate(evaluation_step, state.params),
-            learning_rate=experiment.optimizer.schedule(experiment.steps),
+            learning_rates=experiment.optimizer.rates(experiment.steps),
             log_every=experiment.log_every,
             evaluate_every=experiment.evaluate_every,
             checkpoint_every=experiment.checkpoint_every,

@@ -2,7 +2,7 @@
 
 import bz2
 import importlib.util
-import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +115,7 @@ def _broken(path: Path, content: bytes) -> str:
     return str(path)
 
 
-WHOLE = bz2.compress(b"<mediawiki>" + os.urandom(5000).hex().encode() + b"</mediawiki>")
+WHOLE = bz2.compress(b"<mediawiki>" + random.Random(0).randbytes(5000).hex().encode() + b"</mediawiki>")
 CORRUPT = WHOLE[:900] + b"?" * 900 + WHOLE[1800:]
 BAD_SOURCES = {
     "missing folder": (lambda root: str(root / "nowhere"), "there is no folder .*nowhere: give a folder"),
