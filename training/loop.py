@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from training.checkpoints import Checkpoints
+from training.hardware import peak_memory
 from training.metrics import MetricsLog, ProgressBar, Speed
 from training.parallel import Spread, TrainingError
+from training.profile import Profile
 from training.step import Step, shares
 
 
@@ -63,6 +66,7 @@ def fit(
     log_every: int = 1,
     evaluate_every: int = 1000,
     checkpoint_every: int = 1000,
+    profile: Profile | None = None,
 ) -> PyTree:
     """Train from `first_step` to `steps`, the numbers of step n-1 being read after step n was dispatched.
 
@@ -71,6 +75,7 @@ def fit(
         phases: (last step, compiled step, batches, speed) one after another: a run may change its shapes.
         evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
         learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
+        profile: which steps to trace.
 
     Raises:
         TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
@@ -85,7 +90,7 @@ def fit(
         time = speed.tick()
         if number % log_every == 0 or number == steps:
             values["learning_rate"] = float(learning_rates[number - 1])
-            log.write(number, "train", values, time)
+            log.write(number, "train", values, time | peak_memory())
         shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
         bar.update(number, shown, {name: time[name] for name in ("tokens_per_second", "mfu") if name in time})
 
@@ -93,13 +98,19 @@ def fit(
         with StopRequest() as stop:
             pending: tuple[int, PyTree] | None = None
             number = first_step
-            for last, step, batches, phase_speed in phases:
-                for batch in batches:
-                    state, metrics = step(state, spread.put_batch(batch))
+            for last, step, batches, speed in phases:
+                speed.pause()
+                for batch in speed.feed(batches):
                     number += 1
+                    if profile is not None:
+                        profile.before(number, state)
+                    with jax.profiler.StepTraceAnnotation("train", step_num=number):
+                        state, metrics = step(state, spread.put_batch(batch))
+                    if profile is not None:
+                        profile.after(number, metrics)
                     if pending is not None:
                         read(*pending)
-                    speed, pending = phase_speed, (number, metrics)
+                    pending = (number, metrics)
                     evaluating = number % evaluate_every == 0 or number == steps
                     saving = number % checkpoint_every == 0 or number == steps or stop.number is not None
                     if evaluating or saving:
@@ -116,15 +127,21 @@ def fit(
                                 + " ".join(f"{name} {value:.4f}" for name, value in values.items())
                             )
                         if saving:
+                            log.sync()
                             checkpoints.save(spread.whole(state), loss)
                         speed.pause()
                     if stop.number is not None:
                         checkpoints.wait()
                         raise Interrupted(number, stop.number)
+                if pending is not None:
+                    read(*pending)
+                    pending = None
                 if number < last:
                     raise TrainingError(f"the input ended after step {number} of {last}")
             checkpoints.wait()
     finally:
+        if profile is not None:
+            profile.close()
         bar.close()
     return state
 

@@ -1,5 +1,6 @@
 """Whole runs through the command line: killed and resumed, stopped, finished, refused."""
 
+import gzip
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from training.checkpoints import Checkpoints
+from training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SMALL = str(Path(__file__).with_name("small.py"))
@@ -71,8 +73,9 @@ def final_state(folder: Path) -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def undisturbed(texts, environment, tmp_path_factory) -> Path:
+    """A run from begin to end; the trace changes no number, as every comparison with this run shows."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = lacuna(command(texts, folder), environment)
+    done = lacuna(command(texts, folder, "--profile", "steps=10:13"), environment)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -147,6 +150,24 @@ def test_a_finished_run_says_so_and_its_folder_is_complete(texts, environment, u
     page = (undisturbed / "report.html").read_text()
     assert "<svg" in page
     assert not re.search(r"""(src|href)=["']?(http|//)|url\(["']?http|@import""", page), "the page needs a network"
+
+
+def test_the_trace_holds_the_steps_that_were_asked_for(undisturbed):
+    (trace,) = (undisturbed / "profile" / "plugins" / "profile").iterdir()
+    assert list(trace.glob("*.xplane.pb")), "TensorBoard reads this one"
+    with gzip.open(trace / "perfetto_trace.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == ["10", "11", "12"]
+    assert any(event.get("name", "").startswith("dot") for event in events), "what the device computed"
+
+
+def test_the_time_of_a_run_is_accounted_for(undisturbed):
+    times = [line["time"] for line in read_metrics(undisturbed / "metrics.jsonl") if "time" in line]
+    for time_ in times:
+        assert 0 <= time_["input_wait"] <= 1 and time_["step_seconds"] > 0
+        assert time_["process_peak_bytes"] > 2**27
+    assert {"mfu", "tokens_per_second"} <= set(times[-1])
+    assert "the host waited for input" in (undisturbed / "report.html").read_text()
 
 
 def test_evaluate_predict_explain_and_export(texts, environment, undisturbed, tmp_path):
