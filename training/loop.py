@@ -60,7 +60,7 @@ def fit(
     first_step: int,
     steps: int,
     checkpoints: Checkpoints,
-    log: MetricsLog,
+    log: MetricsLog | None,
     evaluate: Callable[[PyTree], Mapping[str, float]],
     learning_rates: Sequence[float] | np.ndarray,
     log_every: int = 1,
@@ -74,6 +74,7 @@ def fit(
         state: as `spread` wants it; its memory is given away.
         phases: (last step, compiled step, batches, speed) one after another: a run may change its shapes.
         evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
+        log: where the numbers go; `None` in all processes but the first.
         learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
         profile: which steps to trace.
 
@@ -81,13 +82,15 @@ def fit(
         TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
-    bar = ProgressBar(steps, first_step)
+    bar = ProgressBar(steps, first_step) if log is not None else None
     speed = phases[0][3]
 
     def read(number: int, metrics: PyTree) -> None:
         values = shares(spread.host(metrics))
         check_finite(number, values, checkpoints)
         time = speed.tick()
+        if log is None or bar is None:
+            return
         if number % log_every == 0 or number == steps:
             values["learning_rate"] = float(learning_rates[number - 1])
             log.write(number, "train", values, time | peak_memory())
@@ -121,13 +124,15 @@ def fit(
                             values = dict(evaluate(state))
                             check_finite(number, values, checkpoints)
                             loss = values["loss"]
-                            log.write(number, "held_out", values)
-                            bar.say(
-                                f"step {number} held out: "
-                                + " ".join(f"{name} {value:.4f}" for name, value in values.items())
-                            )
+                            if log is not None and bar is not None:
+                                log.write(number, "held_out", values)
+                                bar.say(
+                                    f"step {number} held out: "
+                                    + " ".join(f"{name} {value:.4f}" for name, value in values.items())
+                                )
                         if saving:
-                            log.sync()
+                            if log is not None:
+                                log.sync()
                             checkpoints.save(spread.whole(state), loss)
                         speed.pause()
                     if stop.number is not None:
@@ -142,7 +147,8 @@ def fit(
     finally:
         if profile is not None:
             profile.close()
-        bar.close()
+        if bar is not None:
+            bar.close()
     return state
 
 
