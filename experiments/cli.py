@@ -2,6 +2,7 @@
 
 import ctypes
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -18,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("FOLDER FILE[:variant]", "a published checkpoint as the start of an experiment"),
     "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),
 }
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""A disk that is full, or that may not be written."""
 
 
 def user_errors() -> tuple[type[Exception], ...]:
@@ -67,6 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in DISK_ERRORS or os.environ.get("LACUNA_TRACEBACK"):
+            raise
+        fail(f"{error.filename or 'a file'} cannot be written: {error.strerror}")
 
 
 def prepare_process() -> None:
@@ -79,6 +88,7 @@ def prepare_process() -> None:
 
     for name in ("absl", "jax", "orbax"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax: of a failed write, each array's, at length
     logging.basicConfig(format="lacuna: %(message)s", level=logging.WARNING)
     cache = Path(os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))

@@ -139,7 +139,8 @@ class Checkpoints:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> TrainingError:
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = reason if len(reason) < 300 else f"{reason[:100]} … {reason[-200:]}"
         whole = [step for step in self.steps() if self.damage(step) is None]
         left = f"the checkpoint of step {whole[-1]} is whole: the run goes on from it" if whole else "there is none yet"
         return TrainingError(

@@ -1,8 +1,10 @@
 """Where the numbers of a run go: JSON lines, TensorBoard files, and a progress bar."""
 
 import contextlib
+import errno
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
 from training.parallel import TrainingError
 
@@ -78,29 +82,39 @@ class JsonLines:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
         os.replace(temporary, path)
-        self.file = open(path, "a")  # noqa: SIM115 - open for the life of the log
+        self.file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the life of the log
 
     def write(self, step, split, values, time):
         line = {"step": step, "split": split, **values} | ({"time": dict(time)} if time else {})
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        text = json.dumps(line).encode() + b"\n"
+        if self.file.write(text) != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self):
         self.file.close()
 
 
 class TensorBoard:
-    """Event files, what comes after `step` purged."""
+    """Event files, what comes after `step` purged. Written here and now: a full disk is an error where it is met."""
 
     def __init__(self, folder: Path, step: int):
-        self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else None, filename_suffix=f".{step}")
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}.{step}"
+        self.file = RecordWriter(str(folder / name))
+        self._add(file_version="brain.Event:2")
+        if step:
+            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step, split, values, time):
-        for name, value in {**values, **time}.items():
-            self.board.add_scalar(f"{split}/{name}", value, step)
+        values = [Summary.Value(tag=f"{split}/{name}", simple_value=x) for name, x in {**values, **time}.items()]
+        self._add(step=step, summary=Summary(value=values))
+
+    def _add(self, **fields: Any) -> None:
+        self.file.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        self.file.flush()
 
     def close(self):
-        self.board.close()
+        self.file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
