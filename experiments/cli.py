@@ -86,9 +86,9 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     import jax
 
-    for name in ("absl", "jax", "orbax"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax: of a failed write, each array's, at length
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    for name in ("absl", "asyncio", "orbax"):  # a failed write, of which the run itself says what matters
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="lacuna: %(message)s", level=logging.WARNING)
     cache = Path(os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))

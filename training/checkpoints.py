@@ -1,5 +1,6 @@
 """Checkpoints: Orbax, asynchronous and atomic; every file's checksum is written beside them and verified on reading."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -84,6 +85,9 @@ class Checkpoints:
             self._remove(step)
         try:
             self._sweep()
+            needed, free = sum(x.nbytes for x in jax.tree.leaves(state)), shutil.disk_usage(self.folder).free
+            if free < needed:
+                raise OSError(errno.ENOSPC, f"No space left: {needed:,} bytes are needed and {free:,} are free")
             self.orbax.save(
                 self._unfinished(step),
                 args=ocp.args.Composite(
