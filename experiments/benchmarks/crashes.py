@@ -292,7 +292,7 @@ def main() -> None:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["LACUNA_CACHE"] = str(folder / "cache")
+        os.environ.setdefault("LACUNA_CACHE", str(folder / "cache"))
         (folder / "texts").mkdir()
         for topic, text in sorted(topics.items())[:60]:
             (folder / "texts" / f"{topic}.txt").write_text(text)

@@ -4,7 +4,8 @@
 
 One process, the loop that every run uses, one model all along: BERT of 4 layers × 512 with 30,522 words (30 M parameters,
 0.36 GB of state), 16 sequences of 128 tokens. Blocks of steps with and without what is measured take turns, so that a
-change in the machine's speed meets both alike; a figure is the median over pairs of neighbouring blocks.
+change in the machine's speed meets both alike; a figure is the median over pairs of neighbouring blocks. Beside the time
+on the clock stands that of the processor, which other work on the machine hardly touches.
 """
 
 import argparse
@@ -12,16 +13,16 @@ import contextlib
 import dataclasses
 import os
 import pty
-import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import jax
+import numpy as np
 
 from data.text import Text
 from experiments.assemble import Assembly, assemble
@@ -62,13 +63,13 @@ class Run:
         self.state, self.step = assembly.initial_state(), assembly.compile_train_step()
         self.batches = assembly.batches(0, 0)
         self.done = 0
-        self.asked: dict[int, float] = {}
+        self.asked: dict[int, np.ndarray] = {}
         self.rates = assembly.experiment.optimizer.rates(assembly.experiment.steps)
 
     def clocked(self, count: int) -> Iterator[Any]:
         """The next batches; the time at which each was asked for is kept, when the step before the last was done."""
         for number in range(self.done, self.done + count):
-            self.asked[number] = time.perf_counter()
+            self.asked[number] = np.array([time.perf_counter(), time.process_time()])
             yield next(self.batches)
 
     def fit(self, count: int, log: MetricsLog | None, checkpoints: Any, checkpoint_every: int = 10**9) -> None:
@@ -89,45 +90,41 @@ class Run:
         )
         self.done = last
 
-    def seconds(self, begin: int, end: int) -> float:
-        """Of the steps `begin <= n < end`."""
+    def seconds(self, begin: int, end: int) -> np.ndarray:
+        """Of the steps `begin <= n < end`: on the clock, of the processor."""
         return self.asked[end] - self.asked[begin]
 
 
-def checkpoint_cost(run: Run, pairs: int, steps: int) -> tuple[list[float], list[float]]:
-    """Seconds that each checkpoint cost, and the seconds of a step: a save, `steps` steps, and as many without."""
-    skip = -run.done % (2 * steps) + 2 * steps
-    begin = run.done + skip
+def checkpoint_cost(run: Run, pairs: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """`[pairs, 2]`: seconds that each checkpoint cost, and those of a step: a save, `steps` steps, as many without."""
+    begin = run.done + -run.done % (2 * steps) + 2 * steps
     checkpoints = Checkpoints(run.folder / "checkpoints")
-    run.fit(skip + 2 * steps * pairs + 3, None, checkpoints, 2 * steps)
+    run.fit(begin - run.done + 2 * steps * pairs + 3, None, checkpoints, 2 * steps)
     checkpoints.close()
     extra, plain = [], []
     for first in range(begin, begin + 2 * steps * pairs, 2 * steps):
-        # The batch of step n + 1 has number n: the save after step `first` is between the requests first - 1 and first.
-        with_, without = (
-            run.seconds(first - 1, first - 1 + steps),
-            run.seconds(first - 1 + steps, first - 1 + 2 * steps),
-        )
+        # The batch of step n + 1 has number n, so that the save after step `first` lies between first - 1 and first.
+        with_, without = (run.seconds(n - 1, n - 1 + steps) for n in (first, first + steps))
         extra.append(with_ - without)
         plain.append(without / steps)
-    return extra, plain
+    return np.array(extra), np.array(plain)
 
 
-def numbers_cost(run: Run, pairs: int, steps: int) -> tuple[list[float], list[float]]:
-    """Extra seconds of each step for numbers, files and bar, and the seconds of a step without."""
+def numbers_cost(run: Run, pairs: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """`[pairs, 2]`: extra seconds of a step for numbers, files and bar, and those of a step without."""
     extra, plain = [], []
     for pair in range(pairs):
         seconds = {}
         for shown in (True, False) if pair % 2 else (False, True):
-            first = run.done
+            first = run.done + 1
             log = MetricsLog(run.folder / "log", first) if shown else None
             run.fit(steps + 2, log, NoCheckpoints())
             if log is not None:
                 log.close()
-            seconds[shown] = run.seconds(first + 1, first + 1 + steps) / steps
+            seconds[shown] = np.median([run.seconds(n, n + 1) for n in range(first, first + steps)], axis=0)
         extra.append(seconds[True] - seconds[False])
         plain.append(seconds[False])
-    return extra, plain
+    return np.array(extra), np.array(plain)
 
 
 def input_wait(run: Run, steps: int) -> list[float]:
@@ -153,7 +150,7 @@ def steady(run: Run) -> None:
     run.fit(10, None, NoCheckpoints())
     for _ in range(10):
         run.fit(12, None, NoCheckpoints())
-        before, after = (run.seconds(run.done - n, run.done - n + 5) for n in (11, 6))
+        before, after = (run.seconds(run.done - n, run.done - n + 5)[0] for n in (11, 6))
         if after > 0.97 * before:
             return
 
@@ -178,10 +175,13 @@ def terminal() -> Iterator[None]:
         os.close(slave)
 
 
-def row(what: str, seconds: list[float], share: Callable[[float], float], limit: float) -> str:
-    """A line of the table: median, quartiles, share of the step, its limit."""
-    low, middle, high = (share(value) for value in statistics.quantiles(seconds, n=4, method="inclusive"))
-    return f"| {what} | {middle:.2%} | {low:.2%} to {high:.2%} | {limit:.0%} | {len(seconds)} |"
+def row(what: str, shares: np.ndarray, limit: float) -> str:
+    """A line of the table; `shares` are `[count, 2]`, or `[count]` where the processor has no part in it."""
+    cells = [
+        f"{np.median(column):.2%} ({np.quantile(column, 0.25):.2%} to {np.quantile(column, 0.75):.2%})"
+        for column in np.atleast_2d(shares.T)
+    ]
+    return f"| {what} | {' | '.join([*cells, ''][:2])} | {limit:.0%} | {len(shares)} |"
 
 
 def main() -> None:
@@ -209,17 +209,14 @@ def main() -> None:
         parameters = sum(x.size for x in jax.tree.leaves(run.assembly.spread.whole(run.state).params))
         steady(run)
         extra, plain = checkpoint_cost(run, arguments.pairs, arguments.steps)
-        step = statistics.median(plain)
         with terminal():
             shown, bare = numbers_cost(run, arguments.pairs, arguments.steps)
             waits = input_wait(run, 2 * arguments.steps)
-    bare_step = statistics.median(bare)
+    step, bare_step = np.median(plain, axis=0), np.median(bare, axis=0)
     rows = [
-        row(
-            f"an asynchronous checkpoint every {EVERY} steps", extra, lambda x: x / (EVERY * step), LIMITS["checkpoint"]
-        ),
-        row("metrics, files, progress bar", shown, lambda x: x / bare_step, LIMITS["numbers"]),
-        row("host waits for the next batch", waits, lambda x: x, LIMITS["input"]),
+        row(f"an asynchronous checkpoint every {EVERY} steps", extra / (EVERY * step), LIMITS["checkpoint"]),
+        row("metrics, files, progress bar", shown / bare_step, LIMITS["numbers"]),
+        row("waiting for the next batch", np.array(waits), LIMITS["input"]),
     ]
     text = "\n".join(
         [
@@ -228,10 +225,11 @@ def main() -> None:
             "`make overheads` measures this and writes this page. "
             + " ".join((__doc__ or "").split("\n\n")[2].split()),
             "",
-            f"{parameters:,} parameters, a step of {step:.3f} s (median); a checkpoint costs {statistics.median(extra):.2f} s."
-            f" A negative figure is noise around zero.",
+            f"{parameters:,} parameters; a step takes {step[0]:.2f} s on the clock and {step[1]:.2f} s of the processor's"
+            f" cores, a checkpoint {np.median(extra, axis=0)[0]:.2f} s and {np.median(extra, axis=0)[1]:.2f} s. Shares of the"
+            " step: median and quartiles. A negative one is noise around zero.",
             "",
-            f"| | share of the step time, median | quartiles | at most | pairs of {arguments.steps} steps |",
+            f"| | on the clock | of the processor | wanted, at most | pairs of {arguments.steps} steps |",
             "|---|--:|--:|--:|--:|",
             *rows,
             "",
