@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -110,8 +111,7 @@ class Campaign:
 
     def undisturbed(self) -> None:
         """Run to the end."""
-        lives = self.start()
-        self._join(lives, [0])
+        self._join(self.start(), [0], 10 * LONGEST)
 
     def kill(self) -> bool:
         """Start, and end at a moment drawn from the seed; `False` where the run was done before it came."""
@@ -155,12 +155,12 @@ class Campaign:
                 return True
             if elapsed > LONGEST:
                 raise CrashError(f"a life of {LONGEST:.0f} s has not come to {phase}")
-            time.sleep(0.001)
+            time.sleep(0.005)
         return False
 
-    def _join(self, lives, codes: list[int] | None) -> None:
+    def _join(self, lives, codes: list[int] | None, seconds: float = LONGEST) -> None:
         """Wait for the end of all; each exit code must be among `codes`, any where `None`."""
-        deadline = time.monotonic() + LONGEST
+        deadline = time.monotonic() + seconds
         for life in lives:
             life.join(max(0.0, deadline - time.monotonic()))
         hanging = [life for life in lives if life.is_alive()]
@@ -169,14 +169,19 @@ class Campaign:
         logs = [self.folder.with_name(f"{self.folder.name}.{number}.log") for number in range(self.processes)]
         said = "\n".join(log.read_text()[-2000:] for log in logs if log.exists())
         if hanging:
-            raise CrashError(f"{len(hanging)} process(es) did not end within {LONGEST:.0f} s\n{said}")
+            raise CrashError(f"{len(hanging)} process(es) did not end within {seconds:.0f} s\n{said}")
         if codes is not None and any(life.exitcode not in codes for life in lives):
             raise CrashError(f"exit codes {[life.exitcode for life in lives]}, expected one of {codes}\n{said}")
 
     def _step(self) -> int:
-        """The last step of `metrics.jsonl`."""
-        lines = read_metrics(self.folder / "metrics.jsonl")
-        return lines[-1]["step"] if lines else 0
+        """The last step of `metrics.jsonl`, from its last lines."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return 0
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            steps = re.findall(rb'^{"step": (\d+),', file.read(), re.MULTILINE)
+        return int(steps[-1]) if steps else 0
 
     def _unfinished(self) -> set[tuple[str, int]]:
         """Checkpoints that are being written or removed."""
@@ -296,7 +301,7 @@ def main() -> None:
         (folder / "texts").mkdir()
         for topic, text in sorted(topics.items())[:60]:
             (folder / "texts" / f"{topic}.txt").write_text(text)
-        steps = 10 * arguments.kills + 40
+        steps = (10 if arguments.processes == 1 else 4) * arguments.kills + 20
         flags = [__file__, "--data.source", str(folder / "texts"), "--steps", str(steps)]
         whole = Campaign(flags, folder / "undisturbed", arguments.processes)
         whole.undisturbed()
