@@ -123,7 +123,7 @@ class Campaign:
             self._join(lives, [0])
             return False
         victim = self.rng.choice(lives)
-        pids = [victim.pid, *_children(victim.pid)] if number == signal.SIGKILL else [victim.pid]
+        pids = [victim.pid, *children(victim.pid)] if number == signal.SIGKILL else [victim.pid]
         writing = bool(self._unfinished() - before)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.rng.choice(pids), number)
@@ -270,10 +270,10 @@ def _free_port() -> int:
             return port
 
 
-def _children(pid: int) -> list[int]:
-    """Processes that a process has started (Linux)."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()] if path.exists() else []
+def children(pid: int) -> list[int]:
+    """Processes that any thread of a process has started (Linux)."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in lists for child in path.read_text().split()]
 
 
 def table(deaths: collections.Counter) -> str:

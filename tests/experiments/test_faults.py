@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.benchmarks.crashes import children
 from tests.experiments.test_runs import command, lacuna
 from training.checkpoints import Checkpoints
 
@@ -55,9 +56,8 @@ def test_a_reader_that_is_killed_ends_the_run(texts, environment, tmp_path):
     while not ((tmp_path / "metrics.jsonl").exists() and (tmp_path / "metrics.jsonl").stat().st_size):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (reader,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(int(reader), signal.SIGKILL)
+    (reader,) = [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(reader, signal.SIGKILL)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 2 and "Traceback" not in said
     assert "a worker that reads data died with exit code -9" in said
