@@ -52,12 +52,15 @@ def test_a_reader_that_is_killed_ends_the_run(texts, environment, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 240
-    while not ((tmp_path / "metrics.jsonl").exists() and (tmp_path / "metrics.jsonl").stat().st_size):
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
-        time.sleep(0.05)
-    (reader,) = [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(reader, signal.SIGKILL)
-    said = process.communicate(timeout=120)[1]
+    try:
+        deadline = time.monotonic() + 240
+        while not ((tmp_path / "metrics.jsonl").exists() and (tmp_path / "metrics.jsonl").stat().st_size):
+            assert process.poll() is None and time.monotonic() < deadline, "the run has not begun"
+            time.sleep(0.05)
+        (reader,) = [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(reader, signal.SIGKILL)
+        said = process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
     assert process.returncode == 2 and "Traceback" not in said
     assert "a worker that reads data died with exit code -9" in said
