@@ -70,14 +70,17 @@ class Assembly:
                 batch_size=experiment.batch_size,
                 first_step=first_step,
                 last_step=experiment.phase_ends[phase],
-                shard=(jax.process_index(), jax.process_count()),
+                shard=self.spread.share,
                 micro_batches=experiment.parallel.micro_batches,
                 workers=experiment.data.workers,
             )
         )
 
-    def evaluation_batches(self, phase: int = -1) -> Iterator[dict[str, np.ndarray]]:
+    def evaluation_batches(
+        self, phase: int = -1, share: tuple[int, int] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """This process' share of the held-out batches `[1, rows, ...]`: chunks spread evenly over the documents."""
+        process, processes = share or self.spread.share
         experiment = self.experiment
         held_out = self.data.held_out(experiment.phases[phase].sequence_length)
         size = experiment.batch_size
@@ -87,9 +90,9 @@ class Assembly:
                 f"the held-out documents yield {len(held_out)} examples (at most {experiment.evaluation_examples} are"
                 f" used), fewer than batch_size={size}: lower it, or hold out more with --data.held-out"
             )
-        rows = size // jax.process_count()
+        rows = size // processes
         for begin in range(0, count, size):
-            first = begin + jax.process_index() * rows
+            first = begin + process * rows
             indices = np.arange(first, first + rows) * len(held_out) // count
             yield {name: x[None] for name, x in held_out.batch(indices).items()}
 

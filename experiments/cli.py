@@ -50,10 +50,25 @@ def main(arguments: list[str] | None = None) -> None:
         nearest = difflib.get_close_matches(command, COMMANDS, n=1)
         fail(f"no command {command!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "") + f"\n{usage()}")
     prepare_process()
+    from training.supervisor import Place
+
+    place = Place.of_environment()
+    if place is None:
+        run(command, rest)
+        return
+    from training.processes import join, leave
+
+    join(place)
+    with leave():
+        run(command, rest)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Run a command, its errors turned into sentences and exit codes."""
     from training.loop import Interrupted
 
     try:
-        importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}").main(rest)
+        importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}").main(arguments)
     except user_errors() as error:
         if os.environ.get("LACUNA_TRACEBACK"):
             raise

@@ -1,13 +1,16 @@
 """The loop: feeds batches to the step, reads numbers one step late, evaluates, saves, and leaves in good order."""
 
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from training.checkpoints import Checkpoints
@@ -27,7 +30,10 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Within it, SIGTERM and Ctrl-C ask for a stop after the step under way; a second Ctrl-C stops at once."""
+    """Within it, SIGTERM and Ctrl-C ask for a stop after the step under way; a second Ctrl-C stops at once.
+
+    Of several processes all stop after the same step, whichever is asked: SIGTERM is JAX's notice of preemption there.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -35,7 +41,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -43,6 +49,15 @@ class StopRequest:
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def asked(self, step: int) -> int | None:
+        """The signal by which a stop after `step` is asked for, if one is; to be called once a step."""
+        if jax.process_count() == 1:
+            return self.number
+        reached = multihost_utils.reached_preemption_sync_point(step)
+        return (self.number or signal.SIGTERM) if reached else None
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -57,7 +72,7 @@ def fit(
     first_step: int,
     steps: int,
     checkpoints: Checkpoints,
-    log: MetricsLog,
+    log: MetricsLog | None,
     evaluate: Callable[[PyTree], Mapping[str, float]],
     learning_rates: Sequence[float] | np.ndarray,
     log_every: int = 1,
@@ -70,19 +85,22 @@ def fit(
         state: as `spread` wants it; its memory is given away.
         phases: (last step, compiled step, batches, speed) one after another: a run may change its shapes.
         evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
+        log: where the numbers go; `None` in all processes but the first.
         learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
 
     Raises:
         TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
-    bar = ProgressBar(steps, first_step)
+    bar = ProgressBar(steps, first_step) if log is not None else None
     speed = phases[0][3]
 
     def read(number: int, metrics: PyTree) -> None:
         values = shares(spread.host(metrics))
         check_finite(number, values, checkpoints)
         time = speed.tick()
+        if log is None or bar is None:
+            return
         if number % log_every == 0 or number == steps:
             values["learning_rate"] = float(learning_rates[number - 1])
             log.write(number, "train", values, time)
@@ -101,7 +119,8 @@ def fit(
                         read(*pending)
                     speed, pending = phase_speed, (number, metrics)
                     evaluating = number % evaluate_every == 0 or number == steps
-                    saving = number % checkpoint_every == 0 or number == steps or stop.number is not None
+                    stopping = stop.asked(number)
+                    saving = number % checkpoint_every == 0 or number == steps or stopping is not None
                     if evaluating or saving:
                         read(*pending)
                         pending = None
@@ -110,22 +129,24 @@ def fit(
                             values = dict(evaluate(state))
                             check_finite(number, values, checkpoints)
                             loss = values["loss"]
-                            log.write(number, "held_out", values)
-                            bar.say(
-                                f"step {number} held out: "
-                                + " ".join(f"{name} {value:.4f}" for name, value in values.items())
-                            )
+                            if log is not None and bar is not None:
+                                log.write(number, "held_out", values)
+                                bar.say(
+                                    f"step {number} held out: "
+                                    + " ".join(f"{name} {value:.4f}" for name, value in values.items())
+                                )
                         if saving:
                             checkpoints.save(spread.whole(state), loss)
                         speed.pause()
-                    if stop.number is not None:
+                    if stopping is not None:
                         checkpoints.wait()
-                        raise Interrupted(number, stop.number)
+                        raise Interrupted(number, stopping)
                 if number < last:
                     raise TrainingError(f"the input ended after step {number} of {last}")
             checkpoints.wait()
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()
     return state
 
 

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from einops import rearrange
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -53,7 +54,9 @@ class Parallel:
         devices = jax.devices()
         if self.devices is not None:
             if not 1 <= self.devices <= len(devices):
-                raise TrainingError(f"parallel.devices={self.devices}: this machine has {len(devices)} device(s)")
+                raise TrainingError(f"parallel.devices={self.devices}: there are {len(devices)} device(s)")
+            if jax.process_count() > 1 and self.devices < len(devices):
+                raise TrainingError(f"parallel.devices={self.devices}: several processes use all of their devices")
             devices = devices[: self.devices]
         model_parallel = self.fsdp * self.tensor
         if self.kind == "pmap" and model_parallel != 1:
@@ -105,6 +108,29 @@ class Spread:
     def parts(self, tree: PyTree) -> PyTree:
         """The inverse of `whole`."""
         raise NotImplementedError
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part (k, n) of each batch this process puts on its devices."""
+        shards = self.mesh.devices.reshape(-1, self.mesh.shape["tensor"])
+        owned: dict[int, list[int]] = {}
+        for number, devices in enumerate(shards):
+            for process in {device.process_index for device in devices}:
+                owned.setdefault(process, []).append(number)
+        parts = sorted({tuple(numbers) for numbers in owned.values()})
+        if len(parts) * len(parts[0]) != len(shards):
+            raise TrainingError("parallel.tensor: the devices of a process must share batches whole, or not at all")
+        return parts.index(tuple(owned[jax.process_index()])), len(parts)
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """The state, or a part of it, as numpy arrays, whole in every process."""
+
+        def whole(x):
+            if x.is_fully_replicated or x.is_fully_addressable:
+                return np.asarray(x)
+            return multihost_utils.process_allgather(x, tiled=True)
+
+        return jax.tree.map(whole, self.whole(tree))
 
     def host(self, metrics: PyTree) -> PyTree:
         """A step's metrics, the same on every device, as numpy values."""
