@@ -15,7 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("TASK TEXT… --model FOLDER", "ask a model: fill-mask, text-classification, …"),
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
     "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
-    "import": ("FOLDER FILE[:variant]", "a published checkpoint as the start of an experiment"),
+    "doctor": ("[FILE[:variant]] [--runs FOLDER]", "is this host, with its peers, fit to train"),
+    "import": ("FOLDER [TARGET]", "a published checkpoint, read, checked and written anew"),
     "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),
 }
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -95,3 +97,25 @@ def test_processes_with_other_settings_are_refused(texts, environment, tmp_path)
     codes, said = end(start(run, 2, environment))
     assert 2 in codes and any("process 1 does not have the same experiment as process 0" in text for text in said), said
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_doctor_finds_this_host_fit(environment, tmp_path):  # noqa: F811
+    arguments = [sys.executable, "-m", "experiments.cli", "doctor", "--runs", str(tmp_path), "--megabytes", "8"]
+    found = lacuna(arguments, environment)
+    assert found.returncode == 0, found.stderr
+    for name in ("versions", "devices", "host memory", "float32 products", "checkpoint folder", "clock", "ports"):
+        assert re.search(rf"^│ .? *│ {name} ", found.stdout, re.MULTILINE), found.stdout
+    (tmp_path / "file").write_text("")
+    found = lacuna([*arguments[:-3], str(tmp_path / "file"), *arguments[-2:]], environment)
+    assert found.returncode == 1 and "not fit to train: checkpoint folder" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_doctor_of_several_processes_names_the_one_with_other_data(texts, environment, tmp_path):  # noqa: F811
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in sorted(texts.iterdir())[1:]:
+        (other / path.name).write_bytes(path.read_bytes())
+    run = [[*command(source, tmp_path / "run", verb="doctor"), "--megabytes", "8"] for source in (texts, other)]
+    codes, said = end(start([[*arguments, "--runs", str(tmp_path)] for arguments in run], 2, environment))
+    assert "not fit to train: same data (process all)" in said[0] and codes[0] == 1, said
