@@ -3,13 +3,15 @@
 # make parity     compare with live torch and transformers
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare speed with them (FLAX_PYTHON: interpreter of an environment with transformers 4.57)
+# make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
+# make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity equality bench clean
+.PHONY: pretrain test lint parity equality bench overheads crashes clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -29,6 +31,12 @@ equality: $(VENV)/.installed
 
 bench: $(VENV)/.installed-parity
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.bert_step --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON))
+
+overheads: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.overheads --write docs/overheads.md
+
+crashes: $(VENV)/.installed
+	$(BIN)/python -m experiments.benchmarks.crashes $(CRASHES) --write docs/crashes.md
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

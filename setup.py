@@ -39,6 +39,7 @@ setup(
         "demo": ["gensim>=4.4"],
         "test": ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", "beartype>=0.22", "ruff>=0.14", "gensim>=4.4"],
         "parity": ["torch==2.13.0", "transformers>=5.23"],
+        "wandb": ["wandb>=0.20"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
     },

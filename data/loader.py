@@ -1,7 +1,8 @@
 """The loader: for each step of a run, this process' share of its batch, read through Grain."""
 
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -70,7 +71,7 @@ def load(
         prefetch: batches to read ahead (of each worker).
 
     Raises:
-        DataError: the batch does not divide, or the steps or the share are none.
+        DataError: the batch does not divide, or the steps or the share are none; later, a worker is gone.
     """
     process, processes = shard
     if not 0 <= process < processes:
@@ -93,8 +94,22 @@ def load(
     if not flags.FLAGS.is_parsed():  # Grain asks absl's flags when it starts workers; a program without absl has none
         flags.FLAGS.mark_as_parsed()
     alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(
+    return _watched(
         batches.to_iter_dataset(alone).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(prefetch, 1))
         )
     )
+
+
+def _watched(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same; a worker that died is a sentence."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        found = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
+        if found is None:
+            raise
+        raise DataError(
+            f"a worker that reads data died with exit code {found[1]} (-9: killed, most often because memory ran out); the"
+            " same command goes on from the newest checkpoint, with --data.workers 0 without workers"
+        ) from error

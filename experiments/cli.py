@@ -2,6 +2,7 @@
 
 import ctypes
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -19,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("FOLDER [TARGET]", "a published checkpoint, read, checked and written anew"),
     "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),
 }
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""A disk that is full, or that may not be written."""
 
 
 def user_errors() -> tuple[type[Exception], ...]:
@@ -83,6 +88,10 @@ def run(command: str, arguments: list[str]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in DISK_ERRORS or os.environ.get("LACUNA_TRACEBACK"):
+            raise
+        fail(f"{error.filename or 'a file'} cannot be written: {error.strerror}")
 
 
 def prepare_process() -> None:
@@ -93,8 +102,9 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     import jax
 
-    for name in ("absl", "jax", "orbax"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    for name in ("absl", "asyncio", "orbax"):  # a failed write, of which the run itself says what matters
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="lacuna: %(message)s", level=logging.WARNING)
     cache = Path(os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))

@@ -212,6 +212,12 @@ def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
         rows += [
             ("step, median", f"{seconds:.3f} s"),
             ("tokens per second", f"{result['tokens_per_step'] / seconds:,.0f}"),
+            ("of which the host waited for input", f"{input_wait(times):.1%}"),
+            *[
+                (name.replace("_bytes", ", most").replace("_", " "), f"{max(t[name] for t in times) / 2**20:,.0f} MiB")
+                for name in ("device_peak_bytes", "process_peak_bytes")
+                if name in times[-1]
+            ],
             (
                 "model FLOPs per step",
                 f"{result['flops_per_step']:.3g} (matrix products; backward counted as 2 × forward)",
@@ -226,6 +232,12 @@ def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
                 )
             )
     return table((), rows)
+
+
+def input_wait(times: list[dict[str, float]]) -> float:
+    """The share of the time of all steps for which the host waited for the next batch."""
+    waited = sum(time["input_wait"] * time["step_seconds"] for time in times)
+    return waited / sum(time["step_seconds"] for time in times)
 
 
 def settings_table(assembly: Assembly) -> str:

@@ -1,6 +1,6 @@
 """Checkpoints: Orbax, asynchronous and atomic; every file's checksum is written beside them and verified on reading."""
 
-import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -44,12 +44,17 @@ def checksums(folder: Path) -> dict[str, str]:
     return sums
 
 
+def digest(value: Any) -> str:
+    """sha256 of a value's JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 class Checkpoints:
     """The checkpoints of a run: the newest ones and the best one are kept.
 
-    A checkpoint is the folder `<step>` with the state and the description of the experiment. `<step>.json` in `sums`,
-    written last, holds its checksums and its held-out loss. It counts once both are there: what a crash leaves
-    half-written is passed over.
+    A checkpoint is the folder `<step>` with the state and the description of the experiment. `<step>.json` in `sums`
+    holds the checksums of its files, its held-out loss, and a checksum of its own. The folder is written under another
+    name and renamed when all of this is there, so that a crash leaves a whole checkpoint or none.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, description: Mapping[str, Any] | None = None):
@@ -64,10 +69,6 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.sums.mkdir(exist_ok=True)
-            if jax.process_index() == 0:
-                for path in self.folder.iterdir():
-                    if not path.name.isdigit():
-                        shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
             raise TrainingError(f"cannot keep checkpoints in {self.folder}: {error.strerror or error}") from error
 
@@ -86,8 +87,12 @@ class Checkpoints:
         if at_first(there):
             return
         try:
+            self._sweep()
+            needed, free = sum(x.nbytes for x in jax.tree.leaves(state)), shutil.disk_usage(self.folder).free
+            if free < needed:
+                raise OSError(errno.ENOSPC, f"No space left: {needed:,} bytes are needed and {free:,} are free")
             self.orbax.save(
-                path,
+                self._unfinished(step),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), experiment=ocp.args.JsonSave(self.description)
                 ),
@@ -102,8 +107,10 @@ class Checkpoints:
         try:
             self.orbax.wait_until_finished()
             if jax.process_index() == 0:
-                about = {"step": step, "loss": loss, "files": checksums(self.folder / str(step))}
-                write_json(self.sums / f"{step}.json", about)
+                unfinished = self._unfinished(step)
+                about = {"step": step, "loss": loss, "files": checksums(unfinished)}
+                write_json(self.sums / f"{step}.json", {**about, "sha256": digest(about)})
+                os.rename(unfinished, self.folder / str(step))
                 kept = {*self.steps()[-self.keep :], self.best()}
                 for old in self.steps():
                     if old not in kept:
@@ -111,9 +118,23 @@ class Checkpoints:
         except Exception as error:
             self._error = error
 
+    def _unfinished(self, step: int) -> Path:
+        """What the folder of a checkpoint is called until it is whole."""
+        return self.folder / f"{step}.unfinished"
+
+    def _sweep(self) -> None:
+        """Remove what a crash left half-written."""
+        if jax.process_index() == 0:
+            for path in self.folder.iterdir():
+                if not path.name.isdigit():
+                    shutil.rmtree(path)
+
     def _remove(self, step: int) -> None:
+        removed = self.folder / f"{step}.removed"
+        shutil.rmtree(removed, ignore_errors=True)
+        (self.folder / str(step)).rename(removed)
+        shutil.rmtree(removed)
         (self.sums / f"{step}.json").unlink(missing_ok=True)
-        shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
     def wait(self) -> None:
         """Wait for the save under way."""
@@ -125,7 +146,8 @@ class Checkpoints:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> TrainingError:
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = reason if len(reason) < 300 else f"{reason[:100]} … {reason[-200:]}"
         whole = [step for step in self.steps() if self.damage(step) is None]
         left = f"the checkpoint of step {whole[-1]} is whole: the run goes on from it" if whole else "there is none yet"
         return TrainingError(
@@ -136,19 +158,33 @@ class Checkpoints:
         """Steps of the checkpoints that are there, whole or not, ascending."""
         return sorted(int(path.name) for path in self.folder.glob("*") if path.is_dir() and path.name.isdigit())
 
+    def _about(self, step: int) -> dict[str, Any]:
+        """What was written of a checkpoint; `ValueError` says in words why that is not known."""
+        try:
+            about = json.loads((self.sums / f"{step}.json").read_bytes())
+            written = about.pop("sha256")
+            if about["step"] == step and written == digest(about):
+                return about
+        except FileNotFoundError as error:
+            raise ValueError("its list of checksums is missing") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError("its list of checksums is damaged") from error
+        raise ValueError("its list of checksums is damaged")
+
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint, `None` where its files are what was written."""
         try:
-            written = dict(json.loads((self.sums / f"{step}.json").read_text())["files"])
-        except FileNotFoundError:
-            return "it was not finished (its checksums are missing)"
-        except (ValueError, KeyError, TypeError):
-            return "its list of checksums is damaged"
-        found = checksums(self.folder / str(step))
-        for name, checksum in written.items():
+            written, found = self._about(step)["files"], checksums(self.folder / str(step))
+        except ValueError as error:
+            return str(error)
+        except OSError as error:
+            return f"it cannot be read ({error.strerror or error})"
+        for name in sorted({*written, *found}):
             if name not in found:
                 return f"{name} is missing"
-            if found[name] != checksum:
+            if name not in written:
+                return f"{name} is not of it"
+            if found[name] != written[name]:
                 return f"{name} is not what was written (its checksum differs)"
         return None
 
@@ -156,9 +192,13 @@ class Checkpoints:
         """Step of the checkpoint with the lowest held-out loss."""
         losses = {}
         for step in self.steps():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                loss = json.loads((self.sums / f"{step}.json").read_text())["loss"]
-                losses[step] = float(loss)
+            try:
+                loss = self._about(step)["loss"]
+            except ValueError as error:
+                log.warning("checkpoint of step %d in %s is not considered as the best: %s", step, self.folder, error)
+                continue
+            if loss is not None:
+                losses[step] = loss
         return min(losses, key=losses.__getitem__) if losses else None
 
     def restore(self, template: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]] | None:

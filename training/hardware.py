@@ -1,5 +1,7 @@
 """What this machine's processors can do at most, to hold a measured speed against."""
 
+import resource
+import sys
 import time
 
 import jax
@@ -43,3 +45,16 @@ def reached_flops(dtype: str) -> float:
         product(matrix).block_until_ready()
         times.append(time.perf_counter() - begin)
     return 2 * size**3 / min(times)
+
+
+def peak_memory() -> dict[str, int]:
+    """Most memory in use so far, bytes: `device_peak_bytes` of this process' fullest device.
+
+    Where devices do not say (the CPU does not) it is `process_peak_bytes`: the most of this process that was in memory.
+    """
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
+    known = [peak for peak in peaks if peak is not None]
+    if known:
+        return {"device_peak_bytes": max(known)}
+    unit = 1 if sys.platform == "darwin" else 1024  # man getrusage: kilobytes on Linux
+    return {"process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}

@@ -14,8 +14,10 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from training.checkpoints import Checkpoints
+from training.hardware import peak_memory
 from training.metrics import MetricsLog, ProgressBar, Speed
 from training.parallel import Spread, TrainingError
+from training.profile import Profile
 from training.step import Step, shares
 
 
@@ -78,6 +80,7 @@ def fit(
     log_every: int = 1,
     evaluate_every: int = 1000,
     checkpoint_every: int = 1000,
+    profile: Profile | None = None,
 ) -> PyTree:
     """Train from `first_step` to `steps`, the numbers of step n-1 being read after step n was dispatched.
 
@@ -87,6 +90,7 @@ def fit(
         evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
         log: where the numbers go; `None` in all processes but the first.
         learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
+        profile: which steps to trace.
 
     Raises:
         TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
@@ -103,7 +107,7 @@ def fit(
             return
         if number % log_every == 0 or number == steps:
             values["learning_rate"] = float(learning_rates[number - 1])
-            log.write(number, "train", values, time)
+            log.write(number, "train", values, time | peak_memory())
         shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
         bar.update(number, shown, {name: time[name] for name in ("tokens_per_second", "mfu") if name in time})
 
@@ -111,13 +115,19 @@ def fit(
         with StopRequest() as stop:
             pending: tuple[int, PyTree] | None = None
             number = first_step
-            for last, step, batches, phase_speed in phases:
-                for batch in batches:
-                    state, metrics = step(state, spread.put_batch(batch))
+            for last, step, batches, speed in phases:
+                speed.pause()
+                for batch in speed.feed(batches):
                     number += 1
+                    if profile is not None:
+                        profile.before(number, state)
+                    with jax.profiler.StepTraceAnnotation("train", step_num=number):
+                        state, metrics = step(state, spread.put_batch(batch))
+                    if profile is not None:
+                        profile.after(number, metrics)
                     if pending is not None:
                         read(*pending)
-                    speed, pending = phase_speed, (number, metrics)
+                    pending = (number, metrics)
                     evaluating = number % evaluate_every == 0 or number == steps
                     stopping = stop.asked(number)
                     saving = number % checkpoint_every == 0 or number == steps or stopping is not None
@@ -136,15 +146,22 @@ def fit(
                                     + " ".join(f"{name} {value:.4f}" for name, value in values.items())
                                 )
                         if saving:
+                            if log is not None:
+                                log.sync()
                             checkpoints.save(spread.whole(state), loss)
                         speed.pause()
                     if stopping is not None:
                         checkpoints.wait()
                         raise Interrupted(number, stopping)
+                if pending is not None:
+                    read(*pending)
+                    pending = None
                 if number < last:
                     raise TrainingError(f"the input ended after step {number} of {last}")
             checkpoints.wait()
     finally:
+        if profile is not None:
+            profile.close()
         if bar is not None:
             bar.close()
     return state

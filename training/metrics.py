@@ -1,47 +1,120 @@
 """Where the numbers of a run go: JSON lines, TensorBoard files, and a progress bar."""
 
+import contextlib
+import errno
 import json
 import os
+import socket
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
+
+from training.parallel import TrainingError
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A place that numbers go to."""
+
+    def write(
+        self, step: int, split: str, values: Mapping[str, float | int], time: Mapping[str, float | int]
+    ) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class MetricsLog:
-    """`metrics.jsonl` and TensorBoard files of a run, cut back to `step` when a run goes on from there.
+    """The numbers of a run, to `metrics.jsonl`, TensorBoard files and any `more` writers; those after `step` are cut off.
 
-    A line is `{"step", "split", name: value, …, "time": {…}}`. All but `time` is a function of the experiment alone.
+    Raises:
+        TrainingError: they cannot be written.
     """
 
-    def __init__(self, folder: Path, step: int = 0):
-        self.path = folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [line for line in read_metrics(self.path) if line["step"] <= step]
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.replace(temporary, self.path)
-        self.file = open(self.path, "a")  # noqa: SIM115 - open for the life of the log
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+    def __init__(self, folder: Path, step: int = 0, more: Sequence[Writer] = ()):
+        self.folder = folder
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.writers = (JsonLines(folder / "metrics.jsonl", step), TensorBoard(folder / "tensorboard", step), *more)
 
     def write(
-        self, step: int, split: str, values: dict[str, float | int], time: dict[str, float] | None = None
+        self,
+        step: int,
+        split: str,
+        values: Mapping[str, float | int],
+        time: Mapping[str, float | int] | None = None,
     ) -> None:
-        line: dict[str, Any] = {"step": step, "split": split, **values}
-        if time is not None:
-            line["time"] = time
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-        for name, value in {**values, **(time or {})}.items():
-            if isinstance(value, int | float):
-                self.board.add_scalar(f"{split}/{name}", value, step)
+        with self._told():
+            for writer in self.writers:
+                writer.write(step, split, values, time or {})
+
+    def sync(self) -> None:
+        """Have `metrics.jsonl` on the disk, as a checkpoint that is about to be written counts on."""
+        with self._told():
+            os.fsync(self.writers[0].file)
 
     def close(self) -> None:
+        with self._told():
+            for writer in self.writers:
+                writer.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(f"cannot write the metrics in {self.folder}: {error.strerror or error}") from error
+
+
+class JsonLines:
+    """Lines `{"step", "split", name: value, …, "time": {…}}`. All but `time` is a function of the experiment alone."""
+
+    def __init__(self, path: Path, step: int):
+        lines = [line for line in read_metrics(path) if line["step"] <= step]
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.replace(temporary, path)
+        self.file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the life of the log
+
+    def write(self, step, split, values, time):
+        line = {"step": step, "split": split, **values} | ({"time": dict(time)} if time else {})
+        text = json.dumps(line).encode() + b"\n"
+        if self.file.write(text) != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self):
         self.file.close()
-        self.board.close()
+
+
+class TensorBoard:
+    """Event files, what comes after `step` purged. Written here and now: a full disk is an error where it is met."""
+
+    def __init__(self, folder: Path, step: int):
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}.{step}"
+        self.file = RecordWriter(str(folder / name))
+        self._add(file_version="brain.Event:2")
+        if step:
+            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, step, split, values, time):
+        values = [Summary.Value(tag=f"{split}/{name}", simple_value=x) for name, x in {**values, **time}.items()]
+        self._add(step=step, summary=Summary(value=values))
+
+    def _add(self, **fields: Any) -> None:
+        self.file.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        self.file.flush()
+
+    def close(self):
+        self.file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -68,23 +141,37 @@ class Speed:
     def __init__(self, tokens: int, flops: float, peak: float):
         self.tokens, self.flops, self.peak = tokens, flops, peak
         self.seconds: float | None = None
-        self.steps, self.last = 0, time.perf_counter()
+        self.steps, self.last, self.waited = 0, time.perf_counter(), 0.0
+
+    def feed(self, batches: Iterator[T]) -> Iterator[T]:
+        """The same batches, the time until each is there counted as waited for input."""
+        while True:
+            begin = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - begin
+            yield batch
 
     def tick(self) -> dict[str, float]:
-        """Call once a step."""
+        """Call once a step: seconds of the last step, the share of them waited for input, and mean rates."""
         now = time.perf_counter()
         elapsed, self.last = now - self.last, now
+        waited, self.waited = self.waited, 0.0
         self.steps += 1
         if self.steps > 2:
             self.seconds = elapsed if self.seconds is None else 0.95 * self.seconds + 0.05 * elapsed
-        if not self.seconds:
-            return {"step_seconds": elapsed}
-        rates = {"step_seconds": elapsed, "tokens_per_second": self.tokens / self.seconds}
-        return rates | ({"mfu": self.flops / self.seconds / self.peak} if self.peak else {})
+        found = {"step_seconds": elapsed, "input_wait": waited / elapsed}
+        if self.seconds:
+            found["tokens_per_second"] = self.tokens / self.seconds
+            if self.peak:
+                found["mfu"] = self.flops / self.seconds / self.peak
+        return found
 
     def pause(self) -> None:
         """Call after something that is not a step, so that its time is not counted."""
-        self.last = time.perf_counter()
+        self.last, self.waited = time.perf_counter(), 0.0
 
 
 class ProgressBar:

@@ -7,10 +7,11 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -24,22 +25,40 @@ from training.hardware import peak_flops
 from training.loop import fit
 from training.metrics import MetricsLog
 from training.processes import Processes, agree
+from training.profile import Profile
+from training.weights_and_biases import WeightsAndBiases
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(Processes):
+    """Where the processes of a run meet, and what to watch of it; it changes no number.
+
+    Attributes:
+        profile: steps=10:13 writes a trace of the steps 10, 11 and 12, for TensorBoard (XProf) and Perfetto.
+        wandb: project of Weights & Biases to send the numbers to, too.
+    """
+
+    profile: Annotated[str | None, tyro.conf.arg(metavar="steps=FIRST:END")] = None
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
+
+
 def main(arguments: list[str]) -> None:
-    experiment, options = parse_experiment("train", arguments, Processes)
+    experiment, options = parse_experiment("train", arguments, Options)
     supervised(options, arguments[0])
-    train(experiment, arguments[0])
+    train(experiment, arguments[0], options)
 
 
-def train(experiment: Experiment, reference: str) -> None:
+def train(experiment: Experiment, reference: str, options: Options = Options()) -> None:
     """Run an experiment to its end, from its newest checkpoint where there is one, and write its report.
 
     Args:
         reference: how the user named it, for the commands to try next.
     """
+    profile = None
+    if options.profile is not None and jax.process_index() == 0:
+        profile = Profile.parse(options.profile, experiment.run_folder / "profile", experiment.steps)
     folder = experiment.run_folder
     result_file = folder / "result.json"
     first = jax.process_index() == 0
@@ -73,7 +92,10 @@ def train(experiment: Experiment, reference: str) -> None:
         )
     peak, how = peak_flops(experiment.model.dtype)
     step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
-    log = MetricsLog(folder, first_step) if first else None
+    writers = []
+    if options.wandb is not None and first:
+        writers.append(WeightsAndBiases(options.wandb, folder, experiment.name, experiment.description(), first_step))
+    log = MetricsLog(folder, first_step, writers) if first else None
     begin = time.perf_counter()
     phases, phase_begin = [], 0
     for number, end in enumerate(experiment.phase_ends):
@@ -95,13 +117,15 @@ def train(experiment: Experiment, reference: str) -> None:
             log_every=experiment.log_every,
             evaluate_every=experiment.evaluate_every,
             checkpoint_every=experiment.checkpoint_every,
+            profile=profile,
         )
     seconds = time.perf_counter() - begin
     checkpoints.close()
     held_out = assembly.evaluate(evaluation_step, state.params)
     params = assembly.spread.gather(state.params)
     if log is not None:
-        log.close()
+        if profile is not None:
+            console.print(profile.where())
         finish(assembly, params, held_out, folder, reference, seconds, parameters, (peak, how), checkpoints)
 
 

@@ -1,7 +1,7 @@
 """Whole runs through the command line: killed and resumed, stopped, finished, refused."""
 
+import gzip
 import json
-import os
 import re
 import signal
 import subprocess
@@ -9,35 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from training.checkpoints import Checkpoints
+from experiments.benchmarks.crashes import differences, final_state
+from training.metrics import read_metrics
 
-ROOT = Path(__file__).parents[2]
 SMALL = str(Path(__file__).with_name("small.py"))
-
-
-@pytest.fixture(scope="session")
-def texts(tmp_path_factory) -> Path:
-    """English prose that comes with Python, one document a file."""
-    from pydoc_data.topics import topics
-
-    folder = tmp_path_factory.mktemp("texts")
-    for name, text in sorted(topics.items())[:60]:
-        (folder / f"{name}.txt").write_text(text)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
-    cache = Path("~/.cache/lacuna/xla-tests").expanduser()
-    folder = tmp_path_factory.mktemp("cache")
-    cache.mkdir(parents=True, exist_ok=True)
-    (folder / "xla").symlink_to(cache)
-    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return {**kept, "LACUNA_CACHE": str(folder), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
 
 
 def command(texts: Path, folder: Path, *arguments: str, verb: str = "train") -> list[str]:
@@ -46,43 +24,17 @@ def command(texts: Path, folder: Path, *arguments: str, verb: str = "train") -> 
 
 
 def lacuna(arguments: list[str], environment: dict[str, str], **options) -> subprocess.CompletedProcess:
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300, **options)
-
-
-def metrics(folder: Path) -> list[dict]:
-    """All that a run measured but its times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
-
-
-def final_state(folder: Path) -> list[np.ndarray]:
-    """Every array of the last checkpoint: step, parameters, moments."""
-    checkpoints = Checkpoints(folder / "checkpoints")
-    step = checkpoints.steps()[-1]
-    assert checkpoints.damage(step) is None
-    import orbax.checkpoint as ocp
-
-    restored = checkpoints.orbax.restore(
-        checkpoints.folder / str(step), args=ocp.args.Composite(state=ocp.args.StandardRestore())
-    )
-    checkpoints.close()
-    return [np.asarray(x) for x in jax.tree.leaves(restored["state"])]
+    options = {"timeout": 300, **options}
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, **options)
 
 
 @pytest.fixture(scope="session")
 def undisturbed(texts, environment, tmp_path_factory) -> Path:
+    """A run from begin to end; the trace changes no number, as every comparison with this run shows."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = lacuna(command(texts, folder), environment)
+    done = lacuna(command(texts, folder, "--profile", "steps=10:13"), environment)
     assert done.returncode == 0, done.stderr
     return folder
-
-
-def same_run(one: Path, other: Path) -> None:
-    """Parameters, optimizer state, metrics and examples are equal to the bit."""
-    assert metrics(one) == metrics(other)
-    assert all("digest" in line for line in metrics(one) if line["split"] == "train")
-    for a, b in zip(final_state(one), final_state(other), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def start_and_signal(arguments, environment, folder: Path, step: int, number: int) -> subprocess.Popen:
@@ -98,13 +50,13 @@ def start_and_signal(arguments, environment, folder: Path, step: int, number: in
     return process
 
 
-@pytest.mark.parametrize("step", [3, 10, 16])
-def test_killed_and_resumed_is_the_same_run(texts, environment, undisturbed, tmp_path, step):
-    process = start_and_signal(command(texts, tmp_path), environment, tmp_path, step, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    resumed = lacuna(command(texts, tmp_path), environment)
-    assert resumed.returncode == 0, resumed.stderr
-    same_run(undisturbed, tmp_path)
+def test_killed_four_times_it_is_the_same_run(environment):
+    """`make crashes` kills more often; a death is at the start, between two steps, or while a checkpoint is written."""
+    campaign = [sys.executable, "-m", "experiments.benchmarks.crashes", "--kills", "4"]
+    found = lacuna(campaign, environment, timeout=600)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "are equal to the bit" in found.stdout
+    assert re.search(r"\| both \|.*\| 4 \|", found.stdout)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -115,7 +67,7 @@ def test_asked_to_stop_it_saves_and_leaves(texts, environment, undisturbed, tmp_
     assert "Traceback" not in said and f"stopped by {signal.Signals(number).name} after step" in said
     resumed = lacuna(command(texts, tmp_path), environment)
     assert resumed.returncode == 0 and "going on after step" in resumed.stderr
-    same_run(undisturbed, tmp_path)
+    assert differences(undisturbed, tmp_path) == []
 
 
 def test_another_way_to_spread_goes_on_from_the_checkpoint(texts, environment, undisturbed, tmp_path):
@@ -124,8 +76,12 @@ def test_another_way_to_spread_goes_on_from_the_checkpoint(texts, environment, u
     four = {**environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     resumed = lacuna(command(texts, tmp_path, "--parallel.kind", "jit", "--parallel.micro-batches", "2"), four)
     assert resumed.returncode == 0, resumed.stderr
-    assert [line.get("digest") for line in metrics(tmp_path)] == [line.get("digest") for line in metrics(undisturbed)]
-    a, b = (np.concatenate([np.ravel(x) for x in final_state(f)]).astype(np.float64) for f in (undisturbed, tmp_path))
+    digests = [
+        [line.get("digest") for line in read_metrics(folder / "metrics.jsonl")] for folder in (undisturbed, tmp_path)
+    ]
+    assert digests[0] == digests[1]
+    a, b = (np.concatenate([np.ravel(x) for x in final_state(f).values()]) for f in (undisturbed, tmp_path))
+    a, b = a.astype(np.float64), b.astype(np.float64)
     assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(a)
 
 
@@ -147,6 +103,24 @@ def test_a_finished_run_says_so_and_its_folder_is_complete(texts, environment, u
     page = (undisturbed / "report.html").read_text()
     assert "<svg" in page
     assert not re.search(r"""(src|href)=["']?(http|//)|url\(["']?http|@import""", page), "the page needs a network"
+
+
+def test_the_trace_holds_the_steps_that_were_asked_for(undisturbed):
+    (trace,) = (undisturbed / "profile" / "plugins" / "profile").iterdir()
+    assert list(trace.glob("*.xplane.pb")), "TensorBoard reads this one"
+    with gzip.open(trace / "perfetto_trace.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == ["10", "11", "12"]
+    assert any(event.get("name", "").startswith("dot") for event in events), "what the device computed"
+
+
+def test_the_time_of_a_run_is_accounted_for(undisturbed):
+    times = [line["time"] for line in read_metrics(undisturbed / "metrics.jsonl") if "time" in line]
+    for time_ in times:
+        assert 0 <= time_["input_wait"] <= 1 and time_["step_seconds"] > 0
+        assert time_["process_peak_bytes"] > 2**27
+    assert {"mfu", "tokens_per_second"} <= set(times[-1])
+    assert "the host waited for input" in (undisturbed / "report.html").read_text()
 
 
 def test_evaluate_predict_explain_and_export(texts, environment, undisturbed, tmp_path):

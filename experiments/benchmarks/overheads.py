@@ -1,0 +1,247 @@
+"""What a run pays for beside its steps: checkpoints, numbers and progress bar, waiting for input.
+
+    python -m experiments.benchmarks.overheads [--pairs 12] [--steps 10] [--write docs/overheads.md]
+
+One process, the loop that every run uses, one model all along: BERT of 4 layers × 512 with 30,522 words (30 M parameters,
+0.36 GB of state), 16 sequences of 128 tokens. Blocks of steps with and without what is measured take turns, so that a
+change in the machine's speed meets both alike; a figure is the median over pairs of neighbouring blocks. Beside the time
+on the clock stands that of the processor, which other work on the machine hardly touches.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pty
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import jax
+import numpy as np
+
+from data.text import Text
+from experiments.assemble import Assembly, assemble
+from experiments.bert.pretrain import base
+from experiments.cli import prepare_process
+from experiments.commands.train import machine
+from experiments.experiment import Phase
+from models.bert import BertConfig
+from training.checkpoints import Checkpoints
+from training.loop import fit
+from training.metrics import MetricsLog
+
+EVERY = 50
+"""Steps between checkpoints that the cost of one is held against."""
+LIMITS = {"checkpoint": 0.03, "numbers": 0.01, "input": 0.02}
+
+
+class NoCheckpoints:
+    """Stands where a block of steps is to save nothing."""
+
+    folder = Path()
+
+    def steps(self) -> list[int]:
+        return []
+
+    def save(self, state: Any, loss: float | None = None) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+
+class Run:
+    """A run that is taken on by blocks of steps."""
+
+    def __init__(self, assembly: Assembly, folder: Path):
+        self.assembly, self.folder = assembly, folder
+        self.state, self.step = assembly.initial_state(), assembly.compile_train_step()
+        self.batches = assembly.batches(0, 0)
+        self.done = 0
+        self.asked: dict[int, np.ndarray] = {}
+        self.rates = assembly.experiment.optimizer.rates(assembly.experiment.steps)
+
+    def clocked(self, count: int) -> Iterator[Any]:
+        """The next batches; the time at which each was asked for is kept, when the step before the last was done."""
+        for number in range(self.done, self.done + count):
+            self.asked[number] = np.array([time.perf_counter(), time.process_time()])
+            yield next(self.batches)
+
+    def fit(self, count: int, log: MetricsLog | None, checkpoints: Any, checkpoint_every: int = 10**9) -> None:
+        first, last = self.done, self.done + count
+        phases = [(last, self.step, self.clocked(count), self.assembly.speed(0, 0.0))]
+        self.state = fit(
+            self.state,
+            phases=phases,
+            spread=self.assembly.spread,
+            first_step=first,
+            steps=last,
+            checkpoints=checkpoints,
+            log=log,
+            evaluate=lambda state: {"loss": 0.0},
+            learning_rates=self.rates,
+            evaluate_every=10**9,
+            checkpoint_every=checkpoint_every,
+        )
+        self.done = last
+
+    def seconds(self, begin: int, end: int) -> np.ndarray:
+        """Of the steps `begin <= n < end`: on the clock, of the processor."""
+        return self.asked[end] - self.asked[begin]
+
+
+def checkpoint_cost(run: Run, pairs: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """`[pairs, 2]`: seconds that each checkpoint cost, and those of a step: a save, `steps` steps, as many without."""
+    begin = run.done + -run.done % (2 * steps) + 2 * steps
+    checkpoints = Checkpoints(run.folder / "checkpoints")
+    run.fit(begin - run.done + 2 * steps * pairs + 3, None, checkpoints, 2 * steps)
+    checkpoints.close()
+    extra, plain = [], []
+    for first in range(begin, begin + 2 * steps * pairs, 2 * steps):
+        # The batch of step n + 1 has number n, so that the save after step `first` lies between first - 1 and first.
+        with_, without = (run.seconds(n - 1, n - 1 + steps) for n in (first, first + steps))
+        extra.append(with_ - without)
+        plain.append(without / steps)
+    return np.array(extra), np.array(plain)
+
+
+def numbers_cost(run: Run, pairs: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """`[pairs, 2]`: extra seconds of a step for numbers, files and bar, and those of a step without."""
+    extra, plain = [], []
+    for pair in range(pairs):
+        seconds = {}
+        for shown in (True, False) if pair % 2 else (False, True):
+            first = run.done + 1
+            log = MetricsLog(run.folder / "log", first) if shown else None
+            run.fit(steps + 2, log, NoCheckpoints())
+            if log is not None:
+                log.close()
+            seconds[shown] = np.median([run.seconds(n, n + 1) for n in range(first, first + steps)], axis=0)
+        extra.append(seconds[True] - seconds[False])
+        plain.append(seconds[False])
+    return np.array(extra), np.array(plain)
+
+
+def input_wait(run: Run, steps: int) -> list[float]:
+    """The share of each step for which the host waited for its batch."""
+    waits: list[float] = []
+
+    class Waits:
+        def write(self, step, split, values, time):
+            if split == "train":
+                waits.append(time["input_wait"])
+
+        def close(self):
+            pass
+
+    log = MetricsLog(run.folder / "waits", 0, [Waits()])
+    run.fit(steps + 3, log, NoCheckpoints())
+    log.close()
+    return waits[3:]
+
+
+def steady(run: Run) -> None:
+    """Steps until the last five are no faster than the five before, within 3 %."""
+    run.fit(10, None, NoCheckpoints())
+    for _ in range(10):
+        run.fit(12, None, NoCheckpoints())
+        before, after = (run.seconds(run.done - n, run.done - n + 5)[0] for n in (11, 6))
+        if after > 0.97 * before:
+            return
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Errors and the progress bar go to a terminal that nobody looks at."""
+    master, slave = pty.openpty()
+    kept = os.dup(2)
+    os.dup2(slave, 2)
+
+    def drain() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(master, 65536):
+                pass
+
+    threading.Thread(target=drain, daemon=True).start()
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(slave)
+
+
+def row(what: str, shares: np.ndarray, limit: float) -> str:
+    """A line of the table; `shares` are `[count, 2]`, or `[count]` where the processor has no part in it."""
+    cells = [
+        f"{np.median(column):.2%} ({np.quantile(column, 0.25):.2%} to {np.quantile(column, 0.75):.2%})"
+        for column in np.atleast_2d(shares.T)
+    ]
+    return f"| {what} | {' | '.join([*cells, ''][:2])} | {limit:.0%} | {len(shares)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10, help="of a block")
+    parser.add_argument("--write", type=Path, help="a Markdown file for the result")
+    arguments = parser.parse_args()
+    prepare_process()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "texts").mkdir()
+        for topic, text in topics.items():
+            (folder / "texts" / f"{topic}.txt").write_text(text)
+        experiment = dataclasses.replace(
+            base(),
+            model=BertConfig(hidden_size=512, num_hidden_layers=4, num_attention_heads=8, intermediate_size=2048),
+            data=Text(source=str(folder / "texts"), held_out=0.1),
+            batch_size=16,
+            steps=100_000,
+            phases=(Phase(1.0, 128),),
+            folder=str(folder / "run"),
+        )
+        run = Run(assemble(experiment), folder)
+        parameters = sum(x.size for x in jax.tree.leaves(run.assembly.spread.whole(run.state).params))
+        steady(run)
+        extra, plain = checkpoint_cost(run, arguments.pairs, arguments.steps)
+        with terminal():
+            shown, bare = numbers_cost(run, arguments.pairs, arguments.steps)
+            waits = input_wait(run, 2 * arguments.steps)
+    step, bare_step = np.median(plain, axis=0), np.median(bare, axis=0)
+    rows = [
+        row(f"an asynchronous checkpoint every {EVERY} steps", extra / (EVERY * step), LIMITS["checkpoint"]),
+        row("metrics, files, progress bar", shown / bare_step, LIMITS["numbers"]),
+        row("waiting for the next batch", np.array(waits), LIMITS["input"]),
+    ]
+    text = "\n".join(
+        [
+            "# What a run pays for beside its steps",
+            "",
+            "`make overheads` measures this and writes this page. "
+            + " ".join((__doc__ or "").split("\n\n")[2].split()),
+            "",
+            f"{parameters:,} parameters; a step takes {step[0]:.2f} s on the clock and {step[1]:.2f} s of the processor's"
+            f" cores, a checkpoint {np.median(extra, axis=0)[0]:.2f} s and {np.median(extra, axis=0)[1]:.2f} s. Shares of the"
+            " step: median and quartiles. A negative one is noise around zero.",
+            "",
+            f"| | on the clock | of the processor | wanted, at most | pairs of {arguments.steps} steps |",
+            "|---|--:|--:|--:|--:|",
+            *rows,
+            "",
+            "; ".join(f"{name} {value}" for name, value in machine().items()),
+            "",
+        ]
+    )
+    print(text)
+    if arguments.write:
+        arguments.write.parent.mkdir(parents=True, exist_ok=True)
+        arguments.write.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

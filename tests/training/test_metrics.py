@@ -1,0 +1,132 @@
+"""Where the numbers of a run go: what is cut off when it goes on, what a full disk says, what the time is spent on."""
+
+import importlib.util
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from tensorboardX import proto
+
+from training.hardware import peak_memory
+from training.metrics import MetricsLog, Speed, read_metrics
+from training.parallel import TrainingError
+from training.profile import Profile
+from training.weights_and_biases import WeightsAndBiases
+
+
+def scalars(folder) -> dict[int, dict[str, float]]:
+    """What TensorBoard shows of the event files of a folder: {step: {name: value}}, what was purged left out."""
+    shown: dict[int, dict[str, float]] = {}
+    for path in sorted(folder.glob("events*"), key=lambda path: path.stat().st_mtime_ns):
+        content, place = path.read_bytes(), 0
+        while place < len(content):  # TFRecord: length (8), its checksum (4), data, checksum (4)
+            length = int.from_bytes(content[place : place + 8], "little")
+            event = proto.event_pb2.Event.FromString(content[place + 12 : place + 12 + length])
+            place += 16 + length
+            if event.session_log.status == proto.event_pb2.SessionLog.START:
+                shown = {step: values for step, values in shown.items() if step < event.step}
+            for value in event.summary.value:
+                shown.setdefault(event.step, {})[value.tag] = value.simple_value
+    return shown
+
+
+def test_what_comes_after_the_step_is_cut_off_everywhere(tmp_path):
+    log = MetricsLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write(step, "train", {"loss": float(step)}, {"step_seconds": 0.5})
+    log.close()
+    log = MetricsLog(tmp_path, 1)
+    log.write(2, "train", {"loss": 20.0}, {"step_seconds": 0.5})
+    log.close()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert lines == [
+        {"step": 1, "split": "train", "loss": 1.0, "time": {"step_seconds": 0.5}},
+        {"step": 2, "split": "train", "loss": 20.0, "time": {"step_seconds": 0.5}},
+    ]
+    assert {step: values["train/loss"] for step, values in scalars(tmp_path / "tensorboard").items()} == {1: 1, 2: 20}
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"cannot write the metrics in .*file"):
+        MetricsLog(tmp_path / "file")
+
+
+def test_the_wait_for_input_is_a_share_of_the_step():
+    def slow():
+        for _ in range(2):
+            time.sleep(0.06)
+            yield None
+
+    speed = Speed(tokens=1, flops=1.0, peak=0.0)
+    shares = []
+    for _ in speed.feed(slow()):
+        time.sleep(0.02)
+        shares.append(speed.tick()["input_wait"])
+    assert all(0.5 < share < 0.9 for share in shares)
+    time.sleep(0.02)
+    assert speed.tick()["input_wait"] < 0.1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here to hold it against")
+def test_memory_is_named_for_what_it_is():
+    if jax.devices()[0].platform != "cpu":
+        assert list(peak_memory()) == ["device_peak_bytes"]
+        return
+    high_water = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak_memory() == {"process_peak_bytes": pytest.approx(1024 * int(high_water[1]), rel=0.02)}
+
+
+@pytest.mark.parametrize("text", ["10:13", "steps=0:3", "steps=13:10", "steps=5:5", "steps=10:23", "steps=a:b"])
+def test_steps_that_cannot_be_profiled_are_refused(tmp_path, text):
+    with pytest.raises(TrainingError, match=r"expected steps=FIRST:END with 1 <= FIRST < END <= 21"):
+        Profile.parse(text, tmp_path, steps=20)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="Weights & Biases is installed")
+def test_weights_and_biases_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(TrainingError, match=r"not installed: pip install 'lacuna-jax\[wandb\]'"):
+        WeightsAndBiases("project", tmp_path, "run", {})
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """The records of a `.wandb` file, a LevelDB log: blocks of 32 KiB of pieces (checksum 4, length 2, kind 1, data)."""
+    content, place, record = path.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        left = -place % 2**15
+        if 0 < left < 7:
+            place += left
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or its last piece
+            yield record
+            record = b""
+
+
+def test_weights_and_biases_goes_on_under_the_same_id(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for going_on_after in (0, 2):
+        writer = WeightsAndBiases("project", tmp_path, "run", {"seed": 0}, going_on_after)
+        log = MetricsLog(tmp_path, going_on_after, [writer])
+        for step in (1, 2, 3):
+            log.write(going_on_after + step, "train", {"loss": going_on_after + step}, {"step_seconds": 0.5})
+        log.close()
+    sent, identities = [], set()
+    for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+        sent.append({})
+        for record in map(Record.FromString, records(path)):
+            if record.HasField("run"):
+                identities.add(record.run.run_id)
+            if record.HasField("history"):
+                row = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+                sent[-1][int(row["_step"])] = int(row["train/loss"])
+    assert sent == [{1: 1, 2: 2, 3: 3}, {1: 1, 2: 2, 3: 3, 4: 4, 5: 5}]
+    assert identities == {(tmp_path / "wandb" / "id").read_text()}
