@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("FILE[:variant] [--checkpoint best|last|STEP]", "held-out losses of a run, beside the baselines"),
     "predict": ("TASK TEXT… --model FOLDER", "ask a model: fill-mask, text-classification, …"),
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
+    "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),
     "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
     "doctor": ("[FILE[:variant]] [--runs FOLDER]", "is this host, with its peers, fit to train"),
     "import": ("FOLDER [TARGET]", "a published checkpoint, read, checked and written anew"),

@@ -7,7 +7,7 @@ array per parameter, so that a run goes on under the other.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -49,9 +49,9 @@ class Parallel:
     devices: int | None = None
     micro_batches: int = 1
 
-    def mesh(self) -> Mesh:
-        """All devices as `(data, fsdp, tensor)`."""
-        devices = jax.devices()
+    def mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """`devices` (all of this machine where `None`) as `(data, fsdp, tensor)`."""
+        devices = jax.devices() if devices is None else devices
         if self.devices is not None:
             if not 1 <= self.devices <= len(devices):
                 raise TrainingError(f"parallel.devices={self.devices}: there are {len(devices)} device(s)")
@@ -67,9 +67,9 @@ class Parallel:
             )
         return Mesh(np.array(devices).reshape(-1, self.fsdp, self.tensor), ("data", "fsdp", "tensor"))
 
-    def check_batch(self, batch_size: int) -> None:
+    def check_batch(self, batch_size: int, devices: Sequence[jax.Device] | None = None) -> None:
         """Raise where a batch does not divide into micro-batches and devices."""
-        mesh = self.mesh()
+        mesh = self.mesh(devices)
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
         if self.micro_batches < 1 or batch_size % (self.micro_batches * shards):
             raise TrainingError(
@@ -77,9 +77,9 @@ class Parallel:
                 f" × {shards} device(s): make it a multiple of {max(1, self.micro_batches) * shards}"
             )
 
-    def spread(self, logical_axes: PyTree) -> "Spread":
+    def spread(self, logical_axes: PyTree, devices: Sequence[jax.Device] | None = None) -> "Spread":
         """The way to run steps whose state has these logical axes (a tree of `PartitionSpec` names)."""
-        return (Replicated if self.kind == "pmap" else Sharded)(self.mesh(), logical_axes)
+        return (Replicated if self.kind == "pmap" else Sharded)(self.mesh(devices), logical_axes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +99,14 @@ class Spread:
 
     def put_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process' rows `[micro_batches, rows, ...]` → the batch as the compiled step wants it."""
+        raise NotImplementedError
+
+    def shapes(self, tree: PyTree) -> PyTree:
+        """Shapes of a state → shapes and shardings of what `put` makes of it, to lower a step without arrays."""
+        raise NotImplementedError
+
+    def batch_shapes(self, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a global batch `[micro_batches, batch, ...]` → those of what `put_batch` makes of all its shares."""
         raise NotImplementedError
 
     def whole(self, tree: PyTree) -> PyTree:
@@ -167,6 +175,21 @@ class Replicated(Spread):
 
         return {name: place(x) for name, x in batch.items()}
 
+    def shapes(self, tree):
+        devices = self.mesh.devices.size
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype, sharding=self.stacked), nn.unbox(tree)
+        )
+
+    def batch_shapes(self, batch):
+        devices = self.mesh.devices.size
+
+        def place(x):
+            micro, rows, *rest = x.shape
+            return jax.ShapeDtypeStruct((devices, micro, rows // devices, *rest), x.dtype, sharding=self.stacked)
+
+        return {name: place(x) for name, x in batch.items()}
+
     def host(self, metrics):
         return jax.tree.map(lambda x: x[0], super().host(metrics))
 
@@ -212,6 +235,16 @@ class Sharded(Spread):
 
     def put_batch(self, batch):
         return {name: jax.make_array_from_process_local_data(self.batch_sharding, x) for name, x in batch.items()}
+
+    def shapes(self, tree):
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            nn.unbox(tree),
+            self.shardings,
+        )
+
+    def batch_shapes(self, batch):
+        return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.batch_sharding) for name, x in batch.items()}
 
     def whole(self, tree):
         return tree
