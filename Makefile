@@ -1,6 +1,7 @@
 # make pretrain   pretrain a small BERT on Wikipedia pages (about ten minutes on two cores; a second call goes on, or says that it is done)
 # make test       format, lint, tests
 # make parity     compare with live torch and transformers
+# make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare speed with them (FLAX_PYTHON: interpreter of an environment with transformers 4.57)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity bench overheads crashes clean
+.PHONY: pretrain test lint parity equality bench overheads crashes clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -24,6 +25,9 @@ lint: $(VENV)/.installed
 
 parity: $(VENV)/.installed-parity
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/parity
+
+equality: $(VENV)/.installed
+	LACUNA_TABLE=docs/equality.md JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_layouts.py
 
 bench: $(VENV)/.installed-parity
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.bert_step --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON))

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from data.corpus import Corpus, build_corpus
 from data.documents import open_documents, split_documents
-from data.tokenizers import Vocabulary, load, train_wordpiece, vocabulary
-from data.windows import Windows
+from data.tokenizers import Vocabulary, blank_vocabulary, load, train_wordpiece, vocabulary
+from data.windows import Batch, Windows, blank_window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,21 @@ class Text:
         say(f"tokenising {len(documents):,} documents")
         corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language)
         return Prepared(tokenizer, vocabulary(tokenizer), corpus, training, held_out)
+
+    def outline(self, vocab_size: int) -> "Outline":
+        """What the examples are going to look like, without a look at the source."""
+        return Outline(blank_vocabulary(vocab_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """Text that is not there: blank examples of the names, shapes and dtypes of the real ones, to compile for."""
+
+    vocabulary: Vocabulary
+
+    def training(self, sequence_length: int, seed: int) -> list[Batch]:
+        """A single example, in place of the stream of `Prepared.training`."""
+        return [blank_window(sequence_length)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,6 +46,12 @@ class Vocabulary:
     tokens: tuple[str, ...]
 
 
+def blank_vocabulary(size: int) -> Vocabulary:
+    """A vocabulary of `size` ids without strings, for shapes alone: the special tokens first, each other one a word."""
+    special = range(len(SPECIAL_TOKENS))
+    return Vocabulary(size, *special, tuple(special), np.ones(size, bool), ("",) * size)
+
+
 def train_wordpiece(
     texts: Iterable[str], *, vocab_size: int, lowercase: bool = True, path: Path, min_frequency: int = 2
 ) -> Tokenizer:

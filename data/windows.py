@@ -29,6 +29,17 @@ SHORTEST = 8
 """Least sequence length."""
 
 
+def blank_window(sequence_length: int) -> Batch:
+    """An example with the names, shapes and dtypes of those of `Windows`, all zeros."""
+    inputs = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask")
+    texts = ("tokens", "sentence_ids", "other_tokens", "other_sentence_ids")
+    return {
+        "index": np.zeros((), np.uint32),
+        **{name: np.zeros(sequence_length, np.int32) for name in inputs},
+        **{name: np.zeros(2 * sequence_length, np.int32) for name in texts},
+    }
+
+
 class Windows:
     """Examples cut from some documents of a corpus.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import optax
 from jaxtyping import PyTree
 
 from data.loader import load
-from data.text import Prepared
+from data.text import Outline, Prepared
 from experiments.experiment import Experiment, ExperimentError
 from models import hub
 from objectives import Objective, ObjectiveError, check_fit
@@ -31,7 +31,7 @@ class Assembly:
     """The parts of an experiment, ready to run."""
 
     experiment: Experiment
-    data: Prepared
+    data: Prepared | Outline
     model: nn.Module
     objective: Objective
     optimizer: optax.GradientTransformation
@@ -42,9 +42,10 @@ class Assembly:
         if self.experiment.initial_model is not None:
             _, variables = hub.load(self.experiment.initial_model, architecture=self.experiment.architecture)
             return self.spread.put(create_state(variables["params"], self.optimizer))
-        return self.spread.put(jax.device_get(nn.unbox(jax.jit(self._boxed_state)())))
+        return self.spread.put(jax.device_get(nn.unbox(jax.jit(self.boxed_state)())))
 
-    def _boxed_state(self) -> TrainState:
+    def boxed_state(self) -> TrainState:
+        """Step 0 from the seed, the parameters with their logical axes."""
         return boxed_state(self.model, self.optimizer, self.experiment.seed)
 
     def compile_train_step(self) -> Callable:
@@ -56,6 +57,20 @@ class Assembly:
             seed=self.experiment.seed,
         )
         return self.spread.compile(step, donate=True)
+
+    def lower_train_step(self, phase: int) -> jax.stages.Lowered:
+        """The train step of a phase, ready to be compiled: from shapes alone, on devices that need not be there."""
+        experiment = self.experiment
+        micro_batches = experiment.parallel.micro_batches
+        example = self.data.training(experiment.phases[phase].sequence_length, experiment.seed)[0]
+        batch = {
+            name: jax.ShapeDtypeStruct(
+                (micro_batches, experiment.batch_size // micro_batches, *value.shape), value.dtype
+            )
+            for name, value in example.items()
+        }
+        state = self.spread.shapes(jax.eval_shape(self.boxed_state))
+        return self.compile_train_step().lower(state, self.spread.batch_shapes(batch))
 
     def compile_evaluation_step(self) -> Callable:
         step = functools.partial(evaluation_step, model=self.model, objective=self.objective, seed=EVALUATION_SEED)
@@ -70,14 +85,17 @@ class Assembly:
                 batch_size=experiment.batch_size,
                 first_step=first_step,
                 last_step=experiment.phase_ends[phase],
-                shard=(jax.process_index(), jax.process_count()),
+                shard=self.spread.share,
                 micro_batches=experiment.parallel.micro_batches,
                 workers=experiment.data.workers,
             )
         )
 
-    def evaluation_batches(self, phase: int = -1) -> Iterator[dict[str, np.ndarray]]:
+    def evaluation_batches(
+        self, phase: int = -1, share: tuple[int, int] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """This process' share of the held-out batches `[1, rows, ...]`: chunks spread evenly over the documents."""
+        process, processes = share or self.spread.share
         experiment = self.experiment
         held_out = self.data.held_out(experiment.phases[phase].sequence_length)
         size = experiment.batch_size
@@ -87,9 +105,9 @@ class Assembly:
                 f"the held-out documents yield {len(held_out)} examples (at most {experiment.evaluation_examples} are"
                 f" used), fewer than batch_size={size}: lower it, or hold out more with --data.held-out"
             )
-        rows = size // jax.process_count()
+        rows = size // processes
         for begin in range(0, count, size):
-            first = begin + jax.process_index() * rows
+            first = begin + process * rows
             indices = np.arange(first, first + rows) * len(held_out) // count
             yield {name: x[None] for name, x in held_out.batch(indices).items()}
 
@@ -138,12 +156,22 @@ def abstract_batch(objective: Objective, example: Mapping[str, np.ndarray], batc
     return jax.eval_shape(lambda batch: corrupted(objective, 0, batch), shapes)
 
 
-def assemble(experiment: Experiment, say: Callable[[str], None] = lambda message: None) -> Assembly:
+def assemble(
+    experiment: Experiment,
+    say: Callable[[str], None] = lambda message: None,
+    *,
+    data: Outline | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Assembly:
     """Prepare the data, bind the objective to its vocabulary, and see that all the parts fit.
+
+    Args:
+        data: stands for the experiment's own, for steps that are compiled but not run.
+        devices: to spread over; this machine's where `None`.
 
     Raises one of the project's errors, before anything is compiled, with a sentence that says what does not.
     """
-    experiment.parallel.check_batch(experiment.batch_size)
+    experiment.parallel.check_batch(experiment.batch_size, devices)
     model = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
     longest = max(phase.sequence_length for phase in experiment.phases)
     if longest > experiment.model.max_position_embeddings:
@@ -151,7 +179,8 @@ def assemble(experiment: Experiment, say: Callable[[str], None] = lambda message
             f"sequence_length={longest} is longer than the model's"
             f" max_position_embeddings={experiment.model.max_position_embeddings}"
         )
-    data = experiment.data.prepare(experiment.model.vocab_size, Path(experiment.run_folder), say=say)
+    if data is None:
+        data = experiment.data.prepare(experiment.model.vocab_size, Path(experiment.run_folder), say=say)
     if data.vocabulary.size > experiment.model.vocab_size:
         raise ExperimentError(
             f"the tokenizer has {data.vocabulary.size} tokens and the model's vocab_size is"
@@ -162,7 +191,7 @@ def assemble(experiment: Experiment, say: Callable[[str], None] = lambda message
     check_parts(objective, model, example, f"data source {experiment.data.source!r}")
     optimizer = experiment.optimizer.build(experiment.steps)
     axes = logical_axes(jax.eval_shape(lambda: boxed_state(model, optimizer, 0)))
-    return Assembly(experiment, data, model, objective, optimizer, experiment.parallel.spread(axes))
+    return Assembly(experiment, data, model, objective, optimizer, experiment.parallel.spread(axes, devices))
 
 
 def check_parts(objective: Objective, model: nn.Module, example: Mapping[str, np.ndarray], data: str) -> None:

@@ -15,8 +15,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("FILE[:variant] [--checkpoint best|last|STEP]", "held-out losses of a run, beside the baselines"),
     "predict": ("TASK TEXT… --model FOLDER", "ask a model: fill-mask, text-classification, …"),
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
+    "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),
     "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
-    "import": ("FOLDER FILE[:variant]", "a published checkpoint as the start of an experiment"),
+    "doctor": ("[FILE[:variant]] [--runs FOLDER]", "is this host, with its peers, fit to train"),
+    "import": ("FOLDER [TARGET]", "a published checkpoint, read, checked and written anew"),
     "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),
 }
 
@@ -55,10 +57,25 @@ def main(arguments: list[str] | None = None) -> None:
         nearest = difflib.get_close_matches(command, COMMANDS, n=1)
         fail(f"no command {command!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "") + f"\n{usage()}")
     prepare_process()
+    from training.supervisor import Place
+
+    place = Place.of_environment()
+    if place is None:
+        run(command, rest)
+        return
+    from training.processes import join, leave
+
+    join(place)
+    with leave():
+        run(command, rest)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Run a command, its errors turned into sentences and exit codes."""
     from training.loop import Interrupted
 
     try:
-        importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}").main(rest)
+        importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}").main(arguments)
     except user_errors() as error:
         if os.environ.get("LACUNA_TRACEBACK"):
             raise

@@ -8,7 +8,9 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from data.text import Text
 from models.config import ModelConfig
@@ -65,7 +67,7 @@ class Experiment:
     objective: Objective
     data: Text = Text()
     optimizer: AdamW = AdamW()
-    batch_size: int = 256
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch"])] = 256
     steps: int = 1_000_000
     phases: tuple[Phase, ...] = (Phase(),)
     seed: int = 0

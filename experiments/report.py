@@ -38,7 +38,7 @@ def write_report(folder: Path, assembly: Assembly, params: Any, sentences: int =
     body = [
         f"<h1>{html.escape(result['name'])}</h1>",
         f"<p>{html.escape(type(assembly.model).__name__)} with {result['parameters']:,} parameters,"
-        f" {result['steps']:,} steps of {result['tokens_per_step']:,} tokens,"
+        f" {result['steps']:,} steps of up to {result['tokens_per_step']:,} tokens,"
         f" trained on {result['corpus']['documents']:,} documents,"
         f" measured on {result['corpus']['held_out_documents']:,} that it has not seen.</p>",
         "<h2>Held out</h2>",
@@ -163,7 +163,7 @@ def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None
 
 def guesses(assembly: Assembly, params: Any, count: int) -> list[str]:
     """Held-out examples with the model's guess in each gap; empty for a model that predicts no tokens."""
-    batch = next(assembly.evaluation_batches())
+    batch = next(assembly.evaluation_batches(share=(0, 1)))
     batch = {name: x.reshape(-1, *x.shape[2:])[:count] for name, x in batch.items()}
     seen = assembly.seen(batch, EVALUATION_SEED)
     outputs = jax.device_get(jax.jit(lambda p, b: forward(assembly.model, p, b))(params, seen))

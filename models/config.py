@@ -25,7 +25,8 @@ class ModelConfig:
     Attributes:
         dtype: compute dtype; softmax, norms and losses accumulate in float32 whatever it is.
         param_dtype: dtype of the parameters.
-        remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but matmul results), `full`.
+        remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but the results of linear
+            layers: attention scores are computed again), `full` (all but a layer's input).
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
     """
 

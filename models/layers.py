@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from models.config import ModelConfig, ModelError, nearest
@@ -128,6 +129,10 @@ def _matmul_backward(saved, gradient):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+PROJECTION = "projection"
+"""What the results of `dense` are called in rematerialisation policies, which cannot see into `matmul`."""
+
+
 def dense(
     config: ModelConfig,
     features: int,
@@ -142,7 +147,7 @@ def dense(
     return nn.Dense(
         features,
         use_bias=bias,
-        dot_general=lambda x, kernel, *_, **__: matmul(x, kernel),
+        dot_general=lambda x, kernel, *_, **__: checkpoint_name(matmul(x, kernel), PROJECTION),
         dtype=config.compute_dtype,
         param_dtype=jnp.dtype(config.param_dtype),
         kernel_init=nn.with_logical_partitioning(kernel_init or truncated_normal(stddev), axes),
@@ -276,7 +281,7 @@ def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | N
     laid out one after another. `config.remat` says what the backward pass computes again. Neither changes parameters
     or numbers.
     """
-    policies = {"dots": jax.checkpoint_policies.checkpoint_dots, "full": None}
+    policies = {"dots": jax.checkpoint_policies.save_only_these_names(PROJECTION), "full": None}
     if config.remat != "none":
         layer = nn.remat(layer, policy=policies[config.remat], prevent_cse=not config.scan_layers)
     return nn.scan(

@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from training.parallel import TrainingError
+from training.processes import at_first
 
 log = logging.getLogger("lacuna")
 
@@ -78,11 +79,13 @@ class Checkpoints:
         """
         self.wait()
         step = self._step = int(state.step)
-        path = self.folder / str(step)
-        if path.exists():
-            if self.damage(step) is None:
-                return
-            self._remove(step)
+        path, there = self.folder / str(step), False
+        if jax.process_index() == 0 and path.exists():
+            there = self.damage(step) is None
+            if not there:
+                self._remove(step)
+        if at_first(there):
+            return
         try:
             self._sweep()
             needed, free = sum(x.nbytes for x in jax.tree.leaves(state)), shutil.disk_usage(self.folder).free
@@ -207,14 +210,18 @@ class Checkpoints:
         Damaged ones are passed over with a warning; `TrainingError` where there are some but none is whole.
         """
         steps = self.steps()[::-1] if step is None else [step]
-        damaged = []
-        for candidate in steps:
+        found, damaged = -1, []
+        for candidate in steps if jax.process_index() == 0 else []:
             damage = self.damage(candidate)
             if damage is None:
-                return self._read(candidate, template)
+                found = candidate
+                break
             damaged.append(f"step {candidate}: {damage}")
             log.warning("checkpoint of step %d in %s passed over: %s", candidate, self.folder, damage)
-        if damaged:
+        found = at_first(found)
+        if found >= 0:
+            return self._read(found, template)
+        if steps:
             raise TrainingError(
                 f"no checkpoint in {self.folder} is whole ({'; '.join(damaged)}); move it away to start anew"
             )
@@ -235,7 +242,7 @@ class Checkpoints:
 
     def discard_after(self, step: int) -> None:
         """Remove checkpoints of later steps than `step`: damaged ones, which a resumed run is going to write again."""
-        for later in self.steps():
+        for later in self.steps() if jax.process_index() == 0 else []:
             if later > step:
                 self._remove(later)
 

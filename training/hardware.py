@@ -1,5 +1,6 @@
-"""What this machine's processors can do at most, to hold a measured speed against."""
+"""Accelerators: what one can do at most, to hold a measured speed against and to plan for machines that are not there."""
 
+import dataclasses
 import resource
 import sys
 import time
@@ -7,30 +8,80 @@ import time
 import jax
 import jax.numpy as jnp
 
-PEAK_FLOPS: dict[str, float] = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One accelerator, as its maker describes it.
+
+    Attributes:
+        kinds: beginnings of the `device_kind` that JAX gives it.
+        flops: dense bf16 FLOP/s.
+        memory: bytes of HBM that a program may fill.
+        memory_bandwidth: bytes/s of HBM.
+        links: bytes/s that leave the chip, one way, over all links to its neighbours (ICI; NVLink).
+        source: of the figures.
+        network: bytes/s that leave it for another server (GPUs).
+    """
+
+    kinds: tuple[str, ...]
+    flops: float
+    memory: float
+    memory_bandwidth: float
+    links: float
+    source: str
+    network: float = 0.0
+
+
+GOOGLE = "cloud.google.com/tpu/docs"
+POD = f"{GOOGLE}/{{}}; links: all-reduce bandwidth per Pod / chips"
+CHIPS: dict[str, Chip] = {
+    "v3": Chip(("TPU v3",), 123e12, 32.0 * GIB, 900e9, 340e12 / 1024, POD.format("v3")),
+    "v4": Chip(("TPU v4",), 275e12, 31.75 * GIB, 1200e9, 1.1e15 / 4096, POD.format("v4")),
+    "v5e": Chip(("TPU v5 lite", "TPU v5e"), 197e12, 15.75 * GIB, 819e9, 51.2e12 / 256, POD.format("v5e")),
+    "v5p": Chip(
+        ("TPU v5", "TPU v5p"), 459e12, 95.74 * GIB, 2765e9, 1200e9 / 2, f"{GOOGLE}/v5p; links: half of both ways"
+    ),
+    "v6e": Chip(("TPU v6 lite", "TPU v6e"), 918e12, 31.25 * GIB, 1600e9, 102.4e12 / 256, POD.format("v6e")),
+    "a100": Chip(
+        ("NVIDIA A100",), 312e12, 0.75 * 80e9, 2039e9, 300e9, "NVIDIA A100 80GB SXM and DGX A100 data sheets", 25e9
+    ),
+    "h100": Chip(
+        ("NVIDIA H100",), 989e12, 0.75 * 80e9, 3350e9, 450e9, "NVIDIA H100 SXM and DGX H100 data sheets", 50e9
+    ),
+    "h200": Chip(
+        ("NVIDIA H200",), 989e12, 0.75 * 141e9, 4800e9, 450e9, "NVIDIA H200 SXM and DGX H200 data sheets", 50e9
+    ),
 }
-"""Dense bf16 FLOP/s of one device, from the makers' data sheets, by the beginning of `device_kind`."""
+"""By the name that a topology begins with.
+
+A TPU's memory is what its compiler lets a program have (libtpu 0.0.42 says so where one has too much); of a GPU's, JAX
+takes 75 % unless `XLA_PYTHON_CLIENT_MEM_FRACTION` says otherwise.
+"""
+
+
+def chip_of(kind: str) -> tuple[str, Chip] | None:
+    """Name and figures of the chip that JAX calls `kind`; `None` for CPUs and what is not in the table."""
+    found = [(start, name) for name, chip in CHIPS.items() for start in chip.kinds if kind.startswith(start)]
+    name = max(found)[1] if found else None
+    return None if name is None else (name, CHIPS[name])
 
 
 def peak_flops(dtype: str) -> tuple[float, str]:
     """FLOP/s of one device and how it is known: a data sheet's, or (CPU) the best of a few matrix products just now."""
     device = jax.devices()[0]
-    for kind in sorted(PEAK_FLOPS, key=len, reverse=True):
-        if device.device_kind.startswith(kind):
-            return PEAK_FLOPS[kind], f"data sheet of {kind}, bf16"
+    found = chip_of(device.device_kind)
+    if found is not None:
+        return found[1].flops, f"data sheet of {device.device_kind}, bf16"
     if device.platform != "cpu":
         return 0.0, f"unknown for {device.device_kind}"
-    size = 2048
+    return reached_flops(dtype), f"measured: 2048³ {dtype} product on the CPU"
+
+
+def reached_flops(dtype: str) -> float:
+    """FLOP/s of the best of a few matrix products on one device, just now."""
+    size = 2048 if jax.devices()[0].platform == "cpu" else 8192
     matrix = jnp.ones((size, size), dtype)
     product = jax.jit(lambda a: a @ a)
     product(matrix).block_until_ready()
@@ -39,7 +90,7 @@ def peak_flops(dtype: str) -> tuple[float, str]:
         begin = time.perf_counter()
         product(matrix).block_until_ready()
         times.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(times), f"measured: {size}³ {dtype} product on the CPU"
+    return 2 * size**3 / min(times)
 
 
 def peak_memory() -> dict[str, int]:

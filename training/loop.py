@@ -1,6 +1,7 @@
 """The loop: feeds batches to the step, reads numbers one step late, evaluates, saves, and leaves in good order."""
 
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from training.checkpoints import Checkpoints
@@ -30,7 +32,10 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Within it, SIGTERM and Ctrl-C ask for a stop after the step under way; a second Ctrl-C stops at once."""
+    """Within it, SIGTERM and Ctrl-C ask for a stop after the step under way; a second Ctrl-C stops at once.
+
+    Of several processes all stop after the same step, whichever is asked: SIGTERM is JAX's notice of preemption there.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -38,7 +43,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -46,6 +51,15 @@ class StopRequest:
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def asked(self, step: int) -> int | None:
+        """The signal by which a stop after `step` is asked for, if one is; to be called once a step."""
+        if jax.process_count() == 1:
+            return self.number
+        reached = multihost_utils.reached_preemption_sync_point(step)
+        return (self.number or signal.SIGTERM) if reached else None
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -115,7 +129,8 @@ def fit(
                         read(*pending)
                     pending = (number, metrics)
                     evaluating = number % evaluate_every == 0 or number == steps
-                    saving = number % checkpoint_every == 0 or number == steps or stop.number is not None
+                    stopping = stop.asked(number)
+                    saving = number % checkpoint_every == 0 or number == steps or stopping is not None
                     if evaluating or saving:
                         read(*pending)
                         pending = None
@@ -135,9 +150,9 @@ def fit(
                                 log.sync()
                             checkpoints.save(spread.whole(state), loss)
                         speed.pause()
-                    if stop.number is not None:
+                    if stopping is not None:
                         checkpoints.wait()
-                        raise Interrupted(number, stop.number)
+                        raise Interrupted(number, stopping)
                 if pending is not None:
                     read(*pending)
                     pending = None

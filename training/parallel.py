@@ -7,13 +7,14 @@ array per parameter, so that a run goes on under the other.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import numpy as np
 from einops import rearrange
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -48,12 +49,14 @@ class Parallel:
     devices: int | None = None
     micro_batches: int = 1
 
-    def mesh(self) -> Mesh:
-        """All devices as `(data, fsdp, tensor)`."""
-        devices = jax.devices()
+    def mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """`devices` (all of this machine where `None`) as `(data, fsdp, tensor)`."""
+        devices = jax.devices() if devices is None else devices
         if self.devices is not None:
             if not 1 <= self.devices <= len(devices):
-                raise TrainingError(f"parallel.devices={self.devices}: this machine has {len(devices)} device(s)")
+                raise TrainingError(f"parallel.devices={self.devices}: there are {len(devices)} device(s)")
+            if jax.process_count() > 1 and self.devices < len(devices):
+                raise TrainingError(f"parallel.devices={self.devices}: several processes use all of their devices")
             devices = devices[: self.devices]
         model_parallel = self.fsdp * self.tensor
         if self.kind == "pmap" and model_parallel != 1:
@@ -64,9 +67,9 @@ class Parallel:
             )
         return Mesh(np.array(devices).reshape(-1, self.fsdp, self.tensor), ("data", "fsdp", "tensor"))
 
-    def check_batch(self, batch_size: int) -> None:
+    def check_batch(self, batch_size: int, devices: Sequence[jax.Device] | None = None) -> None:
         """Raise where a batch does not divide into micro-batches and devices."""
-        mesh = self.mesh()
+        mesh = self.mesh(devices)
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
         if self.micro_batches < 1 or batch_size % (self.micro_batches * shards):
             raise TrainingError(
@@ -74,9 +77,9 @@ class Parallel:
                 f" × {shards} device(s): make it a multiple of {max(1, self.micro_batches) * shards}"
             )
 
-    def spread(self, logical_axes: PyTree) -> "Spread":
+    def spread(self, logical_axes: PyTree, devices: Sequence[jax.Device] | None = None) -> "Spread":
         """The way to run steps whose state has these logical axes (a tree of `PartitionSpec` names)."""
-        return (Replicated if self.kind == "pmap" else Sharded)(self.mesh(), logical_axes)
+        return (Replicated if self.kind == "pmap" else Sharded)(self.mesh(devices), logical_axes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,14 @@ class Spread:
         """This process' rows `[micro_batches, rows, ...]` → the batch as the compiled step wants it."""
         raise NotImplementedError
 
+    def shapes(self, tree: PyTree) -> PyTree:
+        """Shapes of a state → shapes and shardings of what `put` makes of it, to lower a step without arrays."""
+        raise NotImplementedError
+
+    def batch_shapes(self, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a global batch `[micro_batches, batch, ...]` → those of what `put_batch` makes of all its shares."""
+        raise NotImplementedError
+
     def whole(self, tree: PyTree) -> PyTree:
         """The state as global arrays, one per parameter, without copying between devices."""
         raise NotImplementedError
@@ -105,6 +116,29 @@ class Spread:
     def parts(self, tree: PyTree) -> PyTree:
         """The inverse of `whole`."""
         raise NotImplementedError
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part (k, n) of each batch this process puts on its devices."""
+        shards = self.mesh.devices.reshape(-1, self.mesh.shape["tensor"])
+        owned: dict[int, list[int]] = {}
+        for number, devices in enumerate(shards):
+            for process in {device.process_index for device in devices}:
+                owned.setdefault(process, []).append(number)
+        parts = sorted({tuple(numbers) for numbers in owned.values()})
+        if len(parts) * len(parts[0]) != len(shards):
+            raise TrainingError("parallel.tensor: the devices of a process must share batches whole, or not at all")
+        return parts.index(tuple(owned[jax.process_index()])), len(parts)
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """The state, or a part of it, as numpy arrays, whole in every process."""
+
+        def whole(x):
+            if x.is_fully_replicated or x.is_fully_addressable:
+                return np.asarray(x)
+            return multihost_utils.process_allgather(x, tiled=True)
+
+        return jax.tree.map(whole, self.whole(tree))
 
     def host(self, metrics: PyTree) -> PyTree:
         """A step's metrics, the same on every device, as numpy values."""
@@ -138,6 +172,21 @@ class Replicated(Spread):
         def place(x):
             rows = rearrange(x, "micro (device row) ... -> device micro row ...", device=devices)
             return jax.make_array_from_process_local_data(self.stacked, rows)
+
+        return {name: place(x) for name, x in batch.items()}
+
+    def shapes(self, tree):
+        devices = self.mesh.devices.size
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype, sharding=self.stacked), nn.unbox(tree)
+        )
+
+    def batch_shapes(self, batch):
+        devices = self.mesh.devices.size
+
+        def place(x):
+            micro, rows, *rest = x.shape
+            return jax.ShapeDtypeStruct((devices, micro, rows // devices, *rest), x.dtype, sharding=self.stacked)
 
         return {name: place(x) for name, x in batch.items()}
 
@@ -186,6 +235,16 @@ class Sharded(Spread):
 
     def put_batch(self, batch):
         return {name: jax.make_array_from_process_local_data(self.batch_sharding, x) for name, x in batch.items()}
+
+    def shapes(self, tree):
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            nn.unbox(tree),
+            self.shardings,
+        )
+
+    def batch_shapes(self, batch):
+        return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.batch_sharding) for name, x in batch.items()}
 
     def whole(self, tree):
         return tree

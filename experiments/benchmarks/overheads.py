@@ -32,8 +32,9 @@ from experiments.commands.train import machine
 from experiments.experiment import Phase
 from models.bert import BertConfig
 from training.checkpoints import Checkpoints
+from training.hardware import peak_memory
 from training.loop import fit
-from training.metrics import MetricsLog
+from training.metrics import MetricsLog, ProgressBar
 
 EVERY = 50
 """Steps between checkpoints that the cost of one is held against."""
@@ -127,6 +128,21 @@ def numbers_cost(run: Run, pairs: int, steps: int) -> tuple[np.ndarray, np.ndarr
     return np.array(extra), np.array(plain)
 
 
+def numbers_alone(folder: Path, calls: int = 300) -> np.ndarray:
+    """`[calls, 2]`: seconds of one step's numbers, files and bar, with no step beside them."""
+    log, bar = MetricsLog(folder / "alone"), ProgressBar(calls, 0)
+    values = dict.fromkeys(("masked_lm_loss", "masked_accuracy", "next_sentence_loss", "gradient_norm"), 1.0)
+    times = dict.fromkeys(("step_seconds", "input_wait", "tokens_per_second", "mfu"), 1.0)
+    clock = []
+    for step in range(calls + 1):
+        clock.append((time.perf_counter(), time.process_time()))
+        log.write(step, "train", values, times | peak_memory())
+        bar.update(step, values, times)
+    bar.close()
+    log.close()
+    return np.diff(np.array(clock), axis=0)
+
+
 def input_wait(run: Run, steps: int) -> list[float]:
     """The share of each step for which the host waited for its batch."""
     waits: list[float] = []
@@ -212,10 +228,12 @@ def main() -> None:
         with terminal():
             shown, bare = numbers_cost(run, arguments.pairs, arguments.steps)
             waits = input_wait(run, 2 * arguments.steps)
+            alone = numbers_alone(folder)
     step, bare_step = np.median(plain, axis=0), np.median(bare, axis=0)
     rows = [
         row(f"an asynchronous checkpoint every {EVERY} steps", extra / (EVERY * step), LIMITS["checkpoint"]),
         row("metrics, files, progress bar", shown / bare_step, LIMITS["numbers"]),
+        row("the same, timed alone", alone / bare_step, LIMITS["numbers"]),
         row("waiting for the next batch", np.array(waits), LIMITS["input"]),
     ]
     text = "\n".join(
@@ -227,9 +245,9 @@ def main() -> None:
             "",
             f"{parameters:,} parameters; a step takes {step[0]:.2f} s on the clock and {step[1]:.2f} s of the processor's"
             f" cores, a checkpoint {np.median(extra, axis=0)[0]:.2f} s and {np.median(extra, axis=0)[1]:.2f} s. Shares of the"
-            " step: median and quartiles. A negative one is noise around zero.",
+            f" step, of pairs of {arguments.steps} steps: median and quartiles. A negative one is noise around zero.",
             "",
-            f"| | on the clock | of the processor | wanted, at most | pairs of {arguments.steps} steps |",
+            "| | on the clock | of the processor | wanted, at most | counted |",
             "|---|--:|--:|--:|--:|",
             *rows,
             "",

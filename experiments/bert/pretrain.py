@@ -31,14 +31,14 @@ def demo() -> Experiment:
 
     - 2 layers × 128 with 4 heads and a vocabulary of 2,048, for 400,000 words of text; 32 sequences a step and no dropout:
       the run is short of steps, not of regularisation.
-    - Short sequences first, as published, but half of the steps at 64 and half at 128 tokens instead of 90 % at 128 and
-      10 % at 512.
+    - Short sequences first, as published, but a third of the steps at 64 and the rest at 128 tokens instead of 90 % at 128
+      and 10 % at 512. (At 64 most chunks hold one sentence, whose partner is then always random: little to learn there.)
     - A peak rate of 1e-3 after 200 steps instead of 1e-4 after 10,000, with bias correction (which so long a warm-up can
       do without) and b2 = 0.98, whose memory is shorter than the run.
     - `local_start`, and an initial deviation of 0.05, which at width 128 gives projections the scale that 0.02 gives at 768.
       With the published start a model guesses tokens by frequency and topic alone until, by chance, some heads find their
       neighbours: not within ten minutes here (5.85 nats after 4.6 M tokens at any rate from 5e-4 to 3e-3). Started from
-      sinusoids and, in half of the heads, equal queries and keys, it leaves that plateau after about 3 M tokens.
+      sinusoids and, in half of the heads, equal queries and keys, it leaves that plateau after about 4 M tokens.
     """
     return dataclasses.replace(
         base(),

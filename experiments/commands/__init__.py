@@ -1,11 +1,27 @@
 """The commands of `lacuna`, one file each, with a `main(arguments)`."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from experiments.experiment import Experiment, ExperimentError, load
+from training.processes import Processes, facts
+from training.supervisor import Place, supervise
+
+PACKAGES = ("data", "evaluation", "experiments", "inference", "models", "objectives", "training")
+"""The folders whose code must be the same in every process."""
+
+
+def supervised(options: Processes, file: str) -> None:
+    """Where the command is to run as one process of several, run it so and exit; return where it runs here."""
+    if Place.of_environment() is not None:
+        return
+    place = options.place()
+    if place is not None:
+        command = [sys.executable, "-m", "experiments.cli", *sys.argv[1:]]
+        raise SystemExit(supervise(place, command, facts(PACKAGES, Path(file.partition(":")[0]))))
 
 
 def parse_experiment(command: str, arguments: list[str], extra: type | None = None) -> tuple[Experiment, Any]:

@@ -17,13 +17,14 @@ from rich.table import Table
 
 from evaluation.baselines import Majority, Unigram, majority, unigram
 from experiments.assemble import EVALUATION_SEED, Assembly, assemble
-from experiments.commands import parse_experiment
+from experiments.commands import parse_experiment, supervised
 from experiments.experiment import Experiment, describe
 from models import hub
 from training.checkpoints import Checkpoints, template_of, write_json
 from training.hardware import peak_flops
 from training.loop import fit
 from training.metrics import MetricsLog
+from training.processes import Processes, agree
 from training.profile import Profile
 from training.weights_and_biases import WeightsAndBiases
 
@@ -31,8 +32,8 @@ console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What to watch of a run; it changes no number.
+class Options(Processes):
+    """Where the processes of a run meet, and what to watch of it; it changes no number.
 
     Attributes:
         profile: steps=10:13 writes a trace of the steps 10, 11 and 12, for TensorBoard (XProf) and Perfetto.
@@ -45,6 +46,7 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("train", arguments, Options)
+    supervised(options, arguments[0])
     train(experiment, arguments[0], options)
 
 
@@ -55,11 +57,13 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
         reference: how the user named it, for the commands to try next.
     """
     profile = None
-    if options.profile is not None:
+    if options.profile is not None and jax.process_index() == 0:
         profile = Profile.parse(options.profile, experiment.run_folder / "profile", experiment.steps)
     folder = experiment.run_folder
     result_file = folder / "result.json"
-    assembly = assemble(experiment, say=console.print)
+    first = jax.process_index() == 0
+    assembly = assemble(experiment, say=console.print if first else lambda _: None)
+    agree({"experiment": json.dumps(experiment.description()), "data": assembly.data.corpus.fingerprint})
     checkpoints = Checkpoints(
         folder / "checkpoints", keep=experiment.keep_checkpoints, description=experiment.description()
     )
@@ -72,23 +76,26 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
         first_step = int(restored[0].step)
         checkpoints.discard_after(first_step)
     if first_step >= experiment.steps and result_file.exists():
-        console.print(f"{experiment.name} is done: all {experiment.steps:,} steps are in {folder}")
-        print_result(json.loads(result_file.read_text()), folder, reference)
         checkpoints.close()
+        if first:
+            console.print(f"{experiment.name} is done: all {experiment.steps:,} steps are in {folder}")
+            print_result(json.loads(result_file.read_text()), folder, reference)
         return
-    write_json(folder / "experiment.json", describe(experiment))
-    assembly.data.tokenizer.save(str(folder / "tokenizer.json"))
-    console.print(
-        f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
-        f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
-        + (f", going on after step {first_step:,}" if first_step else "")
-    )
+    if first:
+        write_json(folder / "experiment.json", describe(experiment))
+        assembly.data.tokenizer.save(str(folder / "tokenizer.json"))
+        console.print(
+            f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
+            f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
+            + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
+            + (f", going on after step {first_step:,}" if first_step else "")
+        )
     peak, how = peak_flops(experiment.model.dtype)
     step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
     writers = []
-    if options.wandb is not None:
+    if options.wandb is not None and first:
         writers.append(WeightsAndBiases(options.wandb, folder, experiment.name, experiment.description(), first_step))
-    log = MetricsLog(folder, first_step, writers)
+    log = MetricsLog(folder, first_step, writers) if first else None
     begin = time.perf_counter()
     phases, phase_begin = [], 0
     for number, end in enumerate(experiment.phase_ends):
@@ -113,22 +120,19 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
             profile=profile,
         )
     seconds = time.perf_counter() - begin
-    log.close()
     checkpoints.close()
-    if profile is not None:
-        console.print(profile.where())
-    if jax.process_index() == 0:
-        params = jax.device_get(assembly.spread.whole(state).params)
-        finish(
-            assembly, params, evaluation_step, state, folder, reference, seconds, parameters, (peak, how), checkpoints
-        )
+    held_out = assembly.evaluate(evaluation_step, state.params)
+    params = assembly.spread.gather(state.params)
+    if log is not None:
+        if profile is not None:
+            console.print(profile.where())
+        finish(assembly, params, held_out, folder, reference, seconds, parameters, (peak, how), checkpoints)
 
 
 def finish(
     assembly: Assembly,
     params: Any,
-    evaluation_step: Any,
-    state: Any,
+    held_out: dict[str, float],
     folder: Path,
     reference: str,
     seconds: float,
@@ -136,11 +140,10 @@ def finish(
     peak: tuple[float, str],
     checkpoints: Checkpoints,
 ) -> None:
-    """Evaluate, hold against the baselines, export, report, and say where everything lies."""
+    """Hold against the baselines, export, report, and say where everything lies."""
     from experiments.report import write_report
 
     experiment = assembly.experiment
-    held_out = assembly.evaluate(evaluation_step, state.params)
     result = {
         "name": experiment.name,
         "steps": experiment.steps,
@@ -169,7 +172,7 @@ def held_out_examples(assembly: Assembly) -> list[dict[str, np.ndarray]]:
     """The held-out batches as the model is asked about them in an evaluation."""
     return [
         assembly.seen({name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}, EVALUATION_SEED)
-        for batch in assembly.evaluation_batches()
+        for batch in assembly.evaluation_batches(share=(0, 1))
     ]
 
 

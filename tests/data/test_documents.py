@@ -1,7 +1,9 @@
 """Sources of documents: what is read, what is refused and how, and the split."""
 
 import bz2
+import functools
 import importlib.util
+import os
 import random
 import subprocess
 import sys
@@ -110,13 +112,33 @@ def test_the_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
     assert open_documents(str(tmp_path / "one"), tmp_path / "cache").fingerprint != copy.fingerprint
 
 
+def test_a_prepared_tfds_data_set_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow_datasets as tfds
+    import tensorflow_datasets.text
+    from tensorflow_datasets.core import sequential_writer
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    builder = tfds.builder(
+        "wikipedia/20230601.en", data_dir=tmp_path / "tfds", try_gcs=False, file_format="array_record"
+    )
+    os.makedirs(builder.data_dir)
+    pages = [{"title": name, "text": f"The text of {name}."} for name in ("Anarchism", "Autism", "Albedo")]
+    writer = sequential_writer.SequentialWriter(builder.info, 2, overwrite=True, file_format="array_record")
+    writer.initialize_splits(["train"])
+    writer.add_examples({"train": pages})
+    writer.close_all()
+    monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=tmp_path / "tfds"))
+    documents = open_documents("wikipedia/20230601.en", tmp_path / "cache")
+    assert sorted(documents, key=str) == sorted(pages, key=str)
+
+
 def _broken(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     return str(path)
 
 
 WHOLE = bz2.compress(b"<mediawiki>" + random.Random(0).randbytes(5000).hex().encode() + b"</mediawiki>")
-CORRUPT = WHOLE[:900] + b"?" * 900 + WHOLE[1800:]
+CORRUPT = WHOLE[:10] + bytes(255 - byte for byte in WHOLE[10:14]) + WHOLE[14:]  # the checksum of the first block
 BAD_SOURCES = {
     "missing folder": (lambda root: str(root / "nowhere"), "there is no folder .*nowhere: give a folder"),
     "missing dump": (lambda root: str(root / "no.xml.bz2"), r"there is no dump .*no\.xml\.bz2"),

@@ -198,7 +198,7 @@ def test_biases_and_norms_are_not_decayed(parts):
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(TrainingError, match=r"batch_size=10 does not divide into 1 micro-batch.* × 4 device"):
         Parallel().check_batch(10)
-    with pytest.raises(TrainingError, match=r"parallel.devices=9: this machine has 4"):
+    with pytest.raises(TrainingError, match=r"parallel.devices=9: there are 4"):
         Parallel(devices=9).mesh()
     with pytest.raises(TrainingError, match=r"need parallel.kind=jit"):
         Parallel(fsdp=2).mesh()

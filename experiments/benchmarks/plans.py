@@ -1,0 +1,184 @@
+"""The plans of docs/plans.md: BERT on TPU slices that are not there, each figure from the compiled train step.
+
+    make plans                                         all of them, about half an hour on two cores
+    python -m experiments.benchmarks.plans --resume    those that docs/plans.json does not hold yet
+
+Every configuration has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies the
+cheapest that fits is taken; one refused on a slice is not tried again on a larger slice of the same chips.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.commands.train import machine
+from experiments.experiment import Experiment, load
+from experiments.plan import POLICIES, PhasePlan, plan
+from training.hardware import GIB
+from training.parallel import Parallel
+from training.planning.topologies import parse_topology
+
+DOCS = Path(__file__).parents[2] / "docs"
+RECORDS, PAGE = DOCS / "plans.json", DOCS / "plans.md"
+RECIPES = "experiments/bert/pretrain.py"
+TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v4:4x4x4", "v6e:4x4")
+ROWS, EXAMPLES = 32, 256_000_000
+LAYOUTS = {
+    "pmap": Parallel(),
+    "jit, data 256": Parallel("jit"),
+    "jit, data 16 × fsdp 16": Parallel("jit", fsdp=16),
+}
+
+
+def configuration(variant: str, topology: str, parallel: Parallel, remat: str) -> Experiment:
+    """A recipe with 32 sequences a chip, as many examples as published, and other names left alone."""
+    experiment = load(f"{RECIPES}:{variant}")
+    batch = ROWS * parse_topology(topology).chips
+    model = dataclasses.replace(experiment.model, remat=remat)
+    return dataclasses.replace(experiment, model=model, parallel=parallel, batch_size=batch, steps=EXAMPLES // batch)
+
+
+def record(found: PhasePlan) -> dict[str, Any]:
+    """A plan as JSON."""
+    values = {
+        field.name: getattr(found, field.name)
+        for field in dataclasses.fields(found)
+        if field.name not in ("topology", "program", "collectives", "memory")
+    }
+    kinds = dict.fromkeys(collective.kind for collective in found.collectives or ())
+    largest = found.program.largest("u32") if found.program else None
+    return {
+        **values,
+        "memory": dataclasses.asdict(found.memory),
+        "collectives": {k: sum(c.moved for c in found.collectives if c.kind == k) for k in kinds},
+        "largest_u32": largest and [*largest.shape],
+        "seconds": [found.compute_seconds, found.memory_seconds, found.network_seconds, found.step_seconds],
+        "tokens_per_second": found.tokens_per_second,
+        "mfu": found.mfu,
+        "hours": found.hours,
+        "chips": found.topology.chips,
+    }
+
+
+def wanted() -> Iterator[tuple[str, str, int, str]]:
+    """(variant, topology, phase, layout) of every plan."""
+    for variant in ("large", "base"):
+        for topology in TOPOLOGIES:
+            for phase in (1, 0):
+                yield variant, topology, phase, "pmap"
+        for layout in LAYOUTS:
+            if layout != "pmap" and variant == "large":
+                yield variant, "v5e:16x16", 1, layout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
+    arguments = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    host = {**machine(), "cores": os.cpu_count(), "libtpu": version("libtpu")}
+    found = json.loads(RECORDS.read_text()) if arguments.resume and RECORDS.exists() else {"machine": host, "plans": {}}
+    for variant, topology, phase, layout in wanted():
+        key = f"{variant} {topology} {phase} {layout}"
+        if key in found["plans"]:
+            continue
+        tried, chip = [], topology.partition(":")[0]
+        refused = {
+            r
+            for other, p in found["plans"].items()
+            if other.startswith(f"{variant} {chip}:")
+            for r in p["refused"]
+            if other.split()[2] == str(phase)
+        }
+        for remat in POLICIES:
+            if remat in refused:
+                continue
+            experiment = configuration(variant, topology, LAYOUTS[layout], remat)
+            tried.append(plan(experiment, parse_topology(topology), phase))
+            print(key, remat, tried[-1].memory, f"{tried[-1].compile_seconds:.1f} s", file=sys.stderr, flush=True)
+            if tried[-1].memory.fits:
+                break
+        found["plans"][key] = {**record(tried[-1]), "refused": {p.remat: p.memory.total for p in tried[:-1]}}
+        RECORDS.write_text(json.dumps(found, indent=1) + "\n")
+    write_page(found)
+
+
+def write_page(found: dict[str, Any]) -> None:
+    """Put the tables into the page, between the marks."""
+    page = PAGE.read_text()
+    for name, table in (("plans", plans_table(found)), ("layouts", layouts_table(found)), ("machine", about(found))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        head, _, rest = page.partition(begin)
+        page = head + begin + table + end + rest.partition(end)[2]
+    PAGE.write_text(page)
+
+
+def about(found: dict[str, Any]) -> str:
+    host = found["machine"]
+    return (
+        f"Compiled on {host['cores']} cores of {host['processor']}, JAX {host['jax']}, libtpu {host['libtpu']};"
+        f" {min(p['compile_seconds'] for p in found['plans'].values()):.0f} to"
+        f" {max(p['compile_seconds'] for p in found['plans'].values()):.0f} s a program, on a machine shared with"
+        " other work.\n"
+    )
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---" if n < 2 else "--:" for n in range(len(head))], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def plans_table(found: dict[str, Any]) -> str:
+    head = ["BERT-", "slice", "batch × length", "remat", "memory, GiB", "of which temporaries", "sent, MB (bound)"]
+    head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", "tokens/s", "MFU", "hours", "chip-hours"]
+    rows = []
+    for variant, topology, phase, layout in sorted(wanted(), key=lambda key: (key[0] != "base", key[1], key[2])):
+        p = found["plans"].get(f"{variant} {topology} {phase} {layout}")
+        if p is None or layout != "pmap":
+            continue
+        memory = p["memory"]
+        rows.append(
+            [variant, topology, f"{p['batch_size']:,} × {p['sequence_length']}", p["remat"]]
+            + [f"{memory['total'] / GIB:.2f} of {memory['limit'] / GIB:.2f}", f"{memory['temporaries'] / GIB:.2f}"]
+            + [f"{sum(p['collectives'].values()) / 1e6:,.0f} ({p['bound'] / 1e6:,.0f})"]
+            + [f"{seconds * 1e3:.1f}" for seconds in p["seconds"]]
+            + [f"{p['tokens_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}"]
+            + [f"{p['hours']:.2f}", f"{p['hours'] * p['chips']:,.0f}"]
+        )
+    return markdown(head, rows)
+
+
+def layouts_table(found: dict[str, Any]) -> str:
+    head = [
+        "layout",
+        "remat",
+        "memory, GiB",
+        "temporaries, GiB",
+        "parameters and moments, GiB",
+        "sent, MB",
+        "bound, MB",
+    ]
+    rows = []
+    for layout in LAYOUTS:
+        p = found["plans"].get(f"large v5e:16x16 1 {layout}")
+        if p is None:
+            continue
+        memory = p["memory"]
+        kinds = ", ".join(f"{kind} {moved / 1e6:,.0f}" for kind, moved in p["collectives"].items())
+        state = memory["parameters"] + memory["optimizer"]
+        sizes = [f"{size / GIB:.2f}" for size in (memory["total"], memory["temporaries"], state)]
+        words = " × ".join(map(str, p["largest_u32"] or []))
+        rows.append([layout, p["remat"], *sizes, kinds, f"{p['bound'] / 1e6:,.0f}", words])
+    return markdown([*head, "largest array of 32-bit words"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`lacuna plan`: what an experiment needs, takes and costs on a machine that is not there."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from experiments.commands import parse_experiment
+from experiments.commands.train import console
+from experiments.experiment import Experiment, ExperimentError
+from experiments.plan import PhasePlan, Search, plan, search
+from training.hardware import GIB
+from training.planning.topologies import Topology, parse_topology
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to plan for.
+
+    Attributes:
+        topology: `v5e:16x16`, `v4:4x4x4`, `gpu:h100:8`, `gpu:h100:4x8`, …; an unknown one lists those there are.
+        search: also find the cheapest remat policy that fits, and the largest batch per chip under each.
+        phase: the only one to plan, counted from 1; all where 0.
+    """
+
+    topology: str = "v5e:4x4"
+    search: bool = False
+    phase: int = 0
+
+
+def main(arguments: list[str]) -> None:
+    experiment, options = parse_experiment("plan", arguments, Options)
+    topology = parse_topology(options.topology)
+    jax.config.update("jax_platforms", "cpu")
+    out = Console(soft_wrap=True, highlight=False)
+    found: list[PhasePlan] = []
+    phases = range(len(experiment.phases)) if options.phase == 0 else [options.phase - 1]
+    if not 0 <= options.phase <= len(experiment.phases):
+        raise ExperimentError(f"--phase {options.phase}: {experiment.name} has {len(experiment.phases)} phase(s)")
+    for phase in phases:
+        if options.search:
+            console.print(f"phase {phase + 1}: searching on {topology.name}")
+            result = search(experiment, topology, phase, say=console.print)
+            out.print(search_table(result, phase))
+            found.append(result.cheapest or result.tried[-1])
+        else:
+            console.print(f"phase {phase + 1}: {'reckoning' if topology.gpu else 'compiling'} for {topology.name}")
+            found.append(plan(experiment, topology, phase))
+    out.print(plan_table(experiment, topology, phases, found))
+    for line in notes(topology, found, whole=options.phase == 0):
+        out.print(line, markup=False)
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
+
+
+ROWS: tuple[tuple[str, Callable[[PhasePlan], str]], ...] = (
+    ("steps × batch × length", lambda p: f"{p.steps:,} × {p.batch_size:,} × {p.sequence_length}"),
+    ("sequences a chip at a time, remat", lambda p: f"{p.rows}, {p.remat}"),
+    ("memory of a chip", lambda p: str(p.memory)),
+    ("  parameters", lambda p: gib(p.memory.parameters)),
+    ("  optimizer state", lambda p: gib(p.memory.optimizer)),
+    ("  temporaries", lambda p: gib(p.memory.temporaries)),
+    ("    activations kept for the backward pass", lambda p: gib(p.memory.activations)),
+    ("  in all, of", lambda p: f"{gib(p.memory.total)} of {gib(p.memory.limit)}"),
+    ("FLOPs of a chip, our formula", lambda p: f"{p.model_flops:.4g}"),
+    ("  XLA's count, layers laid out", lambda p: f"{p.counted_flops:.4g} ({p.counted_flops / p.model_flops - 1:+.1%})"),
+    ("  executed, recomputation counted", lambda p: f"{p.executed_flops:.4g}"),
+    ("bytes sent by a chip", lambda p: sent(p)),
+    ("estimate: arithmetic", lambda p: milliseconds(p.compute_seconds)),
+    ("estimate: memory traffic", lambda p: f"{milliseconds(p.memory_seconds)} ({p.traffic / 1e9:.1f} GB)"),
+    ("estimate: network", lambda p: milliseconds(p.network_seconds)),
+    ("estimate: step, at best", lambda p: milliseconds(p.step_seconds)),
+    ("estimate: tokens/s, MFU", lambda p: f"{p.tokens_per_second:,.0f}, {p.mfu:.1%}"),
+    ("estimate: hours, chip-hours", lambda p: f"{p.hours:,.2f}, {p.hours * p.topology.chips:,.1f}"),
+)
+
+
+def sent(plan: PhasePlan) -> str:
+    """By kind, beside the bound; `at least` where nothing was compiled."""
+    bound = f"{plan.bound / 1e6:,.1f} MB"
+    if plan.collectives is None:
+        return f"at least {bound}"
+    kinds = dict.fromkeys(collective.kind for collective in plan.collectives)
+    parts = [f"{kind} {sum(c.moved for c in plan.collectives if c.kind == kind) / 1e6:,.1f} MB" for kind in kinds]
+    over = f" ({plan.moved / plan.bound - 1:+.2%})" if plan.bound else ""
+    return f"{', '.join(parts) or 'nothing'}; bound {bound}{over}"
+
+
+def plan_table(experiment: Experiment, topology: Topology, phases: Sequence[int], plans: Sequence[PhasePlan]) -> Table:
+    """One column for each phase."""
+    how = "reckoned by formula, not compiled" if topology.gpu else "the train step compiled for it"
+    spread = experiment.parallel
+    table = Table(title=f"{experiment.name} on {topology.name} ({topology.chips} chips), {spread.kind}: {how}")
+    table.add_column("")
+    for number in phases:
+        table.add_column(f"phase {number + 1}", justify="right")
+    for name, value in ROWS:
+        table.add_row(name, *(value(p) for p in plans))
+    return table
+
+
+def notes(topology: Topology, plans: Sequence[PhasePlan], whole: bool) -> list[str]:
+    """What the recipe (or its one phase) costs, and what the estimate assumes."""
+    hours, chip = sum(p.hours for p in plans), topology.chip
+    links = (
+        f"{chip.links / 1e9:.0f} GB/s NVLink and {chip.network / 1e9:.0f} GB/s network a GPU"
+        if topology.gpu
+        else f"{topology.bandwidth / 1e9:.0f} GB/s ICI a chip (of {chip.links / 1e9:.0f}, by the rings that close)"
+    )
+    what = "whole recipe" if whole else "this phase"
+    lines = [
+        f"{what}: {hours:,.2f} hours, {hours * topology.chips:,.1f} chip-hours at best, of training steps alone",
+        f"An estimate by roofline, nothing was run: {chip.flops / 1e12:.0f} TFLOP/s bf16,"
+        f" {chip.memory_bandwidth / 1e9:.0f} GB/s HBM, {links}, one way ({chip.source});"
+        " arithmetic and memory overlap, the network waits for both.",
+    ]
+    seconds = [p.compile_seconds for p in plans if p.compile_seconds is not None]
+    if seconds:
+        lines.append(f"compiled in {', '.join(f'{s:.1f}' for s in seconds)} s")
+    return lines
+
+
+def search_table(found: Search, phase: int) -> Table:
+    """The largest batch under each policy, and the cheapest policy at the experiment's own."""
+    table = Table(title=f"phase {phase + 1}: the largest multiple of {found.quantum} sequences a chip that fits")
+    for column in ("remat", "sequences a chip", "batch", "memory", "executed / needed FLOPs", "tokens/s at best"):
+        table.add_column(column, justify="right")
+    for remat, best in found.largest.items():
+        if best is None:
+            table.add_row(remat, "none", "", "", "", "")
+            continue
+        table.add_row(
+            remat,
+            str(best.rows),
+            f"{best.batch_size:,}",
+            str(best.memory),
+            f"{best.executed_flops / best.counted_flops:.2f}",
+            f"{best.tokens_per_second:,.0f}",
+        )
+    rows = found.tried[0].rows
+    table.caption = (
+        f"at {rows} sequences a chip the cheapest that fits is remat {found.cheapest.remat}"
+        if found.cheapest
+        else f"nothing fits at {rows} sequences a chip: more micro-batches (--parallel.micro-batches) or chips"
+    )
+    return table

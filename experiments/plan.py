@@ -1,0 +1,287 @@
+"""Plans: what an experiment's phases need and take on a machine that is not there.
+
+For a TPU slice the train step itself is compiled for its topology. For GPU servers, whose compiler needs the GPU, the
+figures are those of the formulas alone, and said to be.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from experiments.assemble import Assembly, assemble
+from experiments.experiment import Experiment
+from training.parallel import Parallel, Sharded, TrainingError
+from training.planning.hlo import Collective, Program
+from training.planning.memory import Memory, exceeded, held, saved_for_backward
+from training.planning.topologies import Topology, absent_devices
+from training.planning.traffic import lower_bound
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasePlan:
+    """One phase of an experiment on a topology. Work and bytes are those of one chip in one step.
+
+    Attributes:
+        steps: of the phase.
+        sequence_length, batch_size: of the whole step; `rows` of it on one chip at a time.
+        memory: see there.
+        model_flops: 3 × the model's forward formula.
+        counted_flops: XLA's count of the same step with layers laid out one by one and nothing computed twice.
+        executed_flops: the same with what the remat policy computes again.
+        collectives: of the compiled program; `None` where it was not compiled.
+        bound: bytes that the layout must send at the least.
+        traffic: bytes to and from main memory.
+        compile_seconds: `None` where nothing was compiled.
+    """
+
+    topology: Topology
+    steps: int
+    sequence_length: int
+    batch_size: int
+    rows: int
+    remat: str
+    memory: Memory
+    model_flops: float
+    counted_flops: float
+    executed_flops: float
+    collectives: tuple[Collective, ...] | None
+    bound: float
+    traffic: float
+    compile_seconds: float | None
+    program: Program | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def moved(self) -> float:
+        """Bytes that leave the chip: of the compiled program, or the bound where there is none."""
+        return self.bound if self.collectives is None else sum(c.moved for c in self.collectives)
+
+    @property
+    def compute_seconds(self) -> float:
+        return self.executed_flops / self.topology.chip.flops
+
+    @property
+    def memory_seconds(self) -> float:
+        return self.traffic / self.topology.chip.memory_bandwidth
+
+    @property
+    def network_seconds(self) -> float:
+        return self.topology.seconds(self.moved)
+
+    @property
+    def step_seconds(self) -> float:
+        """At best: arithmetic and memory overlap entirely and run at their peaks, the network waits for both."""
+        return max(self.compute_seconds, self.memory_seconds) + self.network_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.batch_size * self.sequence_length / self.step_seconds
+
+    @property
+    def mfu(self) -> float:
+        return self.model_flops / self.step_seconds / self.topology.chip.flops
+
+    @property
+    def hours(self) -> float:
+        return self.steps * self.step_seconds / 3600
+
+
+def plan(experiment: Experiment, topology: Topology, phase: int) -> PhasePlan:
+    """Compile (TPU) or reckon (GPU) a phase.
+
+    Raises one of the project's errors where the parts do not fit one another, or the batch does not divide.
+    """
+    if topology.gpu:  # nothing is compiled, and of a mesh its shape alone counts
+        return plan_on(experiment, topology, phase, jax.devices("cpu")[:1] * topology.chips, compiled=False)
+    return plan_on(experiment, topology, phase, absent_devices(topology))
+
+
+def plan_on(
+    experiment: Experiment, topology: Topology, phase: int, devices: Sequence[jax.Device], compiled: bool = True
+) -> PhasePlan:
+    """`plan` for given devices, the topology telling their speed."""
+    assembly = assemble(experiment, data=experiment.data.outline(experiment.model.vocab_size), devices=devices)
+    mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
+    share = experiment.batch_size * tensor // mesh.size
+    rows = share // experiment.parallel.micro_batches
+    one = on_one_chip(experiment, share)
+    boxed = jax.eval_shape(assembly.boxed_state)
+    params = nn.unbox(boxed).params
+    state = assembly.spread.shapes(boxed)
+    length = experiment.phases[phase].sequence_length
+    example = assembly.data.training(length, 0)[0]
+    batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
+    parameters, optimizer = held(state.params), held(state.opt_state)
+    activations = saved_for_backward(assembly.model, assembly.objective, params, batch)
+    ends = experiment.phase_ends
+    found = PhasePlan(
+        topology,
+        steps=ends[phase] - (ends[phase - 1] if phase else 0),
+        sequence_length=length,
+        batch_size=experiment.batch_size,
+        rows=rows,
+        remat=experiment.model.remat,
+        memory=Memory(
+            parameters,
+            optimizer,
+            activations,
+            temporaries=parameters + activations,
+            total=2 * parameters + optimizer + activations,
+            limit=int(topology.chip.memory),
+        ),
+        model_flops=assembly.work(phase)[1] / mesh.size,
+        counted_flops=unscanned_flops(one, phase, "none") / tensor,
+        executed_flops=unscanned_flops(one, phase, experiment.model.remat) / tensor,
+        collectives=None,
+        bound=lower_bound(mesh, params, param_shardings(assembly), experiment.model.dtype),
+        # Each activation is written and read once; the optimizer reads and writes parameters and moments, and the
+        # gradients, as large as the parameters, are written and read.
+        traffic=2.0 * (activations * experiment.parallel.micro_batches + 2 * parameters + optimizer),
+        compile_seconds=None,
+    )
+    return compile_plan(found, assembly, phase) if compiled else found
+
+
+def on_one_chip(experiment: Experiment, rows: int) -> Experiment:
+    """What one chip does in a step, as an experiment of its own."""
+    return dataclasses.replace(experiment, batch_size=rows, parallel=Parallel(kind="jit", devices=1))
+
+
+def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
+    """XLA's count of a step's operations, with the layers laid out one by one so that it sees them all.
+
+    It counts the program before optimisation, so nothing needs to be compiled; other operations than matrix products
+    are in it.
+    """
+    model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat)
+    experiment = dataclasses.replace(experiment, model=model)
+    data = experiment.data.outline(model.vocab_size)
+    return float(
+        assemble(experiment, data=data, devices=jax.devices("cpu")).lower_train_step(phase).cost_analysis()["flops"]
+    )
+
+
+def param_shardings(assembly: Assembly) -> PyTree:
+    """How a layout cuts the whole parameters: under `pmap` not at all."""
+    spread = assembly.spread
+    if isinstance(spread, Sharded):
+        return spread.shardings.params
+    whole = NamedSharding(spread.mesh, PartitionSpec())
+    return jax.tree.map(lambda _: whole, nn.unbox(jax.eval_shape(assembly.boxed_state)).params)
+
+
+def compile_plan(reckoned: PhasePlan, assembly: Assembly, phase: int) -> PhasePlan:
+    """The plan with the compiler's own figures of memory and collectives."""
+    lowered = assembly.lower_train_step(phase)
+    begin = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        state = reckoned.memory.parameters + reckoned.memory.optimizer
+        sizes = exceeded(str(error), state)
+        if sizes is None:
+            raise TrainingError(
+                f"the compiler refuses the step on {reckoned.topology.name}: {str(error).splitlines()[0][:300]}"
+            ) from error
+        total, limit = sizes
+        memory = dataclasses.replace(reckoned.memory, total=total, limit=limit, temporaries=total - state)
+        return dataclasses.replace(reckoned, memory=memory, compile_seconds=time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    sizes = compiled.memory_analysis()
+    total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    total += sizes.temp_size_in_bytes + sizes.generated_code_size_in_bytes
+    program = Program(compiled.as_text())
+    return dataclasses.replace(
+        reckoned,
+        memory=dataclasses.replace(reckoned.memory, temporaries=sizes.temp_size_in_bytes, total=total),
+        collectives=tuple(program.collectives()),
+        traffic=program.traffic(),
+        compile_seconds=seconds,
+        program=program,
+    )
+
+
+POLICIES = ("none", "dots", "full")
+"""Remat policies, the cheapest in arithmetic first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        tried: the experiment's own batch under each policy, up to the first that fits.
+        largest: for each policy the plan of the largest batch that fits; `None` where not even `quantum` sequences do.
+        quantum: sequences that a chip's batch is a multiple of.
+    """
+
+    tried: tuple[PhasePlan, ...]
+    largest: dict[str, PhasePlan | None]
+    quantum: int
+
+    @property
+    def cheapest(self) -> PhasePlan | None:
+        """The experiment's own batch under the cheapest policy that fits."""
+        return self.tried[-1] if self.tried[-1].memory.fits else None
+
+
+def search(
+    experiment: Experiment, topology: Topology, phase: int, quantum: int = 8, say: Callable[[str], None] = print
+) -> Search:
+    """The cheapest policy that fits at the experiment's batch, and the largest batch per chip under each."""
+    shards = topology.chips // experiment.parallel.tensor * experiment.parallel.micro_batches
+    known: dict[tuple[str, int], PhasePlan] = {}
+
+    def tried(remat: str, batch_size: int) -> PhasePlan:
+        if (remat, batch_size) not in known:
+            model = dataclasses.replace(experiment.model, remat=remat)
+            found = plan(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
+            say(f"  remat {remat}, {found.rows} sequences a chip: {found.memory}")
+            known[remat, batch_size] = found
+        return known[remat, batch_size]
+
+    own: list[PhasePlan] = []
+    for remat in POLICIES:
+        own.append(tried(remat, experiment.batch_size))
+        if own[-1].memory.fits:
+            break
+    largest: dict[str, PhasePlan | None] = {}
+    for remat in POLICIES:
+        first = max(1, own[0].rows // quantum) * quantum
+        rows = largest_that_fits(lambda rows: tried(remat, rows * shards).memory, first, quantum)  # noqa: B023
+        largest[remat] = tried(remat, rows * shards) if rows else None
+    return Search(tuple(own), largest, quantum)
+
+
+def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int) -> int:
+    """The largest multiple of `quantum` rows whose memory fits; 0 where none does.
+
+    Memory being nearly a straight line over rows, each try is where the line through the last two tries meets the limit;
+    the answer fits, and `quantum` rows more do not.
+
+    Args:
+        memory: of so many rows.
+        first: where to begin.
+    """
+    fits, fails = 0, math.inf
+    before = found = None
+    rows = first
+    while fails - fits > quantum:
+        before, found = found, (rows, memory(rows))
+        if found[1].fits:
+            fits = max(fits, rows)
+        else:
+            fails = min(fails, rows)
+        fixed = found[1].parameters + found[1].optimizer
+        slope = (found[1].total - fixed) / rows
+        if before is not None and before[0] != rows:
+            slope = (found[1].total - before[1].total) / (rows - before[0])
+        guess = rows + (found[1].limit - found[1].total) / slope if slope > 0 else 2 * rows
+        guess = int(guess // quantum) * quantum
+        rows = int(max(fits + quantum, min(guess, fails - quantum, 32 * rows)))
+    return fits

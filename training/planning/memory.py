@@ -1,0 +1,88 @@
+"""Memory of a train step on one chip: what it holds by kind, from shapes and from what the compiler says."""
+
+import dataclasses
+import math
+import re
+
+import flax.linen as nn
+import jax
+from jaxtyping import PyTree
+
+from objectives import Objective
+from training.hardware import GIB
+from training.step import corrupted, forward
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip.
+
+    Attributes:
+        parameters, optimizer: of the state, as it is laid out.
+        activations: kept for the backward pass, as JAX asks for them; the compiler may keep less.
+        temporaries: all that the step needs beside its arguments, activations and gradients included.
+        total: needed at once.
+        limit: what a program may have.
+    """
+
+    parameters: int
+    optimizer: int
+    activations: int
+    temporaries: int
+    total: int
+    limit: int
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.limit
+
+    def __str__(self) -> str:
+        spare = (self.limit - self.total) / GIB
+        return f"fits, {spare:.2f} GiB spare" if self.fits else f"does not fit, {-spare:.2f} GiB too much"
+
+
+def held(shapes: PyTree) -> int:
+    """Bytes that each chip holds of arrays with these shapes and shardings."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
+def saved_for_backward(model: nn.Module, objective: Objective, params: PyTree, batch: PyTree) -> int:
+    """Bytes that the forward pass leaves for the backward pass, parameters apart, as JAX asks for them.
+
+    Args:
+        params, batch: shapes; the batch of one chip, `[batch, ...]`, as the data give it.
+    """
+    seen, keys = jax.eval_shape(lambda batch: corrupted(objective, 0, batch), batch)
+
+    def saved(params, seen, keys):
+        def loss(params):
+            losses = objective.loss(forward(model, params, seen, keys), seen)
+            return sum(amount for amount, _ in losses.values())
+
+        return jax.vjp(loss, params)[1]
+
+    jaxpr = jax.make_jaxpr(saved)(params, seen, keys).jaxpr
+    given = {id(variable) for variable in jaxpr.invars}
+    kept = {id(variable): variable.aval for variable in jaxpr.outvars if id(variable) not in given}
+    return sum(aval.size * aval.dtype.itemsize for aval in kept.values())
+
+
+def exceeded(message: str, arguments: int) -> tuple[int, int] | None:
+    """(bytes needed, bytes there) from the TPU compiler's refusal; `None` where it says something else.
+
+    Args:
+        arguments: bytes of the state, which one of its two sentences leaves out.
+    """
+
+    def size(text: str) -> int:
+        return round(float(text.rstrip("KMGT")) * UNITS[text[-1] if text[-1] in UNITS else ""])
+
+    used = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", message)
+    if used:
+        return size(used.group(1)), size(used.group(2))
+    temporaries = re.search(r"temporaries \(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)", message)
+    if temporaries:
+        return size(temporaries.group(1)) + arguments, size(temporaries.group(2))
+    return None
