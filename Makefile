@@ -2,13 +2,14 @@
 # make test       format, lint, tests
 # make parity     compare with live torch and transformers
 # make bench      compare speed with them (FLAX_PYTHON: interpreter of an environment with transformers 4.57)
+# make plans      compile BERT's train step for TPU slices that are not there, and fill docs/plans.md and docs/scaling.md
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity bench clean
+.PHONY: pretrain test lint parity bench plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -25,6 +26,11 @@ parity: $(VENV)/.installed-parity
 
 bench: $(VENV)/.installed-parity
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.bert_step --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON))
+
+plans: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tpu]'
+	$(BIN)/python -m experiments.benchmarks.plans $(PLANS)
+	$(BIN)/python -m experiments.benchmarks.scaling
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
