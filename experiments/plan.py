@@ -5,6 +5,7 @@ figures are those of the formulas alone, and said to be.
 """
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -272,8 +273,8 @@ def search(
 def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int) -> int:
     """The largest multiple of `quantum` rows whose memory fits; 0 where none does.
 
-    Memory being nearly a straight line over rows, each try is where the line through the last two tries meets the limit;
-    the answer fits, and `quantum` rows more do not.
+    Memory being nearly a straight line over rows, each try is where the line through the last two tries meets the limit,
+    and halves what is left where that does not end soon; the answer fits, and `quantum` rows more do not.
 
     Args:
         memory: of so many rows.
@@ -282,17 +283,19 @@ def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int)
     fits, fails = 0, math.inf
     before = found = None
     rows = first
-    while fails - fits > quantum:
+    for tries in itertools.count(1):
         before, found = found, (rows, memory(rows))
         if found[1].fits:
             fits = max(fits, rows)
         else:
             fails = min(fails, rows)
+        if fails - fits <= quantum:
+            return fits
         fixed = found[1].parameters + found[1].optimizer
         slope = (found[1].total - fixed) / rows
-        if before is not None and before[0] != rows:
+        if before is not None:
             slope = (found[1].total - before[1].total) / (rows - before[0])
         guess = rows + (found[1].limit - found[1].total) / slope if slope > 0 else 2 * rows
-        guess = int(guess // quantum) * quantum
-        rows = int(max(fits + quantum, min(guess, fails - quantum, 32 * rows)))
-    return fits
+        if tries > 5 and fails < math.inf:  # the line is none: halve what is left
+            guess = (fits + fails) / 2
+        rows = int(max(fits + quantum, min(guess // quantum * quantum, fails - quantum, 32 * rows)))

@@ -1,6 +1,6 @@
 """The plans of docs/plans.md: BERT on TPU slices that are not there, each figure from the compiled train step.
 
-    make plans                                         all of them, about half an hour on two cores
+    make plans                                         all of them, at about a minute of two cores a program
     make plans PLANS=--resume                          those that docs/plans.json does not hold yet
 
 Every configuration has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies the

@@ -1,5 +1,6 @@
 """Work in a process of its own: its result, its errors, its death."""
 
+import faulthandler
 import os
 import signal
 
@@ -14,6 +15,7 @@ def fail():
 
 
 def die(how: int):
+    faulthandler.disable()
     os.kill(os.getpid(), how)
 
 
