@@ -5,13 +5,14 @@
 # make bench      compare speed with them (FLAX_PYTHON: interpreter of an environment with transformers 4.57)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
+# make plans      compile BERT's train step for TPU slices that are not there, and fill docs/plans.md and docs/scaling.md
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity equality bench overheads crashes clean
+.PHONY: pretrain test lint parity equality bench overheads crashes plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -37,6 +38,11 @@ overheads: $(VENV)/.installed
 
 crashes: $(VENV)/.installed
 	$(BIN)/python -m experiments.benchmarks.crashes $(CRASHES) --write docs/crashes.md
+
+plans: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tpu]'
+	$(BIN)/python -m experiments.benchmarks.plans $(PLANS)
+	$(BIN)/python -m experiments.benchmarks.scaling
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

@@ -5,6 +5,7 @@ figures are those of the formulas alone, and said to be.
 """
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from jaxtyping import PyTree
 from experiments.assemble import Assembly, assemble
 from experiments.experiment import Experiment
 from training.parallel import Parallel, Sharded, TrainingError
+from training.planning.apart import CompilerCrash
 from training.planning.hlo import Collective, Program
 from training.planning.memory import Memory, exceeded, held, saved_for_backward
 from training.planning.topologies import Topology, absent_devices
@@ -210,59 +212,69 @@ POLICIES = ("none", "dots", "full")
 """Remat policies, the cheapest in arithmetic first."""
 
 
+Planner = Callable[[Experiment, Topology, int], PhasePlan]
+
+
 @dataclasses.dataclass(frozen=True)
 class Search:
     """What a search found.
 
     Attributes:
-        tried: the experiment's own batch under each policy, up to the first that fits.
+        rows: sequences of the experiment's own batch on one chip at a time.
+        cheapest: that batch under the cheapest policy that fits; `None` where none does.
         largest: for each policy the plan of the largest batch that fits; `None` where not even `quantum` sequences do.
         quantum: sequences that a chip's batch is a multiple of.
     """
 
-    tried: tuple[PhasePlan, ...]
+    rows: int
+    cheapest: PhasePlan | None
     largest: dict[str, PhasePlan | None]
     quantum: int
 
-    @property
-    def cheapest(self) -> PhasePlan | None:
-        """The experiment's own batch under the cheapest policy that fits."""
-        return self.tried[-1] if self.tried[-1].memory.fits else None
-
 
 def search(
-    experiment: Experiment, topology: Topology, phase: int, quantum: int = 8, say: Callable[[str], None] = print
+    experiment: Experiment,
+    topology: Topology,
+    phase: int,
+    quantum: int = 8,
+    planner: Planner = plan,
+    say: Callable[[str], None] = print,
 ) -> Search:
-    """The cheapest policy that fits at the experiment's batch, and the largest batch per chip under each."""
+    """The cheapest policy that fits at the experiment's batch, and the largest batch per chip under each.
+
+    A policy that the compiler crashes on is left out.
+    """
     shards = topology.chips // experiment.parallel.tensor * experiment.parallel.micro_batches
+    own = experiment.batch_size // shards
     known: dict[tuple[str, int], PhasePlan] = {}
+    cheapest, largest = None, {}
 
     def tried(remat: str, batch_size: int) -> PhasePlan:
         if (remat, batch_size) not in known:
             model = dataclasses.replace(experiment.model, remat=remat)
-            found = plan(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
+            found = planner(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
             say(f"  remat {remat}, {found.rows} sequences a chip: {found.memory}")
             known[remat, batch_size] = found
         return known[remat, batch_size]
 
-    own: list[PhasePlan] = []
     for remat in POLICIES:
-        own.append(tried(remat, experiment.batch_size))
-        if own[-1].memory.fits:
-            break
-    largest: dict[str, PhasePlan | None] = {}
-    for remat in POLICIES:
-        first = max(1, own[0].rows // quantum) * quantum
-        rows = largest_that_fits(lambda rows: tried(remat, rows * shards).memory, first, quantum)  # noqa: B023
-        largest[remat] = tried(remat, rows * shards) if rows else None
-    return Search(tuple(own), largest, quantum)
+        largest[remat] = None
+        try:
+            if cheapest is None and tried(remat, experiment.batch_size).memory.fits:
+                cheapest = known[remat, experiment.batch_size]
+            first = max(1, own // quantum) * quantum
+            rows = largest_that_fits(lambda rows: tried(remat, rows * shards).memory, first, quantum)  # noqa: B023
+            largest[remat] = known[remat, rows * shards] if rows else None
+        except CompilerCrash as crash:
+            say(f"  remat {remat}: {crash}")
+    return Search(own, cheapest, largest, quantum)
 
 
 def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int) -> int:
     """The largest multiple of `quantum` rows whose memory fits; 0 where none does.
 
-    Memory being nearly a straight line over rows, each try is where the line through the last two tries meets the limit;
-    the answer fits, and `quantum` rows more do not.
+    Memory being nearly a straight line over rows, each try is where the line through the last two tries meets the limit,
+    and halves what is left where that does not end soon; the answer fits, and `quantum` rows more do not.
 
     Args:
         memory: of so many rows.
@@ -271,17 +283,19 @@ def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int)
     fits, fails = 0, math.inf
     before = found = None
     rows = first
-    while fails - fits > quantum:
+    for tries in itertools.count(1):
         before, found = found, (rows, memory(rows))
         if found[1].fits:
             fits = max(fits, rows)
         else:
             fails = min(fails, rows)
+        if fails - fits <= quantum:
+            return fits
         fixed = found[1].parameters + found[1].optimizer
         slope = (found[1].total - fixed) / rows
-        if before is not None and before[0] != rows:
+        if before is not None:
             slope = (found[1].total - before[1].total) / (rows - before[0])
         guess = rows + (found[1].limit - found[1].total) / slope if slope > 0 else 2 * rows
-        guess = int(guess // quantum) * quantum
-        rows = int(max(fits + quantum, min(guess, fails - quantum, 32 * rows)))
-    return fits
+        if tries > 5 and fails < math.inf:  # the line is none: halve what is left
+            guess = (fits + fails) / 2
+        rows = int(max(fits + quantum, min(guess // quantum * quantum, fails - quantum, 32 * rows)))

@@ -1,7 +1,7 @@
 """The plans of docs/plans.md: BERT on TPU slices that are not there, each figure from the compiled train step.
 
-    make plans                                         all of them, about half an hour on two cores
-    python -m experiments.benchmarks.plans --resume    those that docs/plans.json does not hold yet
+    make plans                                         all of them, at about a minute of two cores a program
+    make plans PLANS=--resume                          those that docs/plans.json does not hold yet
 
 Every configuration has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies the
 cheapest that fits is taken; one refused on a slice is not tried again on a larger slice of the same chips.
@@ -10,7 +10,6 @@ cheapest that fits is taken; one refused on a slice is not tried again on a larg
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from experiments.experiment import Experiment, load
 from experiments.plan import POLICIES, PhasePlan, plan
 from training.hardware import GIB
 from training.parallel import Parallel
+from training.planning.apart import CompilerCrash, apart
 from training.planning.topologies import parse_topology
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -84,41 +84,49 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    host = {**machine(), "cores": os.cpu_count(), "libtpu": version("libtpu")}
+    host = {**apart(machine), "libtpu": version("libtpu")}
     found = json.loads(RECORDS.read_text()) if arguments.resume and RECORDS.exists() else {"machine": host, "plans": {}}
     for variant, topology, phase, layout in wanted():
         key = f"{variant} {topology} {phase} {layout}"
         if key in found["plans"]:
             continue
-        tried, chip = [], topology.partition(":")[0]
-        refused = {
-            r
-            for other, p in found["plans"].items()
-            if other.startswith(f"{variant} {chip}:")
-            for r in p["refused"]
-            if other.split()[2] == str(phase)
-        }
+        chip = topology.partition(":")[0]
+        alike = [p for other, p in found["plans"].items() if other.startswith(f"{variant} {chip}:")]
+        before = {remat for p in alike if p["phase"] == phase for remat in p["refused"]}
+        refused: dict[str, str] = {}
         for remat in POLICIES:
-            if remat in refused:
+            if remat in before:
                 continue
             experiment = configuration(variant, topology, LAYOUTS[layout], remat)
-            tried.append(plan(experiment, parse_topology(topology), phase))
-            print(key, remat, tried[-1].memory, f"{tried[-1].compile_seconds:.1f} s", file=sys.stderr, flush=True)
-            if tried[-1].memory.fits:
+            try:
+                tried = apart(plan, experiment, parse_topology(topology), phase)
+            except CompilerCrash as crash:
+                refused[remat] = str(crash)
+                print(key, remat, crash, file=sys.stderr, flush=True)
+                continue
+            print(key, remat, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
+            if tried.memory.fits:
+                found["plans"][key] = {**record(tried), "phase": phase, "refused": refused}
                 break
-        found["plans"][key] = {**record(tried[-1]), "refused": {p.remat: p.memory.total for p in tried[:-1]}}
+            refused[remat] = str(tried.memory)
         RECORDS.write_text(json.dumps(found, indent=1) + "\n")
     write_page(found)
 
 
 def write_page(found: dict[str, Any]) -> None:
-    """Put the tables into the page, between the marks."""
-    page = PAGE.read_text()
-    for name, table in (("plans", plans_table(found)), ("layouts", layouts_table(found)), ("machine", about(found))):
+    fill(PAGE, plans=plans_table(found), layouts=layouts_table(found), machine=about(found))
+
+
+def fill(path: Path, **tables: str) -> None:
+    """Put text into a page, between the marks `<!-- name -->` and `<!-- end of name -->`."""
+    page = path.read_text()
+    for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        head, _, rest = page.partition(begin)
-        page = head + begin + table + end + rest.partition(end)[2]
-    PAGE.write_text(page)
+        head, mark, rest = page.partition(begin)
+        if not mark or end not in rest:
+            raise ValueError(f"{path} has no marks for {name}")
+        page = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+    path.write_text(page)
 
 
 def about(found: dict[str, Any]) -> str:

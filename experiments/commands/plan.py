@@ -1,6 +1,7 @@
 """`lacuna plan`: what an experiment needs, takes and costs on a machine that is not there."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -12,6 +13,8 @@ from experiments.commands.train import console
 from experiments.experiment import Experiment, ExperimentError
 from experiments.plan import PhasePlan, Search, plan, search
 from training.hardware import GIB
+from training.parallel import TrainingError
+from training.planning.apart import apart
 from training.planning.topologies import Topology, parse_topology
 
 
@@ -42,12 +45,17 @@ def main(arguments: list[str]) -> None:
     for phase in phases:
         if options.search:
             console.print(f"phase {phase + 1}: searching on {topology.name}")
-            result = search(experiment, topology, phase, say=console.print)
+            result = search(experiment, topology, phase, planner=functools.partial(apart, plan), say=console.print)
             out.print(search_table(result, phase))
-            found.append(result.cheapest or result.tried[-1])
+            if result.cheapest is None:
+                raise TrainingError(
+                    f"phase {phase + 1} of {experiment.name} fits on {topology.name} under no policy at {result.rows}"
+                    " sequences a chip: more micro-batches (--parallel.micro-batches), fewer sequences or more chips"
+                )
+            found.append(result.cheapest)
         else:
             console.print(f"phase {phase + 1}: {'reckoning' if topology.gpu else 'compiling'} for {topology.name}")
-            found.append(plan(experiment, topology, phase))
+            found.append(apart(plan, experiment, topology, phase))
     out.print(plan_table(experiment, topology, phases, found))
     for line in notes(topology, found, whole=options.phase == 0):
         out.print(line, markup=False)
@@ -145,10 +153,6 @@ def search_table(found: Search, phase: int) -> Table:
             f"{best.executed_flops / best.counted_flops:.2f}",
             f"{best.tokens_per_second:,.0f}",
         )
-    rows = found.tried[0].rows
-    table.caption = (
-        f"at {rows} sequences a chip the cheapest that fits is remat {found.cheapest.remat}"
-        if found.cheapest
-        else f"nothing fits at {rows} sequences a chip: more micro-batches (--parallel.micro-batches) or chips"
-    )
+    if found.cheapest is not None:
+        table.caption = f"at {found.rows} sequences a chip the cheapest that fits is remat {found.cheapest.remat}"
     return table

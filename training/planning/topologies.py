@@ -17,8 +17,10 @@ CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8",
 SLICES: dict[str, tuple[str, ...]] = {"v4": CUBES, "v5e": PLANE, "v5p": (*CUBES, "16x16x24"), "v6e": PLANE}
 """Shapes that Google Cloud rents, by generation (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e)."""
 
+RINGS = {"v3": 32, "v5e": 16, "v6e": 16}
+"""Chips of an axis that closes to a ring, where slices are cut from a plane."""
+
 GPUS = ("a100", "h100", "h200")
-GPU_PER_SERVER = 8
 
 ALONE = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -55,14 +57,14 @@ class Topology:
     def bandwidth(self) -> float:
         """Bytes/s, one way, that a chip's share of a collective over all chips can move.
 
-        On TPUs the links of every axis carry it: both of an axis that closes to a ring (v5e and v6e: one of 16 chips; v4
-        and v5p: any, where all axes are multiples of four), half as much of one that does not. On GPUs NVLink within a
-        server; for the way between servers see `seconds`.
+        On TPUs the links of every axis carry it: both of an axis that closes to a ring (see `RINGS`; v4 and v5p: any, where
+        all axes are multiples of four), half as much of one that does not. On GPUs NVLink within a server; for the way
+        between servers see `seconds`.
         """
         if self.gpu:
             return self.chip.links
-        cubes = len(self.shape) == 3
-        closed = [all(n % 4 == 0 for n in self.shape) if cubes else n == 16 for n in self.shape]
+        whole = RINGS.get(self.name.partition(":")[0])
+        closed = [n == whole if whole else all(n % 4 == 0 for n in self.shape) for n in self.shape]
         axes = [0.0 if n == 1 else 1.0 if ring else 0.5 for n, ring in zip(self.shape, closed, strict=True)]
         return self.chip.links * sum(axes) / len(axes)
 
