@@ -68,11 +68,12 @@ def masked_tokens(objective, rows):
 def examples(objective, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The batch of a step, each eighth of it with another number of masked tokens, and those numbers.
 
-    Of three times as many examples every third is taken, in the order of their numbers of masked tokens.
+    Of many examples those are taken that have 3, 4, … 10 masked tokens, four of each.
     """
-    rows = batch(range(3 * BATCH * step, 3 * BATCH * (step + 1)), LENGTH)
+    rows = batch(range(12 * BATCH * step, 12 * BATCH * (step + 1)), LENGTH)
     masked = np.asarray(masked_tokens(objective, rows))
-    chosen = np.argsort(masked, stable=True)[1::3]
+    chosen = np.concatenate([np.flatnonzero(masked == 3 + shard)[: BATCH // SHARDS] for shard in range(SHARDS)])
+    assert len(chosen) == BATCH
     return {name: x[chosen] for name, x in rows.items()}, masked[chosen].reshape(SHARDS, -1).sum(axis=1)
 
 

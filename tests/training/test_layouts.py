@@ -33,19 +33,19 @@ def results(tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
             "JAX_COMPILATION_CACHE_DIR": str(Path("~/.cache/lacuna/xla-tests").expanduser()),
             "PYTHONPATH": str(ROOT),
         }
+        said = [folder / f"{processes} {number}.txt" for number in range(processes)]
         started = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.training.layouts", str(folder), *names]
                 + ([address, str(processes), str(number)] if processes > 1 else []),
                 env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
+                stdout=subprocess.DEVNULL,
+                stderr=said[number].open("w"),
             )
             for number in range(processes)
         ]
-        for process in started:
-            _, said = process.communicate(timeout=600)
-            assert process.returncode == 0, said[-3000:]
+        for process, path in zip(started, said, strict=True):
+            assert process.wait(900) == 0, path.read_text()[-3000:]
     found = {name: dict(np.load(folder / f"{name}.npz")) for name in LAYOUTS}
     if "LACUNA_TABLE" in os.environ:
         write_table(found, Path(os.environ["LACUNA_TABLE"]))
