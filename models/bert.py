@@ -16,6 +16,8 @@ from models.layers import (
     Attention,
     Keys,
     activation,
+    add_bias,
+    by_example,
     dense,
     dropout,
     embedding,
@@ -214,7 +216,7 @@ class BertModel(nn.Module):
             + self.token_type_embeddings(token_type_ids)
         )
         embedded = dropout(
-            self.embedding_norm(embedded),
+            by_example(self.embedding_norm(embedded)),
             self.config.hidden_dropout_prob,
             fold_in(dropout_keys, self.config.num_hidden_layers),
         )
@@ -230,38 +232,7 @@ class BertModel(nn.Module):
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
-        return matmul(hidden, self.word_embeddings.embedding.T.astype(hidden.dtype))
-
-
-class BertMaskedLMHead(nn.Module):
-    """LN(activation(W h + b)), then the tied embeddings and a bias of their own."""
-
-    config: BertConfig
-
-    @nn.compact
-    def __call__(
-        self, hidden: Float[Array, "batch positions hidden"], project
-    ) -> Float[Array, "batch positions vocab"]:
-        config = self.config
-        transform = dense(
-            config, config.hidden_size, "transform", ("embed", "embed_out"), stddev=config.initializer_range
-        )
-        hidden = activation(config.hidden_act)(transform(hidden))
-        hidden = layer_norm(config, config.layer_norm_eps, "norm")(hidden)
-        bias = self.param(
-            "bias",
-            nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",)),
-            (config.vocab_size,),
-            jnp.dtype(config.param_dtype),
-        )
-        return project(hidden) + bias.astype(config.compute_dtype)
-
-
-def gather_positions(
-    hidden: Float[Array, "batch length hidden"], positions: Int[Array, "batch positions"]
-) -> Float[Array, "batch positions hidden"]:
-    """The hidden vectors at the given places of each example."""
-    return jnp.take_along_axis(hidden, positions[..., None], axis=1)
+        return matmul(hidden, self.word_embeddings.embedding.T)
 
 
 class BertHead(nn.Module):
@@ -315,7 +286,7 @@ class BertHead(nn.Module):
             (config.vocab_size,),
             jnp.dtype(config.param_dtype),
         )
-        return encoder.project_to_vocabulary(hidden) + bias.astype(config.compute_dtype)[None, None]
+        return add_bias(encoder.project_to_vocabulary(hidden), bias)
 
     def linear(self, hidden: Float[Array, "... hidden"], features: int, name: str) -> Float[Array, "... features"]:
         config = self.config

@@ -106,14 +106,23 @@ def truncated_normal(stddev: float) -> Initializer:
     return nn.initializers.truncated_normal(stddev)
 
 
+def by_example(x: Float[Array, "batch ..."], features: str | None = None) -> Float[Array, "batch ..."]:
+    """`x`, on a mesh laid out by examples and, where its last axis has a logical name, by that.
+
+    Parameters that chips share must come to the activations: without being told, XLA may send these to the parameters.
+    """
+    return nn.with_logical_constraint(x, ("batch", *(None,) * (x.ndim - 2), features))
+
+
 @jax.custom_vjp
 def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
-    """`x @ kernel`, whose weight gradient is asked for as `(in, out)` at once.
+    """`x @ kernel` in the dtype of `x`; the weight gradient is asked for as `(in, out)` at once, in the kernel's dtype.
 
     JAX would compute its transpose, `(out, in)`, and turn it: on CPUs XLA then leaves its fast matrix product for one half
-    as fast and copies the output's gradient. No forward-mode derivative.
+    as fast and copies the output's gradient. And it would round the gradient to bfloat16 where that is computed in: then
+    what each chip adds to it would be rounded too, and the sum depend on the layout. No forward-mode derivative.
     """
-    return x @ kernel
+    return x @ kernel.astype(x.dtype)
 
 
 def _matmul_forward(x, kernel):
@@ -123,7 +132,9 @@ def _matmul_forward(x, kernel):
 def _matmul_backward(saved, gradient):
     x, kernel = saved
     rows, row_gradients = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
-    return gradient @ kernel.T, jax.lax.dot_general(rows, row_gradients, (((0,), (0,)), ((), ())))
+    contracted = (((0,), (0,)), ((), ()))
+    weights = jax.lax.dot_general(rows, row_gradients, contracted, preferred_element_type=kernel.dtype)
+    return gradient @ kernel.T.astype(x.dtype), weights
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -131,6 +142,41 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 PROJECTION = "projection"
 """What the results of `dense` are called in rematerialisation policies, which cannot see into `matmul`."""
+
+
+@jax.custom_vjp
+def add_bias(x: Float[Array, "... features"], bias: Float[Array, " features"]) -> Float[Array, "... features"]:
+    """`x + bias` in the dtype of `x`; the bias's gradient in its own, for the reason that `matmul` gives."""
+    return x + jnp.expand_dims(bias.astype(x.dtype), range(x.ndim - 1))
+
+
+def _add_bias_backward(bias, gradient):
+    return gradient, gradient.sum(axis=tuple(range(gradient.ndim - 1)), dtype=bias.dtype)
+
+
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), bias), _add_bias_backward)
+
+
+class Dense(nn.Module):
+    """A linear layer: `x @ kernel + bias` in the compute dtype, the gradients in the parameters'. See `dense`."""
+
+    config: ModelConfig
+    features: int
+    axes: tuple[str, str]
+    use_bias: bool
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+        dtype = jnp.dtype(self.config.param_dtype)
+        kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features), dtype)
+        y = checkpoint_name(matmul(x.astype(self.config.compute_dtype), kernel), PROJECTION)
+        y = by_example(y, None if self.axes[1].startswith("embed") else self.axes[1])
+        if not self.use_bias:
+            return y
+        bias_init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+        return add_bias(y, self.param("bias", bias_init, (self.features,), dtype))
 
 
 def dense(
@@ -142,18 +188,9 @@ def dense(
     bias: bool = True,
     stddev: float = 0.02,
     kernel_init: Initializer | None = None,
-) -> nn.Dense:
+) -> Dense:
     """A linear layer whose kernel `(in, out)` has the logical `axes`, and N(0, stddev²) cut at ±2 stddev at first."""
-    return nn.Dense(
-        features,
-        use_bias=bias,
-        dot_general=lambda x, kernel, *_, **__: checkpoint_name(matmul(x, kernel), PROJECTION),
-        dtype=config.compute_dtype,
-        param_dtype=jnp.dtype(config.param_dtype),
-        kernel_init=nn.with_logical_partitioning(kernel_init or truncated_normal(stddev), axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
-        name=name,
-    )
+    return Dense(config, features, axes, bias, kernel_init or truncated_normal(stddev), name=name)
 
 
 def sinusoids(scale: float) -> Initializer:
@@ -177,11 +214,11 @@ def embedding(
     axis: str,
     table_init: Initializer | None = None,
 ) -> nn.Embed:
-    """A table of `count` vectors; the logical name of its first axis is `axis`."""
+    """A table of `count` vectors, looked up as it is stored; the logical name of its first axis is `axis`."""
     return nn.Embed(
         count,
         features,
-        dtype=config.compute_dtype,
+        dtype=jnp.dtype(config.param_dtype),
         param_dtype=jnp.dtype(config.param_dtype),
         embedding_init=nn.with_logical_partitioning(table_init or truncated_normal(stddev), (axis, "embed")),
         name=name,

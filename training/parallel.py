@@ -18,13 +18,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-RULES: tuple[tuple[str, str | None], ...] = (
+RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
+    ("batch", ("data", "fsdp")),
     ("vocab", "tensor"),
     ("heads", "tensor"),
     ("mlp", "tensor"),
     ("embed", "fsdp"),
 )
-"""Logical axis of a parameter → axis of the mesh; every other axis is whole on each chip."""
+"""Logical axis of a parameter or activation → axes of the mesh; every other axis is whole on each chip."""
 
 
 class TrainingError(ValueError):
@@ -222,9 +223,14 @@ class Sharded(Spread):
         return NamedSharding(self.mesh, PartitionSpec(None, ("data", "fsdp")))
 
     def compile(self, step, donate):
+        @functools.wraps(step)
+        def on_mesh(*arguments):
+            with self.mesh, nn.logical_axis_rules(RULES):
+                return step(*arguments)
+
         if not donate:
-            return jax.jit(step)
-        return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
+            return jax.jit(on_mesh)
+        return jax.jit(on_mesh, donate_argnums=0, out_shardings=(self.shardings, None))
 
     def put(self, tree):
         return jax.tree.map(
