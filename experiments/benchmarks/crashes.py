@@ -251,8 +251,10 @@ def final_state(folder: Path) -> dict[str, np.ndarray]:
     damage = checkpoints.damage(step)
     if damage is not None:
         raise CrashError(f"checkpoint of step {step} in {folder}: {damage}")
-    arguments = ocp.args.Composite(state=ocp.args.StandardRestore())
-    state = checkpoints.orbax.restore(checkpoints.folder / str(step), args=arguments)["state"]
+    path = checkpoints.folder / str(step)
+    shapes = checkpoints.orbax.metadata(path).item_metadata["state"]
+    shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), getattr(shapes, "tree", shapes))
+    state = checkpoints.orbax.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)))["state"]
     checkpoints.close()
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
 
