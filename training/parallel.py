@@ -225,7 +225,7 @@ class Sharded(Spread):
     def compile(self, step, donate):
         @functools.wraps(step)
         def on_mesh(*arguments):
-            with self.mesh, nn.logical_axis_rules(RULES):
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh), nn.logical_axis_rules(RULES):
                 return step(*arguments)
 
         if not donate:
