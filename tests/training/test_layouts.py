@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.layouts import BATCH, LAYOUTS, SHARDS, STEPS
+from tests.training.layouts import BATCH, LAYOUTS, LEARNING_RATE, SHARDS, STEPS
 
 ROOT = Path(__file__).parents[2]
 ALONE = "1 device"
@@ -90,11 +90,13 @@ def write_table(results: dict[str, dict[str, np.ndarray]], path: Path) -> None:
     lines = [
         "# Any layout is the same training",
         "",
-        f"{STEPS} steps of BERT (2 layers × 128, dropout 0.1, AdamW, float32), {BATCH} examples a step; no two eighths of a"
+        f"{STEPS} steps of BERT (2 layers × 128, dropout 0.1, AdamW at {LEARNING_RATE:g}, float32), {BATCH} examples a step; no two eighths of a"
         f" batch have the same number of masked tokens ({masked.min()} to {masked.max()}). Distances are from 1 device:"
         " ‖a - b‖ / ‖a‖ of all parameters together, and the largest of any one array but the keys' biases (a key's bias"
         " shifts all scores of a query alike: its gradient is 0, and Adam divides one rounding error by another)."
-        " Dropout is on in every pair: its bits are a function of the example alone. `make equality` measures it anew.",
+        " Dropout is on in every pair: its bits are a function of the example alone. The last row is the yardstick: one"
+        " device again, every initial parameter moved by about one rounding (2⁻²⁴, relative); a layout that adds the same"
+        " numbers in another order is no further away than that. `make equality` measures it anew.",
         "",
         "| layout | parameters after 20 steps | the worst array | examples seen |",
         "|---|--:|--:|---|",
