@@ -251,12 +251,12 @@ def final_state(folder: Path) -> dict[str, np.ndarray]:
     damage = checkpoints.damage(step)
     if damage is not None:
         raise CrashError(f"checkpoint of step {step} in {folder}: {damage}")
-    path = checkpoints.folder / str(step)
-    shapes = checkpoints.orbax.metadata(path).item_metadata["state"]
-    shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), getattr(shapes, "tree", shapes))
-    state = checkpoints.orbax.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)))["state"]
     checkpoints.close()
-    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    path = checkpoints.folder / str(step) / "state"
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree)
+    state = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=arrays))
+    return {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def _free_port() -> int:

@@ -90,8 +90,9 @@ def write_table(results: dict[str, dict[str, np.ndarray]], path: Path) -> None:
     lines = [
         "# Any layout is the same training",
         "",
-        f"{STEPS} steps of BERT (2 layers × 128, dropout 0.1, AdamW at {LEARNING_RATE:g}, float32), {BATCH} examples a step; no two eighths of a"
-        f" batch have the same number of masked tokens ({masked.min()} to {masked.max()}). Distances are from 1 device:"
+        f"{STEPS} steps of BERT (2 layers × 128, dropout 0.1, AdamW at {LEARNING_RATE:g}, float32), {BATCH} examples a step;"
+        f" no two eighths of a batch have the same number of masked tokens ({masked.min()} to {masked.max()}). Distances are"
+        " from 1 device:"
         " ‖a - b‖ / ‖a‖ of all parameters together, and the largest of any one array but the keys' biases (a key's bias"
         " shifts all scores of a query alike: its gradient is 0, and Adam divides one rounding error by another)."
         " Dropout is on in every pair: its bits are a function of the example alone. The last row is the yardstick: one"
