@@ -1,8 +1,11 @@
 # make pretrain   pretrain a small BERT on Wikipedia pages (about ten minutes on two cores; a second call goes on, or says that it is done)
 # make test       format, lint, tests
-# make parity     compare with live torch and transformers
+# make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
-# make bench      compare speed with them (FLAX_PYTHON: interpreter of an environment with transformers 4.57)
+# make bench      compare the speed of BERT with theirs (FLAX_PYTHON: interpreter of an environment with transformers 4.57);
+#                 MODELS=all: of every text architecture, the table in docs/speed.md
+# make learning   small models of one budget, one for each objective, on two texts, after
+#                 make pretrain (docs/learning.md; AUSTEN: see there)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
 # make plans      compile BERT's train step for TPU slices that are not there, and fill docs/plans.md and docs/scaling.md
@@ -12,13 +15,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity equality bench overheads crashes plans clean
+.PHONY: pretrain test lint parity equality bench learning overheads crashes plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
 
 test: $(VENV)/.installed lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --ignore tests/parity
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/parity
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -31,7 +34,10 @@ equality: $(VENV)/.installed
 	LACUNA_TABLE=docs/equality.md JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_layouts.py
 
 bench: $(VENV)/.installed-parity
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.bert_step --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON))
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON)) $(if $(MODELS),--models $(MODELS) --write)
+
+learning: pretrain
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.learning $(if $(AUSTEN),--austen $(AUSTEN)) --write
 
 overheads: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.overheads --write docs/overheads.md

@@ -175,11 +175,19 @@ def _sentences(documents: Documents, language: str) -> Iterator[list[str]]:
 
 
 def _cut(document: dict[str, str], language: str) -> list[str]:
-    """The sentences of a document; none spans two paragraphs (lines)."""
+    """The sentences of a document, each with the white space before it; none spans two paragraphs (lines)."""
     import sentencex
 
-    paragraphs = document["text"].split("\n")
-    return [sentence for paragraph in paragraphs for sentence in sentencex.segment(language, paragraph)]
+    sentences, between = [], ""
+    for paragraph in document["text"].split("\n"):
+        end = 0
+        for sentence in sentencex.segment(language, paragraph):
+            sentence = sentence.strip()
+            begin = max(paragraph.find(sentence, end), end)
+            sentences.append(between + paragraph[end:begin] + sentence)
+            between, end = "", begin + len(sentence)
+        between += paragraph[end:] + "\n"
+    return sentences
 
 
 def _batches(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:

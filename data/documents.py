@@ -84,9 +84,9 @@ def open_documents(source: str, cache: Path) -> Documents:
     elif path.is_absolute() or source.startswith((".", "~")):
         raise DataError(f"there is no folder {path}: give a folder of .txt files, a dump *.xml(.bz2) or a TFDS name")
     else:
-        items, state = _tfds(source)
+        items, state = tfds_items(source, ("text",))
     key = hashlib.sha256(state.encode()).hexdigest()[:32]
-    return Documents(items, source, _text_hashes(items, source, cache / "text_hashes" / f"{key}.npy"))
+    return Documents(items, source, text_hashes(items, source, cache / "text_hashes" / f"{key}.npy"))
 
 
 def split_documents(
@@ -162,7 +162,8 @@ def _wikipedia_dump(path: Path | None, cache: Path) -> tuple[Sequence[Mapping[st
     return _train_split(builder)
 
 
-def _tfds(name: str) -> tuple[Sequence[Mapping[str, Any]], str]:
+def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """The split `train` of a TFDS data set that has these features, and a string that changes when it is prepared anew."""
     import tensorflow_datasets as tfds
     import tensorflow_datasets.text
 
@@ -181,10 +182,11 @@ def _tfds(name: str) -> tuple[Sequence[Mapping[str, Any]], str]:
         hint = f"the nearest configuration is {nearest[0]!r}" if nearest else str(error).split("\n")[0]
         raise DataError(f"TFDS cannot make the data set {name!r}: {hint}") from error
     features = builder.info.features or {}
-    if "text" not in features:
+    missing = [feature for feature in wanted if feature not in features]
+    if missing:
         raise DataError(
-            f"the TFDS data set {name!r} has no feature `text`, but {', '.join(features)}:"
-            " choose a data set of documents"
+            f"the TFDS data set {name!r} has no feature `{missing[0]}`, but {', '.join(features)}:"
+            + (" choose a data set of documents" if len(wanted) == 1 else " set --data.features SOURCE TARGET")
         )
     if not builder.is_prepared():
         builder = _prepared(name)
@@ -226,7 +228,7 @@ def _train_split(builder: Any) -> tuple[Sequence[Mapping[str, Any]], str]:
     return items, f"{info}{info.stat().st_mtime_ns}{info.read_text()}"
 
 
-def _text_hashes(items: Sequence[Mapping[str, Any]], name: str, path: Path) -> UInt64[np.ndarray, " documents"]:
+def text_hashes(items: Sequence[Mapping[str, Any]], name: str, path: Path) -> UInt64[np.ndarray, " documents"]:
     """The hash of each text, computed once (a pass over all documents, which also finds the unreadable ones)."""
     with locked(path):
         if not path.exists():

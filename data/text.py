@@ -2,16 +2,54 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from data.corpus import Corpus, build_corpus
-from data.documents import open_documents, split_documents
-from data.tokenizers import Vocabulary, blank_vocabulary, load, train_wordpiece, vocabulary
-from data.windows import Batch, Windows, blank_window
+from data.documents import Documents, open_documents, split_documents
+from data.errors import DataError
+from data.loader import Batch
+from data.packed import Packed, blank_piece
+from data.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer, vocabulary
+from data.windows import Windows, blank_window
+
+SENTINELS = 100
+"""How many `<extra_id_…>` a tokenizer has that is trained here for an objective that uses them, as T5's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What examples an objective wants.
+
+    Attributes:
+        reads: the names of their arrays. With `document_ids` they are pieces of packed text, else windows of one document;
+            where `input_ids` are not read, of those the raw text alone.
+        length: tokens of an example as the model sees it.
+        raw: tokens of the text that it is made from.
+        overlap: tokens that a piece of packed text shares with the next.
+    """
+
+    reads: tuple[str, ...]
+    length: int
+    raw: int
+    overlap: int = 0
+
+    def check_text(self) -> None:
+        """Raise where a text alone cannot give such examples."""
+        if "input_ids" in self.reads and "labels" in self.reads:
+            raise DataError("the objective reads pairs, input_ids and labels, which a text alone does not give")
+
+    @property
+    def packed(self) -> bool:
+        return "document_ids" in self.reads
+
+    @property
+    def text_length(self) -> int | None:
+        """Tokens of a window of which the raw text alone is given."""
+        return self.raw if "tokens" in self.reads and "input_ids" not in self.reads else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +61,9 @@ class Text:
             `.txt` files (one document each), or a TFDS name such as `wikipedia/20230601.en`.
         tokenizer: a published `tokenizer.json` or `vocab.txt`, or the folder of one; trained on the training documents
             where empty, with as many tokens as the model's vocabulary.
-        lowercase: of a tokenizer trained here.
+        kind: of a tokenizer trained here: `wordpiece` (BERT), `byte_bpe` (GPT-2, BART) or `unigram` (T5).
+        vocab_size: of a tokenizer trained here, where the model has room for more tokens than it is to know.
+        lowercase: of wordpieces trained here.
         language: ISO 639-1 code of the rules that split sentences.
         held_out: share of the documents kept for evaluation.
         split_seed: which documents those are.
@@ -33,6 +73,8 @@ class Text:
 
     source: str = "wikipedia_dump"
     tokenizer: str = ""
+    kind: str = "wordpiece"
+    vocab_size: int | None = None
     lowercase: bool = True
     language: str = "en"
     held_out: float = 0.05
@@ -40,31 +82,61 @@ class Text:
     workers: int = 0
     cache: str = ""
 
-    def prepare(self, vocab_size: int, folder: Path, say: Callable[[str], None]) -> "Prepared":
+    def prepare(
+        self, vocab_size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
+    ) -> "Prepared":
         """Documents → tokenizer → tokenised corpus; what is there already is taken. The tokenizer also goes to `folder`.
+
+        Args:
+            needs: what the objective needs of a vocabulary: with `sentinels`, one trained here gets `SENTINELS` of them.
 
         Raises `DataError` with a sentence where the source, the tokenizer or the split is of no use.
         """
-        cache = Path(self.cache or os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser()
+        cache = self.cache_folder
         say(f"opening {self.source}")
         documents = open_documents(self.source, cache)
         training, held_out = split_documents(documents, self.held_out, self.split_seed)
-        if self.tokenizer:
-            tokenizer = load(self.tokenizer)
-        else:
-            name = f"{documents.fingerprint}-{self.held_out}-{self.split_seed}-{vocab_size}-{self.lowercase}"
-            path = cache / "tokenizers" / name / "tokenizer.json"
-            if not path.exists():
-                say(f"training a WordPiece tokenizer on {len(training):,} documents")
-                train_wordpiece(documents.texts(training), vocab_size=vocab_size, lowercase=self.lowercase, path=path)
-            tokenizer = load(path)
+        tokenizer = self.prepare_tokenizer(documents, training, vocab_size, needs, cache, say)
         say(f"tokenising {len(documents):,} documents")
         corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language)
         return Prepared(tokenizer, vocabulary(tokenizer), corpus, training, held_out)
 
-    def outline(self, vocab_size: int) -> "Outline":
+    @property
+    def cache_folder(self) -> Path:
+        return Path(self.cache or os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser()
+
+    def prepare_tokenizer(
+        self,
+        documents: Documents,
+        training: np.ndarray,
+        vocab_size: int,
+        needs: Sequence[str],
+        cache: Path,
+        say: Callable[[str], None],
+    ) -> Tokenizer:
+        """The tokenizer that is named, or one trained on these documents once."""
+        if self.tokenizer:
+            return load(self.tokenizer)
+        vocab_size = self.vocab_size or vocab_size
+        sentinels = SENTINELS if "sentinels" in needs else 0
+        about = [documents.fingerprint, self.held_out, self.split_seed, vocab_size, self.lowercase]
+        about += ([self.kind] if self.kind != "wordpiece" else []) + ([sentinels] if sentinels else [])
+        path = cache / "tokenizers" / "-".join(map(str, about)) / "tokenizer.json"
+        if not path.exists():
+            say(f"training a {self.kind} tokenizer on {len(training):,} documents")
+            train_tokenizer(
+                documents.texts(training),
+                kind=self.kind,
+                vocab_size=vocab_size,
+                lowercase=self.lowercase,
+                sentinels=sentinels,
+                path=path,
+            )
+        return load(path)
+
+    def outline(self, vocab_size: int, needs: Sequence[str] = ()) -> "Outline":
         """What the examples are going to look like, without a look at the source."""
-        return Outline(blank_vocabulary(vocab_size))
+        return Outline(blank_vocabulary(vocab_size, SENTINELS if "sentinels" in needs else 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +145,10 @@ class Outline:
 
     vocabulary: Vocabulary
 
-    def training(self, sequence_length: int, seed: int) -> list[Batch]:
+    def training(self, form: Form, seed: int) -> list[Batch]:
         """A single example, in place of the stream of `Prepared.training`."""
-        return [blank_window(sequence_length)]
+        form.check_text()
+        return [blank_piece(form.raw) if form.packed else blank_window(form.length, form.text_length)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +161,21 @@ class Prepared:
     training_documents: np.ndarray
     held_out_documents: np.ndarray
 
-    def training(self, sequence_length: int, seed: int) -> Windows:
-        """The endless stream of training examples: a function of the seed and an example's place in it."""
-        return Windows(self.corpus, self.training_documents, sequence_length, seed)
+    @property
+    def fingerprint(self) -> str:
+        """Of texts, tokenizer and language: two with the same give the same examples."""
+        return self.corpus.fingerprint
 
-    def held_out(self, sequence_length: int) -> Windows:
-        """The held-out chunks, each once, in order."""
-        return Windows(self.corpus, self.held_out_documents, sequence_length, seed=0).in_order()
+    def training(self, form: Form, seed: int) -> Windows | Packed:
+        """The endless stream of training examples: a function of the seed and an example's place in it."""
+        return self._examples(self.training_documents, form, seed)
+
+    def held_out(self, form: Form) -> Windows | Packed:
+        """The held-out pieces, each once, in order."""
+        return self._examples(self.held_out_documents, form, 0).in_order()
+
+    def _examples(self, documents: np.ndarray, form: Form, seed: int) -> Windows | Packed:
+        form.check_text()
+        if form.packed:
+            return Packed(self.corpus, documents, form.raw, seed, overlap=form.overlap)
+        return Windows(self.corpus, documents, form.length, seed, form.text_length)

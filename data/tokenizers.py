@@ -1,24 +1,41 @@
-"""WordPiece vocabularies: trained so that the same texts give the same bytes, or loaded as published.
+"""Subword vocabularies: trained so that the same texts give the same bytes, or loaded as published.
 
-Wu et al., "Google's Neural Machine Translation System", 2016, arXiv 1609.08144, section 4.1 (wordpieces); normalising
-and splitting as in Devlin et al., "BERT", 2018, arXiv 1810.04805.
+Three kinds: wordpieces (Wu et al., "Google's Neural Machine Translation System", 2016, arXiv 1609.08144, section 4.1) with
+BERT's normalising and splitting (Devlin et al., 2018, arXiv 1810.04805); byte pairs over bytes (Radford et al., "Language
+Models are Unsupervised Multitask Learners", 2019, section 2.2); a unigram language model (Kudo, "Subword Regularization",
+2018, arXiv 1804.10959).
 """
 
 import collections
 import dataclasses
+import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from data.errors import DataError
 from data.files import whole_file
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CONTINUES = "##"
+BYTE_PAIR_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+UNIGRAM_TOKENS = ("<pad>", "</s>", "<unk>", "<s>", "<mask>")
+"""What trained vocabularies begin with, in BART's order and in T5's."""
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "pad": (PAD, "<pad>", "<|finetune_right_pad_id|>"),
+    "unk": (UNK, "<unk>"),
+    "cls": (CLS, "<s>", "<cls>"),
+    "sep": (SEP, "</s>", "<sep>"),
+    "mask": (MASK, "<mask>"),
+    "bos": ("<s>", "<|begin_of_text|>", "<|endoftext|>", CLS),
+    "eos": ("</s>", "<|end_of_text|>", "<|endoftext|>", SEP),
+}
+"""What the published families call a special token; of several that are there the first is meant."""
+SENTINEL = "<extra_id_{}>"
+CONTINUES, SPACE = "##", "▁"
 ALPHABET = 1000
 """Characters that a trained vocabulary knows; rarer ones become [UNK]."""
 
@@ -29,60 +46,83 @@ class Vocabulary:
 
     Attributes:
         size: number of ids.
-        pad, unk, cls, sep, mask: ids of the special tokens.
+        pad, unk, cls, sep, mask, bos, eos: ids of the special tokens, `None` where there is none. BERT's [CLS] and [SEP]
+            stand for what begins and ends a text, too.
+        sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, …, in the order of their use.
         special_ids: ids of all special tokens, ascending.
         starts_word: whether an id begins a word, rather than continuing one.
         tokens: the string of each id.
     """
 
     size: int
-    pad: int
-    unk: int
-    cls: int
-    sep: int
-    mask: int
+    pad: int | None
+    unk: int | None
+    cls: int | None
+    sep: int | None
+    mask: int | None
+    bos: int | None
+    eos: int | None
+    sentinels: tuple[int, ...]
     special_ids: tuple[int, ...]
     starts_word: Bool[np.ndarray, " size"]
     tokens: tuple[str, ...]
 
 
-def blank_vocabulary(size: int) -> Vocabulary:
+def blank_vocabulary(size: int, sentinels: int = 0) -> Vocabulary:
     """A vocabulary of `size` ids without strings, for shapes alone: the special tokens first, each other one a word."""
-    special = range(len(SPECIAL_TOKENS))
-    return Vocabulary(size, *special, tuple(special), np.ones(size, bool), ("",) * size)
+    pad, unk, cls, sep, mask = range(len(SPECIAL_TOKENS))
+    special = tuple(range(len(SPECIAL_TOKENS) + sentinels))
+    extra = special[len(SPECIAL_TOKENS) :]
+    return Vocabulary(size, pad, unk, cls, sep, mask, cls, sep, extra, special, np.ones(size, bool), ("",) * size)
 
 
-def train_wordpiece(
-    texts: Iterable[str], *, vocab_size: int, lowercase: bool = True, path: Path, min_frequency: int = 2
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    kind: str = "wordpiece",
+    vocab_size: int,
+    path: Path,
+    lowercase: bool = True,
+    sentinels: int = 0,
+    min_frequency: int = 2,
 ) -> Tokenizer:
-    """Train a WordPiece vocabulary on `texts`, save it as the `tokenizer.json` at `path`, and return it.
+    """Train a vocabulary on `texts`, save it as the `tokenizer.json` at `path`, and return it.
 
     Args:
         texts: gone through twice, so no generator (`Documents.texts` gives some).
+        kind: one of `KINDS`.
         vocab_size: most entries it may have, special tokens included.
-        lowercase: lower-case and strip accents, as the "uncased" models do.
+        lowercase: of wordpieces: lower-case and strip accents, as the "uncased" models do.
+        sentinels: how many `<extra_id_…>` it has, behind the other special tokens.
         min_frequency: times that a pair must occur to be merged.
 
     Raises:
-        DataError: there is nothing to train on, or the size leaves no room for words.
+        DataError: there is nothing to train on, the kind is unknown, or the size leaves no room for words.
     """
     if isinstance(texts, Iterator):
-        raise DataError("train_wordpiece goes through its texts twice: give a list or Documents.texts, not a generator")
+        raise DataError("a tokenizer's texts are gone through twice: give a list or Documents.texts, not a generator")
+    if kind not in KINDS:
+        raise DataError(f"no tokenizer of the kind {kind!r}: there are {', '.join(KINDS)}")
+    extra = tuple(SENTINEL.format(i) for i in range(sentinels))
+    trained = KINDS[kind](texts, vocab_size, extra, lowercase, min_frequency)
+    with whole_file(path) as temporary:
+        temporary.write_text(_canonical(trained), encoding="utf-8")
+    return load(path)
+
+
+def _wordpieces(
+    texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
+) -> Tokenizer:
     tokenizer = _bert(models.WordPiece(unk_token=UNK), lowercase)
     alphabet, continuing = _alphabet(tokenizer, texts)
-    least = len(SPECIAL_TOKENS) + len(alphabet) + len(continuing)
-    if not alphabet:
-        raise DataError("there is no text to train a vocabulary on: give at least one document that is not blank")
-    if vocab_size <= least:
-        raise DataError(
-            f"vocab_size={vocab_size} leaves no room beside {least} special tokens and characters: raise it"
-        )
+    special = [*SPECIAL_TOKENS, *extra]
+    _check_room(vocab_size, len(special) + len(alphabet) + len(continuing), bool(alphabet))
     # The trainer numbers the continuing characters in the order of a hash map, and breaks ties between merges by
     # number: each run would give another vocabulary. Handed over as special tokens they are numbered beforehand.
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + character for character in continuing)],
+        special_tokens=[*special, *(CONTINUES + character for character in continuing)],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         continuing_subword_prefix=CONTINUES,
@@ -90,10 +130,86 @@ def train_wordpiece(
     )
     tokenizer.train_from_iterator(texts, trainer)
     trained = _bert(models.WordPiece(tokenizer.get_vocab(with_added_tokens=True), unk_token=UNK), lowercase)
-    trained.add_special_tokens(list(SPECIAL_TOKENS))
-    with whole_file(path) as temporary:
-        temporary.write_text(_canonical(trained), encoding="utf-8")
-    return load(path)
+    trained.add_special_tokens(special)
+    return trained
+
+
+def _byte_pairs(
+    texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
+) -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = [*BYTE_PAIR_TOKENS, *extra]
+    _check_room(vocab_size, len(special) + len(alphabet), any(text.strip() for text in texts))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = _framed(tokenizer, "<s>", "</s>")
+    return tokenizer
+
+
+def _unigrams(
+    texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
+) -> Tokenizer:
+    """By sentencepiece, in one thread: the trainer of `tokenizers` sums up in the order of a hash map."""
+    import sentencepiece
+
+    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
+    special = [*UNIGRAM_TOKENS, *extra]
+    lines = [line for text in texts for line in text.split("\n") if line.strip()]
+    _check_room(vocab_size, len(special) + 1, bool(lines))
+    written = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(normalizer.normalize_str(line) for line in lines),
+            model_writer=written,
+            model_type="unigram",
+            vocab_size=vocab_size - len(special) + 1,  # its own unknown token is counted
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            unk_id=0,
+            hard_vocab_limit=False,
+            normalization_rule_name="identity",
+            max_sentence_length=1 << 30,
+            character_coverage=0.9995,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise DataError(f"no unigram vocabulary of {vocab_size} comes of these texts: {error}") from error
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    scores = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(1, pieces.get_piece_size())]
+    entries = [*((token, 0.0) for token in special), *scores]
+    tokenizer = Tokenizer(models.Unigram(entries, unk_id=special.index("<unk>"), byte_fallback=False))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return tokenizer
+
+
+KINDS = {"wordpiece": _wordpieces, "byte_bpe": _byte_pairs, "unigram": _unigrams}
+"""Tokenizers that can be trained: BERT's, GPT-2's and BART's, T5's."""
+
+
+def _check_room(vocab_size: int, least: int, text: bool) -> None:
+    if not text:
+        raise DataError("there is no text to train a vocabulary on: give at least one document that is not blank")
+    if vocab_size <= least:
+        raise DataError(
+            f"vocab_size={vocab_size} leaves no room beside {least} special tokens and characters: raise it"
+        )
 
 
 def load(path: Path) -> Tokenizer:
@@ -124,29 +240,45 @@ def load(path: Path) -> Tokenizer:
 
 
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """The `Vocabulary` of a tokenizer that has BERT's special tokens.
-
-    Raises:
-        DataError: it lacks one of them.
-    """
+    """The `Vocabulary` of a tokenizer, its special tokens told by the names that the published families give them."""
     ids = tokenizer.get_vocab(with_added_tokens=True)
-    missing = [token for token in SPECIAL_TOKENS if token not in ids]
-    if missing:
-        raise DataError(
-            f"the tokenizer has no {', '.join(missing)}, which masked objectives need:"
-            " take a BERT one, or add the token"
-        )
     size = max(ids.values()) + 1
     tokens = [""] * size
     for token, index in ids.items():
         tokens[index] = token
+    named = {name: next((ids[token] for token in tokens_ if token in ids), None) for name, tokens_ in FAMILIES.items()}
+    sentinels = []
+    while SENTINEL.format(len(sentinels)) in ids:
+        sentinels.append(ids[SENTINEL.format(len(sentinels))])
     special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    special |= {*sentinels, *(index for index in named.values() if index is not None)}
     return Vocabulary(
         size=size,
-        **{name: ids[token] for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True)},
-        special_ids=tuple(sorted(special | {ids[token] for token in SPECIAL_TOKENS})),
-        starts_word=np.array([not token.startswith(CONTINUES) or token == CONTINUES for token in tokens]),
+        **named,
+        sentinels=tuple(sentinels),
+        special_ids=tuple(sorted(special)),
+        starts_word=np.array(_word_starts(tokenizer, tokens)),
         tokens=tuple(tokens),
+    )
+
+
+def _word_starts(tokenizer: Tokenizer, tokens: list[str]) -> list[bool]:
+    """Whether each token begins a word, by the mark of the kind: `##` inside words, or a space in front of them."""
+    content = json.loads(tokenizer.to_str())
+    if content["model"]["type"] == "WordPiece":
+        prefix = content["model"]["continuing_subword_prefix"]
+        return [not token.startswith(prefix) or token == prefix for token in tokens]
+    around = json.dumps([content["pre_tokenizer"], content["decoder"]])
+    marks = tuple("ĠĊ") if "ByteLevel" in around else (SPACE,)
+    return [token.startswith(marks) for token in tokens]
+
+
+def _framed(tokenizer: Tokenizer, begin: str, end: str) -> processors.TemplateProcessing:
+    """A text with `begin` before and `end` behind it, a pair as BART's and RoBERTa's."""
+    return processors.TemplateProcessing(
+        single=f"{begin} $A {end}",
+        pair=f"{begin} $A {end} {end} $B {end}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (begin, end)],
     )
 
 
@@ -189,7 +321,8 @@ def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], li
 def _canonical(tokenizer: Tokenizer) -> str:
     """The tokenizer's JSON, with its vocabulary in the order of the ids."""
     content = json.loads(tokenizer.to_str())
-    content["model"]["vocab"] = dict(sorted(content["model"]["vocab"].items(), key=lambda item: item[1]))
+    if isinstance(content["model"]["vocab"], dict):
+        content["model"]["vocab"] = dict(sorted(content["model"]["vocab"].items(), key=lambda item: item[1]))
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 

@@ -7,7 +7,6 @@ epoch on, each chunk begins at a sentence drawn among its own, which is a statel
 """
 
 import copy
-import functools
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,21 @@ from jaxtyping import Bool, Int, Int64, UInt64
 from data.corpus import Corpus
 from data.errors import DataError
 from data.files import locked, whole_file
-
-Batch = dict[str, np.ndarray]
+from data.loader import Batch
+from data.order import shuffled_places
 
 WORDS = 4
 """64-bit random words that an example has: a block of the Philox generator."""
-
-ROUNDS = 8
-"""Rounds of the permutation that orders an epoch."""
 
 SHORTEST = 8
 """Least sequence length."""
 
 
-def blank_window(sequence_length: int) -> Batch:
+def blank_window(sequence_length: int, text_length: int | None = None) -> Batch:
     """An example with the names, shapes and dtypes of those of `Windows`, all zeros."""
+    if text_length is not None:
+        texts = {name: np.zeros(text_length, np.int32) for name in ("tokens", "sentence_ids")}
+        return {"index": np.zeros((), np.uint32), **texts}
     inputs = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask")
     texts = ("tokens", "sentence_ids", "other_tokens", "other_sentence_ids")
     return {
@@ -61,23 +60,38 @@ class Windows:
         document_ids: documents to take text from (a side of `split_documents`).
         sequence_length: tokens of an example, special tokens included.
         seed: of the run.
+        text_length: give `tokens` and `sentence_ids` alone, so many of them, for an objective that makes its own inputs.
 
     Raises:
-        DataError: there is no text in those documents, or the length is too short.
+        DataError: there is no text in those documents, a length is of no use, or the tokenizer has no tokens to frame texts.
     """
 
-    def __init__(self, corpus: Corpus, document_ids: Int[np.ndarray, " documents"], sequence_length: int, seed: int):
+    def __init__(
+        self,
+        corpus: Corpus,
+        document_ids: Int[np.ndarray, " documents"],
+        sequence_length: int,
+        seed: int,
+        text_length: int | None = None,
+    ):
         if sequence_length < SHORTEST:
             raise DataError(f"sequence_length={sequence_length}: windows need at least {SHORTEST} tokens")
         if seed < 0:
             raise DataError(f"seed={seed}: give a seed of 0 or more")
+        if text_length is not None and not 0 < text_length <= 2 * sequence_length:
+            raise DataError(f"windows of {2 * sequence_length} tokens have no text of {text_length}")
+        missing = [name for name in ("pad", "cls", "sep") if getattr(corpus.vocabulary, name) is None]
+        if missing and text_length is None:
+            raise DataError(
+                f"the tokenizer has no {', '.join(missing)} token, with which texts are framed: take one that has"
+            )
         document_ids = np.asarray(document_ids, np.int64)
         sentences = np.diff(corpus.document_offsets)[document_ids]
         if not sentences.any():
             raise DataError(
                 f"the {len(document_ids)} document(s) chosen from {corpus.folder} hold no sentence: choose others"
             )
-        self.corpus, self.sequence_length, self.seed = corpus, sequence_length, seed
+        self.corpus, self.sequence_length, self.seed, self.text_length = corpus, sequence_length, seed, text_length
         self.document_ids = np.sort(document_ids[sentences > 0])
         self.shuffled = True
         self._vocabulary = corpus.vocabulary
@@ -90,7 +104,7 @@ class Windows:
         return int(self._before[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.corpus, self.document_ids, self.sequence_length, self.seed)
+        arguments = (self.corpus, self.document_ids, self.sequence_length, self.seed, self.text_length)
         return _restored, (arguments, self.shuffled)
 
     def in_order(self) -> "Windows":
@@ -122,7 +136,7 @@ class Windows:
         words = self._random_words(indices)
         epochs, places = np.divmod(indices, len(self))
         if self.shuffled:
-            places = self._shuffled(epochs, places)
+            places = shuffled_places(self.seed, epochs, places, len(self))
         owner = np.searchsorted(self._before, places, side="right") - 1
         documents = self.document_ids[owner]
         chunks = self._first_chunk[documents] + places - self._before[owner]
@@ -132,15 +146,20 @@ class Windows:
         moved = _draw(words[:, 0], np.where(is_last, 1, sentences))
         starts = starts + np.where((epochs > 0) & self.shuffled, moved, 0)
 
+        tokens, sentence_ids = self._window(starts, documents)
+        index = indices.astype(np.uint32)
+        if self.text_length is not None:
+            width = self.text_length
+            return {"index": index, "tokens": tokens[:, :width], "sentence_ids": sentence_ids[:, :width]}
+
         others = _draw(words[:, 1], np.full(len(owner), max(len(self.document_ids) - 1, 1)))
         others = self.document_ids[others + ((others >= owner) & (len(self.document_ids) > 1))]
         first = self.corpus.document_offsets[others]
         other_starts = first + _draw(words[:, 2], self.corpus.document_offsets[others + 1] - first)
 
-        tokens, sentence_ids = self._window(starts, documents)
         other_tokens, other_sentence_ids = self._window(other_starts, others)
         return {
-            "index": indices.astype(np.uint32),
+            "index": index,
             **self._inputs(tokens, sentence_ids >= 0),
             "tokens": tokens,
             "sentence_ids": sentence_ids,
@@ -156,14 +175,6 @@ class Windows:
             generator = np.random.Philox(key=self._key, counter=[int(indices[begin]), 0, 0, 0])
             words[begin:end] = generator.random_raw(WORDS * (end - begin)).reshape(-1, WORDS)
         return words
-
-    def _shuffled(
-        self, epochs: Int64[np.ndarray, " batch"], places: Int64[np.ndarray, " batch"]
-    ) -> Int64[np.ndarray, " batch"]:
-        """`places` in the order of their epoch."""
-        unique, which = np.unique(epochs, return_inverse=True)
-        keys = np.stack([_round_keys(self.seed, epoch) for epoch in unique.tolist()])[which]
-        return _permuted(places, len(self), keys)
 
     def _window(
         self, starts: Int64[np.ndarray, " batch"], documents: Int64[np.ndarray, " batch"]
@@ -182,7 +193,7 @@ class Windows:
         marks = np.zeros((len(starts), width), np.int32)
         marks[rows, offsets[starts[rows] + 1 + nth] - begins[rows]] = 1
         return (
-            np.where(inside, tokens, self._vocabulary.pad).astype(np.int32),
+            np.where(inside, tokens, self._vocabulary.pad or 0).astype(np.int32),
             np.where(inside, np.cumsum(marks, axis=1, dtype=np.int32), -1).astype(np.int32),
         )
 
@@ -213,36 +224,6 @@ def _restored(arguments: tuple[Any, ...], shuffled: bool) -> Windows:
 def _draw(words: UInt64[np.ndarray, " batch"], below: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
     """Uniform integers in [0, below) from random words, for below < 2^31 (the bias is less than below / 2^32)."""
     return ((words >> np.uint64(32)) * below.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
-
-
-@functools.lru_cache(maxsize=64)
-def _round_keys(seed: int, epoch: int) -> UInt64[np.ndarray, " rounds"]:
-    return np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
-
-
-def _permuted(
-    places: Int64[np.ndarray, " batch"], size: int, keys: UInt64[np.ndarray, "batch rounds"]
-) -> Int64[np.ndarray, " batch"]:
-    """Where a pseudo-random permutation of [0, size), named by its keys, takes each place; no memory grows with `size`.
-
-    A Feistel network on the next power of four, walked along until it is back below `size` (Black & Rogaway, "Ciphers
-    with Arbitrary Finite Domains", CT-RSA 2002). Each round's function is the finaliser of SplitMix64 (Steele et al.,
-    "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
-    """
-    half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    permuted = places.astype(np.uint64)
-    walking = np.arange(len(places))
-    while len(walking):
-        left, right = permuted[walking] >> half, permuted[walking] & mask
-        for key in keys[walking].T:
-            mixed = right + key
-            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
-        permuted[walking] = left << half | right
-        walking = walking[permuted[walking] >= size]
-    return permuted.astype(np.int64)
 
 
 def _chunk_starts(corpus: Corpus, sequence_length: int) -> Int64[np.ndarray, " chunks"]:

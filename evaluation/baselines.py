@@ -1,63 +1,77 @@
-"""What a model must beat to have learned anything: predictions made without looking at the context."""
+"""What a model must beat to have learned anything: answers given without a look at the question."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from objectives.objective import IGNORED
+from objectives.objective import IGNORED, Answers
 
 
 @dataclasses.dataclass(frozen=True)
-class Unigram:
-    """Guessing tokens by frequency alone.
+class Constant:
+    """Always the same answer, with the probabilities that score best.
 
     Attributes:
-        entropy: of the asked tokens' own distribution, in nats: no guesser that ignores the context, not even one that
-            knows how often each token is asked here, has a lower loss.
-        cross_entropy: loss in nats of a guesser that knows the training text's frequencies (add-one smoothed).
-        accuracy: of always guessing the most frequent asked token.
-        count: tokens asked.
+        loss: of it, in nats: the entropy of the answers (smoothed and weighted as the loss is). No guesser that ignores the
+            question, not even one that knows how often each answer is right here, has a lower one.
+        accuracy: of the most frequent answer.
+        standard_error: of an accuracy measured on as many questions, √(p (1 - p) / n).
+        count: questions.
+        metric: the model's accuracy to be held against; empty where it has none.
     """
 
-    entropy: float
-    cross_entropy: float
-    accuracy: float
-    count: int
-
-
-def unigram(labels: np.ndarray, training_counts: np.ndarray) -> Unigram:
-    """The baseline for `labels` (`IGNORED` left out), with `training_counts` (vocab,) of the tokens in training."""
-    labels = labels[labels != IGNORED]
-    if not len(labels):
-        raise ValueError("no token is asked for: there is nothing to hold a model against")
-    counts = np.bincount(labels, minlength=len(training_counts)).astype(np.float64)
-    share = counts / counts.sum()
-    seen = share[share > 0]
-    smoothed = (training_counts + 1.0) / (training_counts + 1.0).sum()
-    return Unigram(
-        entropy=float(-(seen * np.log(seen)).sum()),
-        cross_entropy=float(-(share * np.log(smoothed)).sum()),
-        accuracy=float(share.max()),
-        count=int(counts.sum()),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Majority:
-    """Always guessing the more frequent class.
-
-    Attributes:
-        accuracy: of that guess.
-        standard_error: of an accuracy measured on as many examples, √(p (1 - p) / n).
-        count: examples.
-    """
-
+    loss: float
     accuracy: float
     standard_error: float
     count: int
+    metric: str = ""
 
 
-def majority(labels: np.ndarray) -> Majority:
-    """The baseline for class `labels`."""
-    share = np.bincount(labels).max() / len(labels)
-    return Majority(float(share), float(np.sqrt(share * (1 - share) / len(labels))), len(labels))
+def constant(answers: Answers) -> Constant:
+    """The baseline for these answers.
+
+    Raises:
+        ValueError: nothing is asked.
+    """
+    labels = np.asarray(answers.labels).reshape(-1)
+    labels = labels[labels != IGNORED]
+    if not len(labels):
+        raise ValueError("nothing is asked for: there is nothing to hold a model against")
+    share = np.bincount(labels, minlength=answers.classes) / len(labels)
+    target = (1 - answers.smoothing) * share + answers.smoothing / answers.classes
+    entropy = -(target[target > 0] * np.log(target[target > 0])).sum()
+    most = share.max()
+    return Constant(
+        loss=float(answers.factor * entropy),
+        accuracy=float(most),
+        standard_error=float(np.sqrt(most * (1 - most) / len(labels))),
+        count=len(labels),
+        metric=answers.accuracy,
+    )
+
+
+def comparison(held_out: dict[str, float], baselines: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Rows of a table: what was measured, the model's, the baseline's, and what that baseline is.
+
+    Args:
+        held_out: losses and metrics of a model.
+        baselines: for some of its losses the fields of their `Constant`.
+    """
+    rows = []
+    losses = [name for name in held_out if name.endswith("_loss")]
+    for name in losses + ["loss"] * (len(losses) > 1):
+        title = f"{name.replace('_', ' ')}, nats"
+        base = baselines.get(name)
+        if base is None:
+            rows.append((title, f"{held_out[name]:.3f}", "", "" if name != "loss" else "the sum"))
+            continue
+        said = f"entropy of the {base['count']:,} answers: the best that can be said without looking"
+        rows.append((title, f"{held_out[name]:.3f}", f"{base['loss']:.3f}", said))
+        if base["metric"] in held_out:
+            accuracy = held_out[base["metric"]]
+            said = "always the most frequent answer"
+            if base["standard_error"] > 0:
+                said += f"; {(accuracy - base['accuracy']) / base['standard_error']:+.1f} standard errors"
+            rows.append((base["metric"].replace("_", " "), f"{accuracy:.1%}", f"{base['accuracy']:.1%}", said))
+    return rows

@@ -15,7 +15,7 @@ import tyro
 from data.text import Text
 from models.config import ModelConfig
 from objectives import Objective
-from training.optimizers import AdamW
+from training.optimizers import AdamW, Optimizer
 from training.parallel import Parallel
 
 
@@ -53,6 +53,8 @@ class Experiment:
         seed: of parameters, corruption and dropout, and of the order of the examples.
         parallel: how steps are spread over devices; changes no number beyond rounding.
         initial_model: published checkpoint folder to start from, instead of fresh parameters.
+        teacher: of a `Distillation`: a published checkpoint folder or name, or the folder of a run.
+        initial_layers: start as these layers of the teacher (counted from 0), with its embeddings and its head.
         evaluate_every: steps between evaluations on the held-out documents.
         evaluation_examples: at most so many of them.
         checkpoint_every: steps between checkpoints.
@@ -66,13 +68,15 @@ class Experiment:
     model: ModelConfig
     objective: Objective
     data: Text = Text()
-    optimizer: AdamW = AdamW()
+    optimizer: Optimizer = AdamW()
     batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch"])] = 256
     steps: int = 1_000_000
     phases: tuple[Phase, ...] = (Phase(),)
     seed: int = 0
     parallel: Parallel = Parallel()
     initial_model: str | None = None
+    teacher: str | None = None
+    initial_layers: tuple[int, ...] | None = None
     evaluate_every: int = 10_000
     evaluation_examples: int = 2_048
     checkpoint_every: int = 10_000
@@ -86,6 +90,8 @@ class Experiment:
                 raise ExperimentError(f"{name}={getattr(self, name)}: expected a positive number")
         if not self.phases or abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
             raise ExperimentError(f"the shares of the phases {[p.share for p in self.phases]} do not add up to 1")
+        if self.initial_layers is not None and (self.teacher is None or self.initial_model is not None):
+            raise ExperimentError("initial_layers are a teacher's: they want --teacher, and no --initial-model")
         if not 0 <= self.seed < 2**32:
             raise ExperimentError(f"seed={self.seed}: expected a number from 0 to 2³² - 1")
 

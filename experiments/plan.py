@@ -15,7 +15,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from experiments.assemble import Assembly, assemble
+from experiments.assemble import Assembly, assemble, boxed_frozen
 from experiments.experiment import Experiment
 from training.parallel import Parallel, Sharded, TrainingError
 from training.planning.apart import CompilerCrash
@@ -33,13 +33,14 @@ class PhasePlan:
         steps: of the phase.
         sequence_length, batch_size: of the whole step; `rows` of it on one chip at a time.
         memory: see there.
-        model_flops: 3 × the model's forward formula.
+        model_flops: 3 × the model's forward formula, and a teacher's once.
         counted_flops: XLA's count of the same step with layers laid out one by one and nothing computed twice.
         executed_flops: the same with what the remat policy computes again.
         collectives: of the compiled program; `None` where it was not compiled.
         bound: bytes that the layout must send at the least.
         traffic: bytes to and from main memory.
         compile_seconds: `None` where nothing was compiled.
+        thorough: whether the compiler optimised as it does for a run; see `QUICKLY`.
     """
 
     topology: Topology
@@ -56,6 +57,7 @@ class PhasePlan:
     bound: float
     traffic: float
     compile_seconds: float | None
+    thorough: bool = False
     program: Program | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -93,21 +95,40 @@ class PhasePlan:
         return self.steps * self.step_seconds / 3600
 
 
-def plan(experiment: Experiment, topology: Topology, phase: int) -> PhasePlan:
+QUICKLY = {"exec_time_optimization_effort": -1.0}
+"""What the compiler is told to save half of its time with: it then overlaps less, and so takes up to a tenth less memory."""
+NEAR = 0.1
+"""A quick answer that leaves, or lacks, no more than this share of a chip's memory is not relied on."""
+
+
+def plan(experiment: Experiment, topology: Topology, phase: int, thorough: bool = False) -> PhasePlan:
     """Compile (TPU) or reckon (GPU) a phase.
+
+    Args:
+        thorough: have the compiler optimise as it does for a run, also where a quick answer is clear.
 
     Raises one of the project's errors where the parts do not fit one another, or the batch does not divide.
     """
     if topology.gpu:  # nothing is compiled, and of a mesh its shape alone counts
         return plan_on(experiment, topology, phase, jax.devices("cpu")[:1] * topology.chips, compiled=False)
-    return plan_on(experiment, topology, phase, absent_devices(topology))
+    return plan_on(experiment, topology, phase, absent_devices(topology), thorough=thorough)
 
 
 def plan_on(
-    experiment: Experiment, topology: Topology, phase: int, devices: Sequence[jax.Device], compiled: bool = True
+    experiment: Experiment,
+    topology: Topology,
+    phase: int,
+    devices: Sequence[jax.Device],
+    *,
+    compiled: bool = True,
+    thorough: bool = False,
 ) -> PhasePlan:
     """`plan` for given devices, the topology telling their speed."""
-    assembly = assemble(experiment, data=experiment.data.outline(experiment.model.vocab_size), devices=devices)
+    assembly = assemble(
+        experiment,
+        data=experiment.data.outline(experiment.model.vocab_size, experiment.objective.needs),
+        devices=devices,
+    )
     mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
     share = experiment.batch_size * tensor // mesh.size
     rows = share // experiment.parallel.micro_batches
@@ -116,10 +137,11 @@ def plan_on(
     params = nn.unbox(boxed).params
     state = assembly.spread.shapes(boxed)
     length = experiment.phases[phase].sequence_length
-    example = assembly.data.training(length, 0)[0]
+    example = assembly.data.training(assembly.form(phase), 0)[0]
     batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
-    parameters, optimizer = held(state.params), held(state.opt_state)
-    activations = saved_for_backward(assembly.model, assembly.objective, params, batch)
+    teacher = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
+    gradients, optimizer, frozen = held(state.params), held(state.opt_state), held(assembly.frozen_shapes())
+    activations = saved_for_backward(assembly.model, assembly.objective, params, batch, teacher)
     ends = experiment.phase_ends
     found = PhasePlan(
         topology,
@@ -129,11 +151,11 @@ def plan_on(
         rows=rows,
         remat=experiment.model.remat,
         memory=Memory(
-            parameters,
+            gradients + frozen,
             optimizer,
             activations,
-            temporaries=parameters + activations,
-            total=2 * parameters + optimizer + activations,
+            temporaries=gradients + activations,
+            total=2 * gradients + frozen + optimizer + activations,
             limit=int(topology.chip.memory),
         ),
         model_flops=assembly.work(phase)[1] / mesh.size,
@@ -142,11 +164,17 @@ def plan_on(
         collectives=None,
         bound=lower_bound(mesh, params, param_shardings(assembly), experiment.model.dtype),
         # Each activation is written and read once; the optimizer reads and writes parameters and moments, and the
-        # gradients, as large as the parameters, are written and read.
-        traffic=2.0 * (activations * experiment.parallel.micro_batches + 2 * parameters + optimizer),
+        # gradients, as large as the parameters, are written and read. A teacher's parameters are read.
+        traffic=2.0 * (activations * experiment.parallel.micro_batches + 2 * gradients + optimizer) + frozen,
         compile_seconds=None,
     )
-    return compile_plan(found, assembly, phase) if compiled else found
+    if not compiled:
+        return found
+    if not thorough:
+        quick = compile_plan(found, assembly, phase, thorough=False)
+        if abs(quick.memory.total - quick.memory.limit) > NEAR * quick.memory.limit:
+            return quick
+    return compile_plan(found, assembly, phase, thorough=True)
 
 
 def on_one_chip(experiment: Experiment, rows: int) -> Experiment:
@@ -162,7 +190,7 @@ def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
     """
     model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat)
     experiment = dataclasses.replace(experiment, model=model)
-    data = experiment.data.outline(model.vocab_size)
+    data = experiment.data.outline(model.vocab_size, experiment.objective.needs)
     return float(
         assemble(experiment, data=data, devices=jax.devices("cpu")).lower_train_step(phase).cost_analysis()["flops"]
     )
@@ -177,12 +205,12 @@ def param_shardings(assembly: Assembly) -> PyTree:
     return jax.tree.map(lambda _: whole, nn.unbox(jax.eval_shape(assembly.boxed_state)).params)
 
 
-def compile_plan(reckoned: PhasePlan, assembly: Assembly, phase: int) -> PhasePlan:
+def compile_plan(reckoned: PhasePlan, assembly: Assembly, phase: int, thorough: bool) -> PhasePlan:
     """The plan with the compiler's own figures of memory and collectives."""
     lowered = assembly.lower_train_step(phase)
     begin = time.perf_counter()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile({} if thorough else QUICKLY)
     except jax.errors.JaxRuntimeError as error:
         state = reckoned.memory.parameters + reckoned.memory.optimizer
         sizes = exceeded(str(error), state)
@@ -192,7 +220,8 @@ def compile_plan(reckoned: PhasePlan, assembly: Assembly, phase: int) -> PhasePl
             ) from error
         total, limit = sizes
         memory = dataclasses.replace(reckoned.memory, total=total, limit=limit, temporaries=total - state)
-        return dataclasses.replace(reckoned, memory=memory, compile_seconds=time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        return dataclasses.replace(reckoned, memory=memory, compile_seconds=seconds, thorough=thorough)
     seconds = time.perf_counter() - begin
     sizes = compiled.memory_analysis()
     total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
@@ -204,6 +233,7 @@ def compile_plan(reckoned: PhasePlan, assembly: Assembly, phase: int) -> PhasePl
         collectives=tuple(program.collectives()),
         traffic=program.traffic(),
         compile_seconds=seconds,
+        thorough=thorough,
         program=program,
     )
 

@@ -1,17 +1,21 @@
 """The report of a run: one HTML file that needs no network, with curves, baselines, a table and a few guesses."""
 
+import functools
 import html
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import matplotlib
 import numpy as np
+from tokenizers import Tokenizer
 
+from data.tokenizers import Vocabulary
+from evaluation.baselines import comparison
 from experiments.assemble import EVALUATION_SEED, Assembly
 from objectives.objective import IGNORED
 from training.checkpoints import flatten
@@ -37,7 +41,7 @@ def write_report(folder: Path, assembly: Assembly, params: Any, sentences: int =
     lines = read_metrics(folder / "metrics.jsonl")
     body = [
         f"<h1>{html.escape(result['name'])}</h1>",
-        f"<p>{html.escape(type(assembly.model).__name__)} with {result['parameters']:,} parameters,"
+        f"<p>{html.escape(type(assembly.student).__name__)} with {result['parameters']:,} parameters,"
         f" {result['steps']:,} steps of up to {result['tokens_per_step']:,} tokens,"
         f" trained on {result['corpus']['documents']:,} documents,"
         f" measured on {result['corpus']['held_out_documents']:,} that it has not seen.</p>",
@@ -46,7 +50,7 @@ def write_report(folder: Path, assembly: Assembly, params: Any, sentences: int =
         "<h2>Curves</h2>",
         *curves(lines, result["baselines"]),
         "<h2>What it guesses</h2>",
-        "<p class=dim>Held-out text, masked as in training. In each gap the guess, its probability,"
+        "<p class=dim>Held-out text, asked as in training. For each token asked the guess, its probability,"
         " and the original where the guess is wrong.</p>",
         *guesses(assembly, params, sentences),
         "<h2>The run</h2>",
@@ -74,38 +78,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def results_table(result: dict[str, Any]) -> str:
-    held_out, base = result["held_out"], result["baselines"]
-    rows = []
-    if "unigram" in base:
-        unigram = base["unigram"]
-        rows.append(
-            (
-                "masked-token loss, nats",
-                f"{held_out['masked_lm_loss']:.3f}",
-                f"{unigram['entropy']:.3f}",
-                f"unigram entropy of the same {unigram['count']:,} tokens"
-                f" ({unigram['cross_entropy']:.3f} with the training text's frequencies)",
-            )
-        )
-        rows.append(
-            (
-                "masked-token accuracy",
-                f"{held_out['masked_accuracy']:.1%}",
-                f"{unigram['accuracy']:.1%}",
-                "always the most frequent token",
-            )
-        )
-    if "next_sentence" in base:
-        chance = base["next_sentence"]
-        errors = (held_out["next_sentence_accuracy"] - chance["accuracy"]) / chance["standard_error"]
-        rows.append(
-            (
-                "next-sentence accuracy",
-                f"{held_out['next_sentence_accuracy']:.1%}",
-                f"{chance['accuracy']:.1%}",
-                f"always the more frequent answer; {errors:+.1f} standard errors on {chance['count']:,} pairs",
-            )
-        )
+    rows = comparison(result["held_out"], result["baselines"])
     return table(("", "model", "baseline", "what the baseline is"), rows, numbers=(1, 2))
 
 
@@ -113,12 +86,8 @@ def curves(lines: list[dict[str, Any]], base: dict[str, Any]) -> list[str]:
     """One SVG for each loss and accuracy: training (thin: each step, thick: smoothed), held out, baseline."""
     train = [line for line in lines if line["split"] == "train"]
     held_out = [line for line in lines if line["split"] == "held_out"]
-    floors = {
-        "masked_lm_loss": base.get("unigram", {}).get("entropy"),
-        "masked_accuracy": base.get("unigram", {}).get("accuracy"),
-        "next_sentence_loss": float(np.log(2)) if "next_sentence" in base else None,
-        "next_sentence_accuracy": base.get("next_sentence", {}).get("accuracy"),
-    }
+    floors = {name: base_["loss"] for name, base_ in base.items()}
+    floors |= {base_["metric"]: base_["accuracy"] for base_ in base.values()}
     names = [name for name in (train[0] if train else {}) if name.endswith(("_loss", "_accuracy"))]
     return [
         plot(name, train, held_out, floors.get(name)) for name in sorted(names, key=lambda n: n.endswith("accuracy"))
@@ -162,44 +131,64 @@ def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None
 
 
 def guesses(assembly: Assembly, params: Any, count: int) -> list[str]:
-    """Held-out examples with the model's guess in each gap; empty for a model that predicts no tokens."""
+    """Held-out examples with the model's guess for each token asked; empty for a model that predicts no tokens."""
     batch = next(assembly.evaluation_batches(share=(0, 1)))
     batch = {name: x.reshape(-1, *x.shape[2:])[:count] for name, x in batch.items()}
     seen = assembly.seen(batch, EVALUATION_SEED)
-    outputs = jax.device_get(jax.jit(lambda p, b: forward(assembly.model, p, b))(params, seen))
-    name = next((name for name in ("prediction_logits", "logits") if name in outputs), None)
-    if name is None or "masked_positions" not in seen:
+    if "label_positions" in seen:  # trained on all places, asked here at these
+        seen["masked_positions"] = seen.pop("label_positions")
+    outputs = jax.device_get(jax.jit(lambda p, b: forward(assembly.student, p, b))(params, seen))
+    name = next((name for name in ("prediction_logits", "generator_logits", "logits") if name in outputs), None)
+    if name is None or "labels" not in seen or outputs[name].shape[:-1] != seen["labels"].shape:
         return []
-    tokenizer, blocks = assembly.data.tokenizer, []
-    for row in range(len(seen["input_ids"])):
+    word = functools.partial(written, assembly.data.tokenizer, assembly.data.vocabulary)
+    blocks = []
+    for row, labels in enumerate(seen["labels"]):
         logits = outputs[name][row].astype(np.float64)
         shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)
-        gaps = {
-            int(position): (int(label), int(share.argmax()), float(share.max()))
-            for position, label, share in zip(seen["masked_positions"][row], seen["labels"][row], shares, strict=True)
-            if label != IGNORED
-        }
-        words = []
-        for position, token in enumerate(seen["input_ids"][row][: int(seen["attention_mask"][row].sum())]):
-            if position not in gaps:
-                words.append(html.escape(tokenizer.id_to_token(int(token))))
-                continue
-            label, guess, share = gaps[position]
-            original = "" if guess == label else f" <small>✗ {html.escape(tokenizer.id_to_token(label))}</small>"
-            words.append(
-                f"<span class='gap {'right' if guess == label else 'wrong'}'>"
-                f"{html.escape(tokenizer.id_to_token(guess))} <small>{share:.0%}</small>{original}</span>"
+        asked = labels != IGNORED
+        gaps = [
+            gap(word(guess), share, None if guess == label else word(label))
+            for label, guess, share in zip(
+                labels[asked], shares[asked].argmax(axis=-1), shares[asked].max(axis=-1), strict=True
             )
-        text = " ".join(words).replace(" ##", "")
-        verdict = ""
-        if "seq_relationship_logits" in outputs and "next_sentence_label" in seen:
-            answer = int(outputs["seq_relationship_logits"][row].argmax())
-            truth = int(seen["next_sentence_label"][row])
-            said = ("follows", "from elsewhere")
-            verdict = f"<div class=dim>second segment: {said[answer]}, says the model; in truth {said[truth]}</div>"
-        blocks.append(f"<div class=sentence>{text}{verdict}</div>")
+        ]
+        read = [html.escape(word(token)) for token in seen["input_ids"][row][seen["attention_mask"][row] > 0]]
+        if "masked_positions" in seen:
+            for position, text in zip(seen["masked_positions"][row][asked], gaps, strict=True):
+                read[int(position)] = f" {text}"
+            lines = "".join(read)
+        elif "decoder_input_ids" in seen:
+            lines = f"<div class=dim>{''.join(read)}</div>{' '.join(gaps)}"
+        else:
+            lines = f"{read[0]} {' '.join(gaps)}"
+        blocks.append(f"<div class=sentence>{lines}{verdict(outputs, seen, row)}</div>")
     return blocks
+
+
+def written(tokenizer: Tokenizer, vocabulary: Vocabulary, token: int) -> str:
+    """A token as it stands in a text, with the space before it where it begins a word."""
+    text = tokenizer.decode([int(token)], skip_special_tokens=False).strip().removeprefix("##")
+    if not text:
+        text = tokenizer.id_to_token(int(token)) or f"<{token}>"
+    return (" " if token >= len(vocabulary.starts_word) or vocabulary.starts_word[token] else "") + text
+
+
+def gap(guess: str, share: float, original: str | None) -> str:
+    """A guess with its probability, and the original where that is another."""
+    wrong = "" if original is None else f" <small>✗ {html.escape(original.strip())}</small>"
+    kind = "right" if original is None else "wrong"
+    return f"<span class='gap {kind}'>{html.escape(guess.strip())} <small>{share:.0%}</small>{wrong}</span>"
+
+
+def verdict(outputs: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray], row: int) -> str:
+    """What a model of next sentences says of the second segment."""
+    if "seq_relationship_logits" not in outputs or "next_sentence_label" not in seen:
+        return ""
+    answer, truth = int(outputs["seq_relationship_logits"][row].argmax()), int(seen["next_sentence_label"][row])
+    said = ("follows", "from elsewhere")
+    return f"<div class=dim>second segment: {said[answer]}, says the model; in truth {said[truth]}</div>"
 
 
 def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:

@@ -1,1 +1,1 @@
-"""Models at work: task pipelines."""
+"""Models at work: generation and task pipelines."""

@@ -6,21 +6,29 @@ ask("The capital of France is [MASK].")
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
 from data import tokenizers
+from inference.generation import GenerationConfig, generate, writes_anew
 from models import hub
 from models.config import ModelError, nearest
+from models.hub import files
 from models.outputs import ModelOutput
 
 Answer = dict[str, Any]
+
+TEXT = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+"""Inputs that a model may take of a text, and what they are called in its encoding."""
 
 TOGETHER = 32
 """Texts that the model sees at a time: a longer list is answered piece by piece."""
@@ -28,37 +36,52 @@ TOGETHER = 32
 
 @dataclasses.dataclass(frozen=True)
 class Asker:
-    """A model, its tokenizer, and the way from encoded texts to its outputs."""
+    """A model, its tokenizer, and the way from encoded texts to its outputs.
+
+    Attributes:
+        generation: what the folder says of generation, and of the task in it.
+        prefix: what the model was trained to read before the text, for the task.
+    """
 
     model: nn.Module
     variables: dict[str, Any]
     tokenizer: Tokenizer
+    generation: Mapping[str, Any] = FrozenDict()
+    prefix: str = ""
 
     def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
         """Token ids with special tokens. A text that the model has no room for is refused."""
         encodings = self.tokenizer.encode_batch(list(texts))
-        room = self.model.config.max_position_embeddings
+        room = self.model.config.longest_input
         for text, encoding in zip(texts, encodings, strict=True):
-            if len(encoding.ids) > room:
+            if room is not None and len(encoding.ids) > room:
                 raise ModelError(
                     f"a text of {len(encoding.ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}"
                 )
         return encodings
 
-    def outputs(self, encodings: Sequence[Encoding]) -> ModelOutput:
-        """The model's outputs as numpy arrays; padded to a power of two, so that few shapes are compiled."""
+    def batch(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
+        """What the model takes of the texts; padded to a power of two, so that few shapes are compiled."""
         longest = max(len(encoding.ids) for encoding in encodings)
-        length = min(max(16, 1 << (longest - 1).bit_length()), self.model.config.max_position_embeddings)
+        length = max(16, 1 << (longest - 1).bit_length())
+        length = min(length, self.model.config.longest_input or length)
         rows = 1 << (len(encodings) - 1).bit_length()
-        inputs = {
-            name: np.zeros((rows, length), np.int32) for name in ("input_ids", "attention_mask", "token_type_ids")
-        }
-        inputs["input_ids"][:] = self.model.config.pad_token_id
-        for row, encoding in enumerate(encodings):
-            inputs["input_ids"][row, : len(encoding.ids)] = encoding.ids
-            inputs["attention_mask"][row, : len(encoding.ids)] = 1
-            inputs["token_type_ids"][row, : len(encoding.ids)] = encoding.type_ids
-        return jax.device_get(self._apply(self.variables, inputs))
+        taken = inspect.signature(type(self.model).__call__).parameters
+        inputs = {name: np.zeros((rows, length), np.int32) for name in TEXT if name in taken}
+        inputs["input_ids"][:] = self.model.config.pad_token_id or 0
+        for name in inputs:
+            for row, encoding in enumerate(encodings):
+                inputs[name][row, : len(encoding.ids)] = getattr(encoding, TEXT[name])
+        return inputs
+
+    def outputs(self, encodings: Sequence[Encoding]) -> ModelOutput:
+        """The model's outputs as numpy arrays."""
+        return jax.device_get(self._apply(self.variables, self.batch(encodings)))
+
+    @functools.cached_property
+    def vocabulary(self) -> tokenizers.Vocabulary:
+        """Of the tokenizer: its special tokens, whatever they are called."""
+        return tokenizers.vocabulary(self.tokenizer)
 
     @functools.cached_property
     def _apply(self) -> Callable[..., ModelOutput]:
@@ -71,14 +94,22 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def fill_mask(ask: Asker, texts: Sequence[str], top_k: int = 5) -> list[list[Answer] | list[list[Answer]]]:
-    """For each text the likeliest tokens in place of its [MASK]; a list for each, where it has several."""
-    mask = ask.tokenizer.token_to_id("[MASK]")
+    """For each text the likeliest tokens in place of its mask token; a list for each, where it has several."""
+    mask = ask.vocabulary.mask
+    if mask is None:
+        raise ModelError("the tokenizer has no mask token: fill-mask takes a model that was trained with one")
+    name = ask.vocabulary.tokens[mask]
     encodings = ask.encode(texts)
     for text, encoding in zip(texts, encodings, strict=True):
         if mask not in encoding.ids:
-            raise ModelError(f"no [MASK] in {text!r}: put one where a token is to be guessed")
+            raise ModelError(f"no {name} in {text!r}: put one where a token is to be guessed")
     logits = ask.outputs(encodings)
     logits = logits["logits"] if "logits" in logits else logits["prediction_logits"]
+    if logits.ndim != 3:
+        name = type(ask.model).__name__
+        raise ModelError(
+            f"{name} has one score for each token of the text: fill-mask takes a model that predicts tokens"
+        )
     answers = []
     for row, encoding in enumerate(encodings):
         places = [place for place, token in enumerate(encoding.ids) if token == mask]
@@ -93,7 +124,7 @@ def fill_mask(ask: Asker, texts: Sequence[str], top_k: int = 5) -> list[list[Ans
                     {
                         "score": float(shares[token]),
                         "token": int(token),
-                        "token_str": ask.tokenizer.id_to_token(int(token)) or "",
+                        "token_str": ask.tokenizer.decode([int(token)], skip_special_tokens=False),
                         "sequence": ask.tokenizer.decode(filled, skip_special_tokens=len(places) == 1),
                     }
                 )
@@ -128,7 +159,7 @@ def token_classification(ask: Asker, texts: Sequence[str]) -> list[list[Answer]]
     encodings = ask.encode(texts)
     logits = ask.outputs(encodings)["logits"]
     names = ask.model.config.labels
-    unknown = ask.tokenizer.token_to_id("[UNK]")
+    unknown = ask.vocabulary.unk
     answers = []
     for row, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
         shares = softmax(logits[row])
@@ -169,29 +200,116 @@ def question_answering(ask: Asker, texts: Sequence[str], longest: int = 30) -> l
     return [{"score": float(scores[start, end]), "start": first, "end": last, "answer": context[first:last]}]
 
 
+def text_generation(
+    ask: Asker, texts: Sequence[str], return_full_text: bool = True, seed: int = 0, **settings: Any
+) -> list[list[Answer]]:
+    """For each text, how it goes on: as many answers as `num_return_sequences`, the best first.
+
+    Args:
+        return_full_text: give the text with what follows it, or what follows alone.
+        seed: of the tokens drawn with `do_sample`.
+        settings: fields of `GenerationConfig` to set otherwise than the folder's `generation_config.json` does.
+    """
+    config = ask.model.config
+    generation = GenerationConfig.from_json(ask.generation, **settings)
+    prompts = [encoding.ids for encoding in ask.encode(texts)]
+    begin = getattr(config, "bos_token_id", None)
+    prompts = [ids or ([] if begin is None else [begin]) for ids in prompts]
+    longest = max(len(ids) for ids in prompts)
+    length = max(16, 1 << (longest - 1).bit_length())
+    if config.longest_input is not None:
+        length = max(longest, min(length, config.longest_input - generation.max_new_tokens))
+    rows = 1 << (len(prompts) - 1).bit_length()  # few shapes are compiled
+    input_ids, mask = np.zeros((2, rows, length), np.int32)
+    for row, ids in enumerate(prompts + prompts[:1] * (rows - len(prompts))):
+        input_ids[row, length - len(ids) :], mask[row, length - len(ids) :] = ids, 1
+    found = generate(ask.model, ask.variables, input_ids, mask, generation, key=jax.random.key(seed))
+    new = np.asarray(found.sequences)[:, length:].reshape(rows, generation.num_return_sequences, -1)
+    answers = []
+    for text, ids, ways in zip(texts, prompts, new, strict=False):
+        read = ask.tokenizer.decode(ids, skip_special_tokens=True)
+        answer = []
+        for way in ways:
+            ends = np.flatnonzero(np.isin(way, generation.ends(config)))
+            whole = [*ids, *(way[: ends[0] + 1] if len(ends) else way).tolist()]
+            added = ask.tokenizer.decode(whole, skip_special_tokens=True)[len(read) :]
+            answer.append({"generated_text": text + added if return_full_text else added})
+        answers.append(answer)
+    return answers
+
+
+def text2text_generation(
+    ask: Asker, texts: Sequence[str], answer: str = "generated_text", seed: int = 0, **settings: Any
+) -> list[list[Answer]]:
+    """For each text what the model writes from it: as many answers as `num_return_sequences`, the best first.
+
+    Args:
+        answer: what the text is called in an answer.
+        seed, settings: as in `text_generation`.
+    """
+    generation = GenerationConfig.from_json(ask.generation, begun=1, **settings)
+    inputs = ask.batch(ask.encode([ask.prefix + text for text in texts]))
+    inputs["attention_mask"][len(texts) :] = 1  # rows that are there for the shape alone
+    found = generate(ask.model, ask.variables, **inputs, settings=generation, key=jax.random.key(seed))
+    new = np.asarray(found.sequences)[:, 1:].reshape(len(inputs["input_ids"]), generation.num_return_sequences, -1)
+    return [
+        [{answer: ask.tokenizer.decode(way.tolist(), skip_special_tokens=True)} for way in ways]
+        for ways in new[: len(texts)]
+    ]
+
+
+WRITERS = ("ForConditionalGeneration", "MTModel")
+
 TASKS: dict[str, tuple[Callable[..., list], tuple[str, ...]]] = {
-    "fill-mask": (fill_mask, ("ForMaskedLM", "ForPreTraining")),
+    "fill-mask": (fill_mask, ("ForMaskedLM", "ForPreTraining", "BartForConditionalGeneration")),
     "feature-extraction": (feature_extraction, ("",)),
     "text-classification": (text_classification, ("ForSequenceClassification",)),
     "token-classification": (token_classification, ("ForTokenClassification",)),
     "question-answering": (question_answering, ("ForQuestionAnswering",)),
+    "text-generation": (text_generation, ("LMHeadModel", "ForCausalLM")),
+    "text2text-generation": (text2text_generation, WRITERS),
+    "summarization": (functools.partial(text2text_generation, answer="summary_text"), WRITERS),
+    "translation": (functools.partial(text2text_generation, answer="translation_text"), WRITERS),
 }
 """Task → how it is answered, and what the class of a model that can ends with."""
+
+
+def writing_task(folder: str | Path) -> str:
+    """The task of the model in `folder` that has it write: going on with a text, or writing another."""
+    folder = hub.checkpoint_folder(folder)
+    published, config = hub.read_config(folder, {})
+    model = hub.model_class(config.model_type, hub.architecture_named(folder, published))
+    return "text2text-generation" if writes_anew(model) else "text-generation"
+
+
+def generation_of(folder: Path, task: str) -> dict[str, Any]:
+    """What a folder says of generation, the `prefix` of a text included: its `generation_config.json`, or `config.json` where
+    there is none, as older folders have it; and what that has for the task in particular (`task_specific_params`)."""
+    published, path = files.read_json(folder / "config.json"), folder / "generation_config.json"
+    general = files.read_json(path) if path.is_file() else published
+    special = (published.get("task_specific_params") or {}).get(task) or {}
+    return {**general, "prefix": published.get("prefix"), **special}
 
 
 def pipeline(task: str, folder: str | Path) -> Callable[..., Any]:
     """A function from a text (or a list of them) to the answer of the model in `folder` (or a list of them).
 
+    `folder` may be a name on the Hugging Face hub; a translation may name its languages (`translation_en_to_de`), where a
+    model has several.
+
     Raises:
         ModelError: unknown task, a folder that is no checkpoint, or a model that has no head for the task.
     """
-    if task not in TASKS:
+    kind = re.sub(r"^translation_\w+_to_\w+$", "translation", task)
+    if kind not in TASKS:
         raise ModelError(f"unknown task {task!r}: {nearest(task, list(TASKS))}")
-    solve, suited = TASKS[task]
+    solve, suited = TASKS[kind]
+    folder = hub.checkpoint_folder(folder)
     model, variables = hub.load(folder)
     if not type(model).__name__.endswith(suited):
         raise ModelError(f"{folder} holds a {type(model).__name__}; {task} takes a model …{' or …'.join(suited)}")
-    ask = Asker(model, variables, tokenizers.load(Path(folder)))
+    generation = generation_of(folder, task)
+    ask = Asker(model, variables, tokenizers.load(folder), generation, generation["prefix"] or "")
 
     def answer(texts: str | Sequence[str], **settings: Any) -> Any:
         several = not isinstance(texts, str)

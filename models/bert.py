@@ -17,6 +17,7 @@ from models.layers import (
     Keys,
     activation,
     add_bias,
+    attention_pattern,
     by_example,
     dense,
     dropout,
@@ -48,6 +49,8 @@ class BertConfig(ModelConfig):
     model_type: ClassVar[str] = "bert"
     execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "local_start")
     variants: ClassVar[tuple[str, ...]] = ("tiny", "mini", "small", "medium", "base", "large")
+    drops_attended: ClassVar[bool] = True
+    """Whether what attention returns is dropped, too, before it is added; DistilBERT drops what the MLP returns alone."""
 
     vocab_size: int = 30_522
     hidden_size: int = 768
@@ -118,27 +121,41 @@ class BertConfig(ModelConfig):
     def large(cls, **changes) -> "BertConfig":
         return cls._shape(24, 1024, **changes)
 
-    def forward_flops(self, batch: int, length: int, predictions: int = 0) -> int:
+    @property
+    def longest_input(self) -> int:
+        return self.max_position_embeddings
+
+    @property
+    def embedding_width(self) -> int:
+        """Features of the embeddings; where they are not `hidden_size`, a projection stands between them and the layers."""
+        return self.hidden_size
+
+    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
         """Floating-point operations of one forward pass, matrix multiplications alone (2 per multiply-add).
 
         Per token and layer 8 H² (query, key, value, output) + 4 H·I (feed-forward) + 4 H·length (attention), and
-        2 H² + 2 H·V per predicted token. A training step does three times as much: backward is twice forward.
+        2 H·E + 2 E·V per predicted token, E = H but where embeddings are projected: then 2 E·H per token more. A training
+        step does three times as much: backward is twice forward.
         """
-        hidden, inner = self.hidden_size, self.intermediate_size
+        batch, length = shapes["input_ids"]
+        predictions = shapes.get("masked_positions", (batch, 0))[1]
+        hidden, inner, width = self.hidden_size, self.intermediate_size, self.embedding_width
         per_token = self.num_hidden_layers * (8 * hidden**2 + 4 * hidden * inner + 4 * hidden * length)
-        return batch * (length * per_token + predictions * (2 * hidden**2 + 2 * hidden * self.vocab_size))
+        per_token += 2 * width * hidden * (width != hidden)
+        return batch * (length * per_token + predictions * (2 * hidden * width + 2 * width * self.vocab_size))
 
 
 class BertLayer(nn.Module):
-    """One encoder layer: LN(x + attention(x)), then LN(x + MLP(x))."""
+    """One encoder layer: LN(x + attention(x)), then LN(x + MLP(x)). The config is BERT's, or has BERT's names too."""
 
-    config: BertConfig
+    config: ModelConfig
 
     @nn.compact
-    def __call__(self, hidden: Hidden, index: Int[Array, ""], mask, dropout_keys):
+    def __call__(self, hidden: Hidden, index: Int[Array, ""], shared):
         config = self.config
+        mask, dropout_keys = shared
         keys = fold_in(dropout_keys, index)
-        attended, probabilities = Attention(
+        attended, probabilities, _ = Attention(
             config,
             config.hidden_size,
             config.num_attention_heads,
@@ -147,7 +164,8 @@ class BertLayer(nn.Module):
             config.local_start,
             name="attention",
         )(hidden, mask, fold_in(keys, 0))
-        attended = dropout(attended, config.hidden_dropout_prob, fold_in(keys, 1))
+        if config.drops_attended:
+            attended = dropout(attended, config.hidden_dropout_prob, fold_in(keys, 1))
         hidden = layer_norm(config, config.layer_norm_eps, "attention_norm")(hidden + attended)
         stddev = config.initializer_range
         inner = dense(config, config.intermediate_size, "up", ("embed", "mlp"), stddev=stddev)(hidden)
@@ -159,8 +177,23 @@ class BertLayer(nn.Module):
         return hidden, (hidden, probabilities)
 
 
+def embeddings(config: ModelConfig, token_types: bool = True) -> tuple[nn.Module | None, ...]:
+    """The tables of words, positions and (where there are some) token types, and the norm of their sum."""
+    width, table = config.embedding_width, dict(stddev=config.initializer_range)
+    start = sinusoids(1.5 * config.initializer_range) if config.local_start else None
+    return (
+        embedding(config, config.vocab_size, width, None, axis="vocab", **table),
+        embedding(config, config.max_position_embeddings, width, None, axis="position", table_init=start, **table),
+        embedding(config, config.type_vocab_size, width, None, axis="token_type", **table) if token_types else None,
+        layer_norm(config, config.layer_norm_eps, None),
+    )
+
+
 class BertModel(nn.Module):
     """Embeddings, encoder and (where a head wants it) pooler.
+
+    Attributes:
+        shared: another model's `embeddings`, to use in the place of its own.
 
     Outputs: `last_hidden_state` (batch, length, hidden); `pooler_output` (batch, hidden), tanh of a projection of the
     first token; `hidden_states` (layers + 1, batch, length, hidden), the embeddings first, and `attentions`
@@ -169,27 +202,20 @@ class BertModel(nn.Module):
 
     config: BertConfig
     add_pooling_layer: bool = True
+    shared: tuple[nn.Module | None, ...] | None = None
+    token_types: ClassVar[bool] = True
 
     def setup(self) -> None:
         config = self.config
-        table = dict(stddev=config.initializer_range)
-        self.word_embeddings = embedding(config, config.vocab_size, config.hidden_size, None, axis="vocab", **table)
-        self.position_embeddings = embedding(
-            config,
-            config.max_position_embeddings,
-            config.hidden_size,
-            None,
-            axis="position",
-            table_init=sinusoids(1.5 * config.initializer_range) if config.local_start else None,
-            **table,
+        self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.embedding_norm = (
+            embeddings(config, self.token_types) if self.shared is None else self.shared
         )
-        self.token_type_embeddings = embedding(
-            config, config.type_vocab_size, config.hidden_size, None, axis="token_type", **table
-        )
-        self.embedding_norm = layer_norm(config, config.layer_norm_eps, None)
+        square = dict(features=config.hidden_size, name=None, axes=("embed", "embed_out"))
+        if config.embedding_width != config.hidden_size:
+            self.embeddings_project = dense(config, **square, stddev=config.initializer_range)
         self.layers = stack(BertLayer, config, config.num_hidden_layers, None)
         if self.add_pooling_layer:
-            self.pooler = dense(config, config.hidden_size, None, ("embed", "embed_out"), **table)
+            self.pooler = dense(config, **square, stddev=config.initializer_range)
 
     def __call__(
         self,
@@ -208,20 +234,20 @@ class BertModel(nn.Module):
                 f"{length} tokens do not fit a model with max_position_embeddings={self.config.max_position_embeddings}"
             )
         position_ids = jnp.arange(length)[None] if position_ids is None else position_ids
-        token_type_ids = jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        mask = None if attention_mask is None else (attention_mask > 0)[:, None, None, :]
-        embedded = (
-            self.word_embeddings(input_ids)
-            + self.position_embeddings(position_ids)
-            + self.token_type_embeddings(token_type_ids)
-        )
+        mask = attention_pattern(length, attention_mask)
+        embedded = self.word_embeddings(input_ids) + self.position_embeddings(position_ids)
+        if self.token_types:
+            token_type_ids = jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            embedded += self.token_type_embeddings(token_type_ids)
         embedded = dropout(
             by_example(self.embedding_norm(embedded)),
             self.config.hidden_dropout_prob,
             fold_in(dropout_keys, self.config.num_hidden_layers),
         )
+        if self.config.embedding_width != self.config.hidden_size:
+            embedded = self.embeddings_project(embedded)
         hidden, (states, attentions) = self.layers(
-            embedded, jnp.arange(self.config.num_hidden_layers), mask, dropout_keys
+            embedded, jnp.arange(self.config.num_hidden_layers), (mask, dropout_keys)
         )
         return ModelOutput(
             last_hidden_state=hidden,
@@ -240,10 +266,17 @@ class BertHead(nn.Module):
 
     `masked_positions` (batch, positions) are the places that a head over the vocabulary is to predict: it projects those
     alone. Without them it projects every place. Other heads have no use for them.
+
+    Attributes:
+        shared: another model's `embeddings`, to use in the place of its own.
+        pooling: whether the head reads the pooler.
+        base: what the model without the head is called among the parameters.
     """
 
     config: BertConfig
+    shared: tuple[nn.Module, ...] | None = None
     pooling: ClassVar[bool] = False
+    base: ClassVar[str] = "bert"
 
     @nn.compact
     def __call__(
@@ -258,7 +291,7 @@ class BertHead(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> ModelOutput:
-        encoder = BertModel(self.config, add_pooling_layer=self.pooling, name="bert")
+        encoder = BertModel(self.config, add_pooling_layer=self.pooling, shared=self.shared, name=self.base)
         encoded = encoder(
             input_ids,
             attention_mask,
@@ -272,13 +305,17 @@ class BertHead(nn.Module):
         return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
 
     def predict_tokens(
-        self, encoder: BertModel, hidden: Hidden, masked_positions
+        self, encoder: BertModel, hidden: Hidden, masked_positions, hidden_act: str | None = None
     ) -> Float[Array, "batch positions vocab"]:
-        """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings and a bias of their own."""
+        """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings and a bias of their own.
+
+        Args:
+            hidden_act: the activation where it is not the config's.
+        """
         config = self.config
         if masked_positions is not None:
             hidden = jnp.take_along_axis(hidden, masked_positions[..., None], axis=1)
-        hidden = activation(config.hidden_act)(self.linear(hidden, config.hidden_size, "transform"))
+        hidden = activation(hidden_act or config.hidden_act)(self.linear(hidden, config.embedding_width, "transform"))
         hidden = layer_norm(config, config.layer_norm_eps, "transform_norm")(hidden)
         bias = self.param(
             "predictions_bias",

@@ -49,7 +49,15 @@ class ModelConfig:
             self._check(field.name, getattr(self, field.name), field.default)
 
     def _check(self, name: str, value: Any, default: Any) -> None:
-        """Raise unless `value` is a number like `default`: whole where it is whole, positive where it is positive."""
+        """Raise unless `value` is a number like `default`: whole where it is whole, positive where it is positive.
+
+        The id of a special token may also be 0, `None` (there is none) or a tuple of several.
+        """
+        if name.endswith("_token_id"):
+            for one in value if isinstance(value, tuple) else (value,):
+                if one is not None and (isinstance(one, bool) or not isinstance(one, numbers.Integral) or one < 0):
+                    raise ModelError(f"{name}={value!r}: expected a whole number of at least 0")
+            return
         if isinstance(default, bool) or not isinstance(default, int | float):
             return
         whole = isinstance(default, int)
@@ -61,6 +69,15 @@ class ModelConfig:
     @property
     def compute_dtype(self) -> jnp.dtype:
         return jnp.dtype(self.dtype)
+
+    @property
+    def longest_input(self) -> int | None:
+        """Most tokens that the model has positions for; `None` where any number will do."""
+        return None
+
+    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """Floating-point operations of one forward pass on inputs of these shapes, `{name: (batch, ...)}`."""
+        raise NotImplementedError(f"{type(self).__name__} has no FLOP formula")
 
     @classmethod
     def variant(cls, name: str, **changes: Any) -> "ModelConfig":

@@ -1,12 +1,14 @@
 """Layers that several architectures share. Parameters carry logical axis names, which the training mesh maps to chips."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from flax.core import FrozenDict
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
@@ -44,6 +46,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
     "tanh": jnp.tanh,
 }
 
@@ -115,14 +118,14 @@ def by_example(x: Float[Array, "batch ..."], features: str | None = None) -> Flo
 
 
 @jax.custom_vjp
-def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
+def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in *out"]) -> Float[Array, "..."]:
     """`x @ kernel` in the dtype of `x`; the weight gradient is asked for as `(in, out)` at once, in the kernel's dtype.
 
     JAX would compute its transpose, `(out, in)`, and turn it: on CPUs XLA then leaves its fast matrix product for one half
     as fast and copies the output's gradient. And it would round the gradient to bfloat16 where that is computed in: then
     what each chip adds to it would be rounded too, and the sum depend on the layout. No forward-mode derivative.
     """
-    return x @ kernel.astype(x.dtype)
+    return jax.lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
 
 
 def _matmul_forward(x, kernel):
@@ -131,10 +134,12 @@ def _matmul_forward(x, kernel):
 
 def _matmul_backward(saved, gradient):
     x, kernel = saved
-    rows, row_gradients = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
-    contracted = (((0,), (0,)), ((), ()))
-    weights = jax.lax.dot_general(rows, row_gradients, contracted, preferred_element_type=kernel.dtype)
-    return gradient @ kernel.T.astype(x.dtype), weights
+    outputs = kernel.ndim - 1
+    rows = x.reshape(-1, x.shape[-1])
+    row_gradients = gradient.reshape(-1, *kernel.shape[1:])
+    weights = jax.lax.dot_general(rows, row_gradients, (((0,), (0,)), ((), ())), preferred_element_type=kernel.dtype)
+    contracted = (tuple(range(gradient.ndim - outputs, gradient.ndim)), tuple(range(1, 1 + outputs)))
+    return jax.lax.dot_general(gradient, kernel.astype(x.dtype), (contracted, ((), ()))), weights
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -145,13 +150,13 @@ PROJECTION = "projection"
 
 
 @jax.custom_vjp
-def add_bias(x: Float[Array, "... features"], bias: Float[Array, " features"]) -> Float[Array, "... features"]:
+def add_bias(x: Float[Array, "..."], bias: Float[Array, "*features"]) -> Float[Array, "..."]:
     """`x + bias` in the dtype of `x`; the bias's gradient in its own, for the reason that `matmul` gives."""
-    return x + jnp.expand_dims(bias.astype(x.dtype), range(x.ndim - 1))
+    return x + jnp.expand_dims(bias.astype(x.dtype), range(x.ndim - bias.ndim))
 
 
 def _add_bias_backward(bias, gradient):
-    return gradient, gradient.sum(axis=tuple(range(gradient.ndim - 1)), dtype=bias.dtype)
+    return gradient, gradient.sum(axis=tuple(range(gradient.ndim - bias.ndim)), dtype=bias.dtype)
 
 
 add_bias.defvjp(lambda x, bias: (add_bias(x, bias), bias), _add_bias_backward)
@@ -161,35 +166,36 @@ class Dense(nn.Module):
     """A linear layer: `x @ kernel + bias` in the compute dtype, the gradients in the parameters'. See `dense`."""
 
     config: ModelConfig
-    features: int
-    axes: tuple[str, str]
+    features: tuple[int, ...]
+    axes: tuple[str | None, ...]
     use_bias: bool
     kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "..."]:
         dtype = jnp.dtype(self.config.param_dtype)
         kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features), dtype)
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], *self.features), dtype)
         y = checkpoint_name(matmul(x.astype(self.config.compute_dtype), kernel), PROJECTION)
-        y = by_example(y, None if self.axes[1].startswith("embed") else self.axes[1])
+        y = by_example(y, None if (self.axes[-1] or "").startswith("embed") else self.axes[-1])
         if not self.use_bias:
             return y
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
-        return add_bias(y, self.param("bias", bias_init, (self.features,), dtype))
+        return add_bias(y, self.param("bias", bias_init, self.features, dtype))
 
 
 def dense(
     config: ModelConfig,
-    features: int,
+    features: int | tuple[int, ...],
     name: str | None,
-    axes: tuple[str, str],
+    axes: tuple[str | None, ...],
     *,
     bias: bool = True,
     stddev: float = 0.02,
     kernel_init: Initializer | None = None,
 ) -> Dense:
-    """A linear layer whose kernel `(in, out)` has the logical `axes`, and N(0, stddev²) cut at ±2 stddev at first."""
+    """A linear layer whose kernel `(in, *features)` has the logical `axes`, and N(0, stddev²) cut at ±2 stddev at first."""
+    features = (features,) if isinstance(features, int) else features
     return Dense(config, features, axes, bias, kernel_init or truncated_normal(stddev), name=name)
 
 
@@ -238,15 +244,121 @@ def layer_norm(config: ModelConfig, epsilon: float, name: str | None) -> nn.Laye
     )
 
 
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + epsilon) · scale over the last axis, the quotient in float32 (Zhang & Sennrich, 2019, 1910.07467)."""
+
+    config: ModelConfig
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... features"]:
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.config.param_dtype))
+        wide = x.astype(jnp.float32)
+        normed = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.epsilon)
+        scale = jnp.expand_dims(scale.astype(self.config.compute_dtype), range(x.ndim - 1))
+        return normed.astype(self.config.compute_dtype) * scale
+
+
 # ── Attention ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attention_pattern(
+    queries: int,
+    attended: Int[Array, "batch keys"] | Bool[Array, "batch keys"] | None = None,
+    *,
+    causal: bool = False,
+    segment_ids: Int[Array, "batch keys"] | None = None,
+    prefix_mask: Int[Array, "batch keys"] | None = None,
+    first: int | Int[Array, ""] = 0,
+) -> Bool[Array, "#batch 1 #queries keys"] | None:
+    """Where queries may look; `None` where everywhere.
+
+    Args:
+        queries: how many there are; the first one's place among the keys is `first`.
+        attended: keys that may be looked at at all.
+        causal: a query may look at itself and what comes before.
+        segment_ids: it may look at keys of its own segment only.
+        prefix_mask: keys that those before them may look at, too (a prefix read in both directions).
+    """
+    mask = None if attended is None else (attended > 0)[:, None, None, :]
+    keys = next((x.shape[1] for x in (attended, segment_ids, prefix_mask) if x is not None), queries)
+    if causal:
+        seen = (jnp.arange(keys)[None] <= jnp.arange(queries)[:, None] + first)[None, None]
+        if prefix_mask is not None:
+            seen |= (prefix_mask > 0)[:, None, None, :]
+        mask = seen if mask is None else mask & seen
+    if segment_ids is not None:
+        same = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
+        mask = same if mask is None else mask & same
+    return mask
+
+
+def rotate(
+    x: Float[Array, "batch heads length dim"],
+    cos: Float[Array, "#batch 1 length dim"],
+    sin: Float[Array, "#batch 1 length dim"],
+) -> Float[Array, "batch heads length dim"]:
+    """Rotary positions: the pairs (xᵢ, xᵢ₊dim⸝₂) turned by their angles (Su et al., "RoFormer", 2021, arXiv 2104.09864)."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return (x * cos + jnp.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys and values of the tokens that a decoder has read, so that it need not read them again.
+
+    Attributes:
+        keys, values: (layers, batch, key_value_heads, room, head_dim).
+        mask: (batch, room), true where a place is filled and may be looked at.
+        length: int32 scalar, places filled in every row.
+        memory_keys, memory_values: the same of an encoder's output; `None` in a decoder alone, or before it was read.
+        memory_mask: (batch, length of the memory).
+    """
+
+    keys: Array
+    values: Array
+    mask: Array
+    length: Array
+    memory_keys: Array | None = None
+    memory_values: Array | None = None
+    memory_mask: Array | None = None
+
+    @classmethod
+    def empty(cls, config: ModelConfig, layers: int, batch: int, heads: int, room: int, head_dim: int) -> "Cache":
+        zeros = jnp.zeros((layers, batch, heads, room, head_dim), config.compute_dtype)
+        return cls(zeros, zeros, jnp.zeros((batch, room), bool), jnp.zeros((), jnp.int32))
+
+    def reading(self, attended: Int[Array, "batch new"] | None, new: int) -> "Cache":
+        """This cache with room taken for `new` tokens more; `attended` says which of them may be looked at.
+
+        Raises:
+            ModelError: there are more of them than the whole cache has room for. (That a cache is full before is not seen:
+                its length is an array.)
+        """
+        if new > self.mask.shape[1]:
+            raise ModelError(
+                f"{new} tokens at once do not fit a cache with room for {self.mask.shape[1]}: make it larger"
+            )
+        filled = jnp.ones((self.mask.shape[0], new), bool) if attended is None else attended > 0
+        mask = jax.lax.dynamic_update_slice(self.mask, filled, (0, self.length))
+        return self.replace(mask=mask, length=self.length + new)
 
 
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al., 2017, arXiv 1706.03762, section 3.2).
 
     Attributes:
-        num_heads: heads; `features` must divide by it.
+        features: of the output.
+        num_heads: heads; `features` must divide by it where `head_dim` is `None`.
         dropout_rate: of the attention probabilities.
+        head_dim: of each head; `features / num_heads` where `None`.
+        num_key_value_heads: heads of keys and values, each shared by as many heads of queries (grouped-query attention,
+            Ainslie et al., 2023, arXiv 2305.13245); `num_heads` where `None`.
+        fused: one product for queries, keys and values, with a kernel `(in, 3, out)`.
+        bias: whether the projections have one.
+        scale: of the scores; `head_dim ** -0.5` where `None`.
+        inits: initializers of the kernels that do not begin as N(0, stddev²) cut at ±2 stddev, by name.
         local_start: let the first half of the heads begin with keys equal to queries, so that like attends to like: with
             sinusoids as positions, each token to its neighbours (Trockman & Kolter, "Mimetic Initialization of
             Self-Attention Layers", 2023, arXiv 2305.09828). The other half begins by looking everywhere alike.
@@ -258,39 +370,113 @@ class Attention(nn.Module):
     dropout_rate: float
     stddev: float = 0.02
     local_start: bool = False
+    head_dim: int | None = None
+    num_key_value_heads: int | None = None
+    fused: bool = False
+    bias: bool = True
+    scale: float | None = None
+    inits: Mapping[str, Initializer] = FrozenDict()
+
+    @property
+    def size(self) -> int:
+        """Features of a head."""
+        return self.head_dim or self.features // self.num_heads
 
     @nn.compact
     def __call__(
         self,
         hidden: Float[Array, "batch length features"],
-        mask: Bool[Array, "batch 1 #length keys"] | None,
+        mask: Bool[Array, "#batch 1 #length keys"] | None,
         dropout_keys: Keys = None,
-    ) -> tuple[Float[Array, "batch length features"], Float[Array, "batch heads length keys"]]:
-        """Returns the attended and projected vectors, and the attention probabilities before dropout.
+        *,
+        memory: Float[Array, "batch keys features"] | None = None,
+        position_bias: Float[Array, "#batch heads length keys"] | None = None,
+        rotary: tuple[Array, Array] | None = None,
+        cache: tuple[Array, Array] | None = None,
+        cached: Int[Array, ""] | None = None,
+    ) -> tuple[
+        Float[Array, "batch length features"],
+        Float[Array, "batch heads length keys"],
+        tuple[Array, Array],
+    ]:
+        """Returns the attended and projected vectors, the attention probabilities before dropout, and the keys and values:
+        with a `cache` the new one.
 
-        `mask` is true where a query may look. A query that may look nowhere looks everywhere alike.
+        Args:
+            mask: true where a query may look. A query that may look nowhere looks everywhere alike.
+            memory: what keys and values are made from; `hidden` where `None`.
+            position_bias: added to the scores.
+            rotary: cosines and sines by which queries and keys are turned (`rotate`).
+            cache: keys and values `(batch, key_value_heads, room, head_dim)` of what came before.
+            cached: how many places of the cache are filled: the new ones come behind them. `None`: the cache is all that
+                there is (an encoder's output that has been read), and nothing is added.
         """
-
-        head_dim = self.features // self.num_heads
-
-        def project(name: str, init: Initializer | None = None) -> Float[Array, "batch heads length head_dim"]:
-            layer = dense(self.config, self.features, name, ("embed", "heads"), stddev=self.stddev, kernel_init=init)
-            return rearrange(layer(hidden), "batch length (heads dim) -> batch heads length dim", heads=self.num_heads)
-
-        query = project("query", self._local_queries if self.local_start else None)
-        key = project("key", self._local_keys if self.local_start else None)
-        value = project("value")
+        query, key, value = self._project(hidden, memory, read=cache is None or cached is not None)
+        if rotary is not None:
+            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        if cache is not None:
+            if cached is not None:
+                begin = (0, 0, cached, 0)
+                cache = tuple(
+                    jax.lax.dynamic_update_slice(old, new.astype(old.dtype), begin)
+                    for old, new in zip(cache, (key, value), strict=True)
+                )
+            key, value = cache
+        keys_and_values = key, value
+        shared = self.num_heads // (self.num_key_value_heads or self.num_heads)
+        if shared > 1:  # the heads that share keys are so many more queries to them
+            query = rearrange(
+                query, "batch (heads shared) length dim -> batch heads (shared length) dim", shared=shared
+            )
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = scores.astype(jnp.float32) * head_dim**-0.5
+        scores = scores.astype(jnp.float32) * (self.size**-0.5 if self.scale is None else self.scale)
+        if shared > 1:
+            scores = rearrange(
+                scores, "batch heads (shared length) keys -> batch (heads shared) length keys", shared=shared
+            )
+        if position_bias is not None:
+            scores += position_bias
         if mask is not None:
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
         dropped = dropout(probabilities, self.dropout_rate, dropout_keys)
-        attended = rearrange(
-            jnp.einsum("bhqk,bhkd->bhqd", dropped, value), "batch heads length dim -> batch length (heads dim)"
-        )
-        out = dense(self.config, self.features, "out", ("heads", "embed"), stddev=self.stddev)(attended)
-        return out, probabilities
+        if shared > 1:
+            dropped = rearrange(
+                dropped, "batch (heads shared) length keys -> batch heads (shared length) keys", shared=shared
+            )
+        attended = jnp.einsum("bhqk,bhkd->bhqd", dropped, value)
+        if shared > 1:
+            attended = rearrange(
+                attended, "batch heads (shared length) dim -> batch (heads shared) length dim", shared=shared
+            )
+        attended = rearrange(attended, "batch heads length dim -> batch length (heads dim)")
+        out = self._dense(self.features, "out", ("heads", "embed"))(attended)
+        return out, probabilities, keys_and_values
+
+    def _project(self, hidden, memory, read: bool) -> tuple[Array, Array | None, Array | None]:
+        """Queries, and where `read` keys and values, each `(batch, heads, length, dim)`."""
+
+        def by_heads(x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
+            return rearrange(x, "batch length (heads dim) -> batch heads length dim", dim=self.size)
+
+        width = self.num_heads * self.size
+        if self.fused:
+            all_three = self._dense((3, width), "qkv", ("embed", None, "heads"))(hidden)
+            query, key, value = (by_heads(all_three[..., i, :]) for i in range(3))
+            return query, key, value
+        init = self._local_queries if self.local_start else None
+        query = by_heads(self._dense(width, "query", ("embed", "heads"), init)(hidden))
+        if not read:
+            return query, None, None
+        width = (self.num_key_value_heads or self.num_heads) * self.size
+        memory = hidden if memory is None else memory
+        init = self._local_keys if self.local_start else None
+        key = by_heads(self._dense(width, "key", ("embed", "heads"), init)(memory))
+        return query, key, by_heads(self._dense(width, "value", ("embed", "heads"))(memory))
+
+    def _dense(self, features, name: str, axes, init: Initializer | None = None) -> Dense:
+        init = init or self.inits.get(name)
+        return dense(self.config, features, name, axes, bias=self.bias, stddev=self.stddev, kernel_init=init)
 
     def _local_queries(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
         """An initializer: so wide in the first half of the heads that the scores of like vectors begin at about 10."""
@@ -313,10 +499,10 @@ class Attention(nn.Module):
 def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | None, **attributes) -> nn.Module:
     """`count` copies of `layer`, run one after the other, their parameters stacked on a first axis called `layers`.
 
-    `layer(...)(carry, index, *shared) -> (carry, collected)`: `index` is the layer's number, `shared` the same for all,
-    and `collected` comes back stacked. With `config.scan_layers` one layer is compiled and looped over; without, all are
-    laid out one after another. `config.remat` says what the backward pass computes again. Neither changes parameters
-    or numbers.
+    `layer(...)(carry, own, shared) -> (carry, collected)`: of each array in `own` a layer gets its share of the first axis
+    (`own = jnp.arange(count)` gives it its number), `shared` is the same for all, and `collected` comes back stacked. With
+    `config.scan_layers` one layer is compiled and looped over; without, all are laid out one after another. `config.remat`
+    says what the backward pass computes again. Neither changes parameters or numbers.
     """
     policies = {"dots": jax.checkpoint_policies.save_only_these_names(PROJECTION), "full": None}
     if config.remat != "none":
@@ -325,8 +511,15 @@ def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | N
         layer,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=(0, nn.broadcast, nn.broadcast),
+        in_axes=(0, nn.broadcast),
         length=count,
         unroll=1 if config.scan_layers else count,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )(config, name=name, **attributes)
+
+
+def last_token(input_ids: Int[Array, "batch length"], padding: int | None) -> Int[Array, " batch"]:
+    """The place of each row's last token that is not `padding`; the last place where there is no padding token."""
+    if padding is None:
+        return jnp.full(input_ids.shape[0], input_ids.shape[1] - 1)
+    return jnp.where(input_ids != padding, jnp.arange(input_ids.shape[1])[None], 0).max(axis=1)

@@ -1,9 +1,19 @@
-"""What a model returns: named arrays, under the names that `transformers` gives them."""
+"""What a model takes and returns: named arrays, under the names that `transformers` gives them."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
+
+
+def model_inputs(model: nn.Module) -> tuple[str, ...]:
+    """The names of the arrays that `model` takes: its property `inputs`, or else what stands in its signature."""
+    if hasattr(model, "inputs"):
+        return model.inputs
+    parameters = inspect.signature(type(model).__call__).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
 
 
 @jax.tree_util.register_pytree_with_keys_class

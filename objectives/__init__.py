@@ -1,7 +1,72 @@
 """Objectives: what a model sees and what it is asked, one file each (`objective` is the contract)."""
 
+import difflib
+
+from objectives.causal import CausalLM
+from objectives.distillation import Distillation
+from objectives.infilling import Infilling
 from objectives.masked import MaskedLM
 from objectives.next_sentence import NextSentence
-from objectives.objective import Losses, Objective, ObjectiveError, Sum, check_fit
+from objectives.objective import Losses, Objective, ObjectiveError, Sum
+from objectives.replaced_token_detection import ReplacedTokenDetection
+from objectives.sentence_order import SentenceOrder
+from objectives.seq2seq import Seq2Seq
+from objectives.span_corruption import MixtureOfDenoisers, SpanCorruption
 
-__all__ = ["Losses", "MaskedLM", "NextSentence", "Objective", "ObjectiveError", "Sum", "check_fit"]
+KINDS: dict[str, type[Objective]] = {
+    kind.__name__: kind
+    for kind in (
+        MaskedLM,
+        NextSentence,
+        SentenceOrder,
+        ReplacedTokenDetection,
+        CausalLM,
+        Infilling,
+        SpanCorruption,
+        MixtureOfDenoisers,
+        Seq2Seq,
+        Distillation,
+    )
+}
+"""All objectives here, by the names that `named` knows."""
+
+
+def named(names: str) -> Objective:
+    """The objectives called `names`, as they are by default: `MaskedLM`, or several added, `masked_lm+next_sentence`.
+
+    Raises:
+        ObjectiveError: one has no such name.
+    """
+
+    def plain(name: str) -> str:
+        return name.replace("_", "").replace("-", "").lower()
+
+    kinds = {plain(name): kind for name, kind in KINDS.items()}
+    found = []
+    for name in names.split("+"):
+        if plain(name) not in kinds:
+            match = difflib.get_close_matches(plain(name), kinds, n=1)
+            hint = f"did you mean {kinds[match[0]].__name__}? " if match else ""
+            raise ObjectiveError(f"no objective {name!r}: {hint}known: {', '.join(KINDS)}")
+        found.append(kinds[plain(name)]())
+    return found[0] if len(found) == 1 else Sum(*found)
+
+
+__all__ = [
+    "KINDS",
+    "CausalLM",
+    "Distillation",
+    "Infilling",
+    "Losses",
+    "MaskedLM",
+    "MixtureOfDenoisers",
+    "NextSentence",
+    "Objective",
+    "ObjectiveError",
+    "ReplacedTokenDetection",
+    "SentenceOrder",
+    "Seq2Seq",
+    "SpanCorruption",
+    "Sum",
+    "named",
+]

@@ -7,13 +7,13 @@ whole-word variant after the released `create_pretraining_data.py`.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.objective import IGNORED, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import IGNORED, Answers, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +31,15 @@ class MaskedLM(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("input_ids", "special_tokens_mask")
     writes: ClassVar[tuple[str, ...]] = ("input_ids", "masked_positions", "labels")
+    takes: ClassVar[tuple[str, ...]] = ("input_ids", "masked_positions")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("prediction_logits", "logits"),)
+    needs: ClassVar[tuple[str, ...]] = ("mask",)
 
     rate: float = 0.15
     mask_rate: float = 0.8
     random_rate: float = 0.1
     max_predictions: int | None = None
     whole_word: bool = False
-    vocabulary: Any = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
@@ -47,9 +48,6 @@ class MaskedLM(Objective):
             raise ObjectiveError(f"mask_rate={self.mask_rate} and random_rate={self.random_rate} must be shares of one")
         if self.max_predictions is not None and self.max_predictions < 1:
             raise ObjectiveError(f"max_predictions={self.max_predictions}: at least one slot is needed")
-
-    def bind(self, vocabulary: Any) -> "MaskedLM":
-        return dataclasses.replace(self, vocabulary=vocabulary)
 
     def slots(self, length: int) -> int:
         """The static number of prediction slots of an example of `length` tokens."""
@@ -118,3 +116,6 @@ class MaskedLM(Objective):
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"masked_accuracy": accuracy(self.output(outputs), batch["labels"])}
+
+    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+        return {"masked_lm_loss": Answers(batch["labels"], self.output(outputs).shape[-1], "masked_accuracy")}

@@ -9,11 +9,14 @@ outputs: the trainer adds the weights of the whole global batch before it differ
 however the batch is split.
 """
 
+import copy
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
@@ -21,6 +24,25 @@ from jaxtyping import Array, Float, Int, Key
 Example = dict[str, Array]
 Pair = tuple[Float[Array, ""], Float[Array, ""]]
 Losses = dict[str, Pair]
+
+
+@flax.struct.dataclass
+class Answers:
+    """What is right where a loss asks for one of several classes, to know what guessing without looking would score.
+
+    Attributes:
+        labels: integers, `IGNORED` where nothing is asked.
+        classes: how many there are.
+        accuracy: the metric that counts how many were found, where there is one.
+        smoothing: of the labels (see `cross_entropy`).
+        factor: what the loss is multiplied by.
+    """
+
+    labels: Any
+    classes: int = flax.struct.field(pytree_node=False)
+    accuracy: str = flax.struct.field(pytree_node=False, default="")
+    smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
+    factor: float = flax.struct.field(pytree_node=False, default=1.0)
 
 
 class ObjectiveError(ValueError):
@@ -34,18 +56,47 @@ class Objective:
     Attributes:
         reads: what `corrupt` wants to find in an example.
         writes: what `corrupt` adds to it or replaces in it.
+        takes: what a model must take of it: the question makes no sense to one that would leave it out.
+        causal: whether what is asked at a place comes behind it, where a model that looks ahead would see the answer.
         asks: for each output that `loss` reads, the names under which a model may give it.
+        needs: what it takes from the vocabulary; one without is refused when they are bound.
+        overlap: tokens that a piece of packed text shares with the next: 1 where the first is read and never asked.
         arranges: whether `corrupt` lays out the text that others then corrupt; in a `Sum` those come first.
+        vocabulary: what `bind` bound it to; no field, because it comes with the data and is no setting.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...]] = ()
+    causal: ClassVar[bool] = False
     asks: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    overlap: ClassVar[int] = 0
     arranges: ClassVar[bool] = False
+    vocabulary: ClassVar[Any] = None
 
     def bind(self, vocabulary: Any) -> "Objective":
-        """This objective, knowing the vocabulary (`size`, `pad`, `cls`, `sep`, `mask`, `special_ids`, `starts_word`)."""
-        return self
+        """This objective, knowing the vocabulary that its examples are written in.
+
+        That has `size`, `special_ids`, `starts_word`, and what there is of `pad`, `bos`, `eos`, `cls`, `sep`, `mask` and
+        `sentinels` (ids in the order of their use).
+
+        Raises:
+            ObjectiveError: it lacks one of `needs`.
+        """
+        missing = [name for name in self.needs if getattr(vocabulary, name, None) in (None, ())]
+        if missing:
+            raise ObjectiveError(
+                f"{self!r} needs {', '.join(self.needs)} of its vocabulary, which has no {', '.join(missing)}:"
+                " choose a tokenizer that does"
+            )
+        bound = copy.copy(self)
+        object.__setattr__(bound, "vocabulary", vocabulary)
+        return bound
+
+    def length_read(self, length: int) -> int:
+        """How many tokens of raw text an example needs for a model that reads `length`."""
+        return length
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         """One example as the model is to see it, with what it is asked."""
@@ -57,6 +108,10 @@ class Objective:
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """What else to watch, in the same form."""
+        return {}
+
+    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+        """For each loss that asks for one of several classes what is right, which gives it a baseline in reports."""
         return {}
 
     def output(self, outputs: Mapping[str, Array], index: int = 0) -> Array:
@@ -102,8 +157,23 @@ class Sum(Objective):
     def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         return tuple(names for part in self.parts for names in part.asks)
 
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.takes))
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return any(part.causal for part in self.parts)
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.needs))
+
     def bind(self, vocabulary: Any) -> "Sum":
         return type(self)(*(part.bind(vocabulary) for part in self.parts))
+
+    def length_read(self, length: int) -> int:
+        return max(part.length_read(length) for part in self.parts)
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         for part in self.in_order:
@@ -116,39 +186,59 @@ class Sum(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {name: pair for part in self.parts for name, pair in part.metrics(outputs, batch).items()}
 
+    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+        return {name: right for part in self.parts for name, right in part.answers(outputs, batch).items()}
+
 
 IGNORED = -100
 """The label of a place that is not asked (as in `transformers`)."""
 
 
-def cross_entropy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"]) -> Pair:
-    """`(sum, weight)` of -log softmax(logits)[label] in float32, over the places whose label is not `IGNORED`."""
+def cross_entropy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"], smoothing: float = 0.0) -> Pair:
+    """`(sum, weight)` of -Σ target · log softmax(logits) in float32, over the places whose label is not `IGNORED`.
+
+    The target is the label, of which `smoothing` is spread evenly over all classes, the label among them (Szegedy et al.,
+    2015, arXiv 1512.00567, section 7; `torch.nn.CrossEntropyLoss(label_smoothing=...)`).
+    """
     asked = labels != IGNORED
-    losses = _surprise(logits, jnp.where(asked, labels, 0))
+    losses = _surprise(logits, jnp.where(asked, labels, 0), smoothing)
     return jnp.where(asked, losses, 0.0).sum(), asked.sum().astype(jnp.float32)
 
 
-@jax.custom_vjp
-def _surprise(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """-log softmax(logits)[label] in float32, with the gradient softmax(logits) - onehot(label) written in one pass."""
-    return _surprise_forward(logits, labels)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _surprise(
+    logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"], smoothing: float
+) -> Float[Array, "*shape"]:
+    """-Σ target · log softmax(logits) in float32, with the gradient softmax(logits) - target written in one pass."""
+    return _surprise_forward(logits, labels, smoothing)[0]
 
 
-def _surprise_forward(logits, labels):
+def _surprise_forward(logits, labels, smoothing):
     wide = logits.astype(jnp.float32)
     chosen = jnp.take_along_axis(wide, labels[..., None], axis=-1)[..., 0]
     normalizer = jax.nn.logsumexp(wide, axis=-1)
+    if smoothing:
+        chosen = (1 - smoothing) * chosen + smoothing * wide.mean(axis=-1)
     return normalizer - chosen, (logits, labels, normalizer)
 
 
-def _surprise_backward(saved, gradient):
+def _surprise_backward(smoothing, saved, gradient):
     logits, labels, normalizer = saved
     softmax = jnp.exp(logits.astype(jnp.float32) - normalizer[..., None])
-    onehot = labels[..., None] == jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
-    return (gradient[..., None] * (softmax - onehot)).astype(logits.dtype), None
+    target = labels[..., None] == jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+    if smoothing:
+        target = (1 - smoothing) * target + smoothing / logits.shape[-1]
+    return (gradient[..., None] * (softmax - target)).astype(logits.dtype), None
 
 
 _surprise.defvjp(_surprise_forward, _surprise_backward)
+
+
+def two_classes(logits: Float[Array, "*places classes"]) -> Float[Array, "*places classes"]:
+    """`logits`, or `ObjectiveError` where they are not of two classes: the length of a text would do for any class."""
+    if logits.shape[-1] != 2:
+        raise ObjectiveError(f"logits of shape {logits.shape}: expected two classes")
+    return logits
 
 
 def accuracy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"]) -> Pair:
@@ -162,23 +252,35 @@ def accuracy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"
     return right.sum().astype(jnp.float32), asked.sum().astype(jnp.float32)
 
 
-def check_fit(objective: Objective, example: Iterable[str], outputs: Iterable[str], data: str, model: str) -> None:
-    """Raise `ObjectiveError` where names do not meet: the data lacks what `objective` reads, the model what it asks.
-
-    Args:
-        example: names that the data source gives.
-        outputs: names that the model returns.
-        data, model: what to call the two in the sentence.
-    """
-    example, outputs = sorted(example), sorted(outputs)
+def check_reads(objective: Objective, example: Iterable[str], data: str) -> None:
+    """Raise `ObjectiveError` where `data`, whose examples have these names, lacks what `objective` reads."""
     for wanted in objective.reads:
         if wanted not in example:
             raise ObjectiveError(
-                f"{objective!r} reads {wanted!r}, which {data} does not give; it gives {', '.join(example)}"
+                f"{objective!r} reads {wanted!r}, which {data} does not give; it gives {', '.join(sorted(example))}"
             )
+
+
+def check_takes(objective: Objective, inputs: Iterable[str], causal: bool, model: str) -> None:
+    """Raise `ObjectiveError` where `model`, which takes `inputs`, is of a kind that `objective` cannot be asked of.
+
+    Args:
+        causal: whether an output of the model depends on nothing behind its place.
+    """
+    for wanted in objective.takes:
+        if wanted not in inputs:
+            raise ObjectiveError(
+                f"{objective!r} feeds {wanted!r}, which {model} does not take; it takes {', '.join(inputs)}"
+            )
+    if objective.causal and not causal:
+        raise ObjectiveError(f"{objective!r} asks for what comes next, which {model} sees: it looks ahead")
+
+
+def check_asks(objective: Objective, outputs: Iterable[str], model: str) -> None:
+    """Raise `ObjectiveError` where `model`, which returns `outputs`, lacks what `objective` asks for."""
     for names in objective.asks:
         if not set(outputs) & set(names):
             raise ObjectiveError(
                 f"{objective!r} asks for {' or '.join(names)}, which {model} does not return;"
-                f" it returns {', '.join(outputs)}"
+                f" it returns {', '.join(sorted(outputs))}"
             )

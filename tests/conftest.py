@@ -6,6 +6,8 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Compiling is most of the work here. Where exactness is the question, tests turn this off again: `OPTIMIZED`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -17,6 +19,29 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hook = install_import_hook(["models", "objectives", "training"], "beartype.beartype")
 hook.__enter__()
+
+
+LONGEST = ["test_runs.py", "test_processes.py", "test_layouts.py", "test_plan.py", "test_faults.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, for one worker takes a file whole."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+OPTIMIZED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+"""For the environment of processes that compile as a user's do."""
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Linux gives a process 65,530 memory maps, a compiled program takes several, and without them XLA dies by SIGSEGV."""
+    yield
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Examples as `data.windows` gives them, made of random tokens."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 CLS, SEP, PAD = 2, 3, 0
@@ -40,3 +42,46 @@ def batch(indices, length: int, **options) -> dict[str, np.ndarray]:
     """Several examples, stacked."""
     rows = [example(int(i), length, **options) for i in indices]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+TEXT = 7, 200
+"""Ids of the ordinary tokens of `text_windows`."""
+
+
+def text_vocabulary() -> SimpleNamespace:
+    """A vocabulary of 300 tokens, the first seven special, the last hundred sentinels, every third continuing a word."""
+    return SimpleNamespace(
+        size=300,
+        pad=0,
+        unk=1,
+        cls=2,
+        sep=3,
+        mask=4,
+        bos=5,
+        eos=6,
+        sentinels=tuple(range(299, 199, -1)),
+        special_ids=tuple(range(7)),
+        starts_word=np.arange(300) % 3 > 0,
+    )
+
+
+def text_windows(sizes, window: int, mean: float = 9.0, seed: int = 0) -> dict[str, np.ndarray]:
+    """Windows of which the first so many places hold text, cut into documents or sentences of `mean` tokens.
+
+    No token occurs twice in a text of up to 193, so that it is known wherever it turns up.
+    """
+    rng = np.random.default_rng([seed, window])
+    tokens = np.zeros((len(sizes), window), np.int32)
+    parts = np.full((len(sizes), window), -1, np.int32)
+    for row, size in enumerate(sizes):
+        ids = np.concatenate([rng.permutation(np.arange(*TEXT)) for _ in range(size // 193 + 1)])
+        tokens[row, :size] = ids[:size]
+        begins = rng.random(size) < 1 / mean
+        begins[:1] = False
+        parts[row, :size] = np.cumsum(begins)
+    return {
+        "index": np.arange(len(sizes), dtype=np.uint32),
+        "tokens": tokens,
+        "document_ids": parts,
+        "sentence_ids": parts,
+    }

@@ -1,8 +1,10 @@
 """Optimizers and schedules as settings, on optax."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +12,32 @@ import optax
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW:
+class Optimizer:
+    """Base of all optimizers: a frozen dataclass of settings."""
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        """Learning rate of each step of a run of `steps` steps, the first being step 0."""
+        raise NotImplementedError
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """The transformation for a run of `steps` steps."""
+        raise NotImplementedError
+
+    def rates(self, steps: int) -> np.ndarray:
+        """Learning rate of each of `steps` steps, `[steps]`, on the host."""
+        return np.asarray(jax.jit(self.schedule(steps))(jnp.arange(steps)))
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2017, arXiv 1711.05101), a warm-up and a decay.
 
     Attributes:
         learning_rate: the peak, reached after `warmup_steps` of linear growth from 0.
-        decay: what follows until the last step: `linear` or `cosine` to 0, or `constant`.
+        decay: what follows until the last step: `linear` or `cosine` to `final_share` of the peak, or `constant`; or,
+            whatever the last step,
+            `inverse_sqrt`: √(warmup_steps / step). With the peak (d_model · warmup_steps)^-0.5 that is the schedule of
+            Vaswani et al. (2017, equation 3): d_model^-0.5 · min(step^-0.5, step · warmup_steps^-1.5).
         weight_decay: not applied to biases and norms.
         bias_correction: whether the moments are corrected for starting at 0; BERT's released optimizer does not.
         clip_norm: the gradient's global norm is brought down to it; `None` leaves it alone.
@@ -23,7 +45,8 @@ class AdamW:
 
     learning_rate: float = 1e-4
     warmup_steps: int = 10_000
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    decay: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
+    final_share: float = 0.0
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-6
@@ -32,31 +55,65 @@ class AdamW:
     clip_norm: float | None = 1.0
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """Learning rate of each step, the first being step 0; the first is above 0 already."""
+        """Learning rate of each step; the first is above 0 already."""
 
         def rate(step: int | jax.Array) -> jax.Array:
             step = jnp.asarray(step, jnp.float32)
             progress = jnp.clip((step + 1 - self.warmup_steps) / max(1, steps - self.warmup_steps), 0, 1)
             decayed = {
-                "linear": 1 - progress,
-                "cosine": 0.5 * (1 + jnp.cos(jnp.pi * progress)),
+                "linear": 1 - (1 - self.final_share) * progress,
+                "cosine": self.final_share + (1 - self.final_share) * 0.5 * (1 + jnp.cos(jnp.pi * progress)),
                 "constant": jnp.ones_like(progress),
+                "inverse_sqrt": jax.lax.rsqrt(jnp.maximum(1.0, (step + 1) / max(1, self.warmup_steps))),
             }[self.decay]
             warmed = jnp.minimum(1.0, (step + 1) / max(1, self.warmup_steps))
             return self.learning_rate * warmed * decayed
 
         return rate
 
-    def rates(self, steps: int) -> np.ndarray:
-        """Learning rate of each of `steps` steps, `[steps]`, on the host."""
-        return np.asarray(jax.jit(self.schedule(steps))(jnp.arange(steps)))
-
     def build(self, steps: int) -> optax.GradientTransformation:
-        """The transformation for a run of `steps` steps."""
         return optax.chain(
             optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm),
             scale_by_adam(self.b1, self.b2, self.eps, self.bias_correction),
             optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.scale_by_learning_rate(self.schedule(steps)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Adafactor(Optimizer):
+    """Adafactor without momentum (Shazeer & Stern, 2018, arXiv 1804.04235, algorithm 4): what T5 was trained with.
+
+    Of a matrix's squared gradients only the means of rows and columns are kept, and its update is as large as the matrix
+    itself says. Each layer of a stack counts as a matrix of its own.
+
+    Attributes:
+        learning_rate: of the root mean square of a parameter, until `constant_steps`; then it falls with 1 / √step. T5's
+            is 1 / √max(step, 10⁴).
+        decay_exponent: the squares of step t enter their mean with a weight of t^-`decay_exponent`.
+        clip_threshold: an update whose root mean square is larger is brought down to it.
+        least_scale: a parameter counts as no smaller than this.
+        factored_from: a matrix with fewer rows or columns keeps all its squares.
+    """
+
+    learning_rate: float = 1e-2
+    constant_steps: int = 10_000
+    decay_exponent: float = 0.8
+    clip_threshold: float = 1.0
+    least_scale: float = 1e-3
+    factored_from: int = 128
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        def rate(step: int | jax.Array) -> jax.Array:
+            step = jnp.asarray(step, jnp.float32)
+            return self.learning_rate * jax.lax.rsqrt(jnp.maximum(1.0, (step + 1) / max(1, self.constant_steps)))
+
+        return rate
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        return optax.chain(
+            scale_by_factored_squares(self.decay_exponent, self.factored_from),
+            scale_to_parameters(self.clip_threshold, self.least_scale),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
 
@@ -99,3 +156,94 @@ def decayed(params: Any) -> Any:
         return not (names[-1].endswith("bias") or any(name.endswith("norm") for name in names))
 
     return jax.tree_util.tree_map_with_path(applies, params)
+
+
+class FactoredSquares(NamedTuple):
+    """State of `scale_by_factored_squares`: steps done; means of squared gradients, by row and by column or, of parameters
+    without, whole. What a parameter does not have is a single zero (Orbax stores no empty arrays)."""
+
+    count: jax.Array
+    rows: Any
+    columns: Any
+    whole: Any
+
+
+def scale_by_factored_squares(
+    exponent: float, factored_from: int, epsilon: float = 1e-30
+) -> optax.GradientTransformation:
+    """Gradients over the roots of their mean squares, those of large matrices being rows · columns / mean(rows)."""
+
+    def factored(x: jax.Array, layers: bool) -> bool:
+        return x.ndim - layers >= 2 and min(x.shape[-2:]) >= factored_from
+
+    def init(params):
+        def zeros(part: str):
+            def of(path, x):
+                axes = range(jnp.ndim(nn.unbox(x)))
+                if factored(nn.unbox(x), is_stack(path)):
+                    kept = {"rows": axes[:-1], "columns": (*axes[:-2], axes[-1]), "whole": None}[part]
+                else:
+                    kept = axes if part == "whole" else None
+                return zeros_along(x, kept)
+
+            return jax.tree_util.tree_map_with_path(of, params, is_leaf=is_boxed)
+
+        return FactoredSquares(jnp.zeros((), jnp.int32), zeros("rows"), zeros("columns"), zeros("whole"))
+
+    def update(gradients, state, params=None):
+        count = optax.safe_increment(state.count)
+        share = jnp.asarray(count, jnp.float32) ** -exponent
+
+        def one(path, gradient, rows, columns, whole):
+            squares = gradient.astype(jnp.float32) ** 2 + epsilon
+            if not factored(gradient, is_stack(path)):
+                whole = (1 - share) * whole + share * squares
+                return gradient * jax.lax.rsqrt(whole), rows, columns, whole
+            rows = (1 - share) * rows + share * squares.mean(axis=-1)
+            columns = (1 - share) * columns + share * squares.mean(axis=-2)
+            by_row = jax.lax.rsqrt(rows / rows.mean(axis=-1, keepdims=True))
+            return gradient * by_row[..., None] * jax.lax.rsqrt(columns)[..., None, :], rows, columns, whole
+
+        found = jax.tree_util.tree_map_with_path(one, gradients, state.rows, state.columns, state.whole)
+        directions, rows, columns, whole = jax.tree.transpose(
+            jax.tree.structure(gradients), jax.tree.structure((0, 0, 0, 0)), found
+        )
+        return directions, FactoredSquares(count, rows, columns, whole)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_to_parameters(clip_threshold: float, least_scale: float) -> optax.GradientTransformation:
+    """Updates with a root mean square of at most `clip_threshold`, times that of their parameter."""
+
+    def update(updates, state, params=None):
+        def one(path, x, parameter):
+            axes = tuple(range(int(is_stack(path)), x.ndim))
+
+            def size(values: jax.Array) -> jax.Array:
+                return jnp.sqrt((values.astype(jnp.float32) ** 2).mean(axis=axes, keepdims=True))
+
+            return x / jnp.maximum(1.0, size(x) / clip_threshold) * jnp.maximum(size(parameter), least_scale)
+
+        return jax.tree_util.tree_map_with_path(one, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def is_stack(path: tuple) -> bool:
+    """Whether the parameter at `path` holds one array for each layer of a stack."""
+    return any(str(getattr(key, "key", key)) == "layers" for key in path)
+
+
+def is_boxed(x: Any) -> bool:
+    """Whether a parameter still has its logical axes with it."""
+    return isinstance(x, nn.meta.AxisMetadata)
+
+
+def zeros_along(x: Any, axes: Sequence[int] | None) -> Any:
+    """Float32 zeros for these axes of a parameter, with their logical names where it has some; for `None` a single one."""
+    value = nn.unbox(x)
+    zeros = jnp.zeros((1,) if axes is None else [value.shape[axis] for axis in axes], jnp.float32)
+    if not is_boxed(x):
+        return zeros
+    return x.replace(value=zeros, names=(None,) if axes is None else tuple(x.names[axis] for axis in axes))

@@ -7,13 +7,15 @@ array per parameter, so that a run goes on under the other.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import numpy as np
 from einops import rearrange
+from jax._src import distributed as jax_distributed  # there is no public barrier that is not a collective
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
@@ -83,6 +85,32 @@ class Parallel:
         return (Replicated if self.kind == "pmap" else Sharded)(self.mesh(devices), logical_axes)
 
 
+@dataclasses.dataclass
+class Together:
+    """A jitted step that no process runs before all have compiled it.
+
+    Compiling may take one host minutes longer than another, and Gloo waits 30 seconds for a peer's first word.
+    """
+
+    step: Callable
+    met: set = dataclasses.field(default_factory=set)
+
+    MEETINGS: ClassVar[Iterator[int]] = itertools.count()
+    HOUR: ClassVar[int] = 3_600_000  # ms: who is gone is noticed by the supervisor
+
+    def lower(self, *arguments: PyTree) -> jax.stages.Lowered:
+        return self.step.lower(*arguments)
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments))
+        if shapes not in self.met:
+            self.lower(*arguments).compile()
+            # Not `sync_global_devices`, which is itself such a step.
+            jax_distributed.global_state.client.wait_at_barrier(f"compiled {next(self.MEETINGS)}", self.HOUR)
+            self.met.add(shapes)
+        return self.step(*arguments)
+
+
 @dataclasses.dataclass(frozen=True)
 class Spread:
     """Puts state and batches on the devices and compiles steps for them."""
@@ -92,6 +120,10 @@ class Spread:
 
     def compile(self, step: Callable, donate: bool) -> Callable:
         """`step(tree, batch, axis=…)` over the devices; with `donate` it returns `(tree, …)` in the memory of the old one."""
+        compiled = self._compile(step, donate)
+        return compiled if jax.process_count() == 1 else Together(compiled)
+
+    def _compile(self, step: Callable, donate: bool) -> Callable:
         raise NotImplementedError
 
     def put(self, tree: PyTree) -> PyTree:
@@ -153,7 +185,7 @@ class Replicated(Spread):
     def stacked(self) -> NamedSharding:
         return NamedSharding(Mesh(self.mesh.devices.reshape(-1), ("data",)), PartitionSpec("data"))
 
-    def compile(self, step, donate):
+    def _compile(self, step, donate):
         devices = list(self.mesh.devices.reshape(-1))
         mapped = functools.partial(step, axis="data")
         return jax.pmap(mapped, axis_name="data", devices=devices, donate_argnums=(0,) if donate else ())
@@ -222,7 +254,7 @@ class Sharded(Spread):
     def batch_sharding(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(None, ("data", "fsdp")))
 
-    def compile(self, step, donate):
+    def _compile(self, step, donate):
         @functools.wraps(step)
         def on_mesh(*arguments):
             with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh), nn.logical_axis_rules(RULES):

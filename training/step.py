@@ -5,7 +5,6 @@ Losses are (sum, weight) pairs. The weights of the whole global batch are added 
 is differentiated is Σ sumₙ / weightₙ with a constant weight, and gradients of shards and micro-batches simply add up.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree, UInt32
 
+from models.outputs import model_inputs
 from objectives import Objective
 from objectives.objective import Example, Losses
 
@@ -37,12 +37,6 @@ class TrainState:
 
 def create_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-
-def model_inputs(model: nn.Module) -> tuple[str, ...]:
-    """The names of the arrays that `model` takes."""
-    parameters = inspect.signature(type(model).__call__).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
 
 
 def example_keys(seed: int, index: UInt32[Array, " batch"]) -> tuple[Key[Array, " batch"], Key[Array, " batch"]]:
@@ -80,15 +74,27 @@ def corrupted(objective: Objective, seed: int, batch: Example) -> tuple[Example,
     return jax.vmap(objective.corrupt)(corruption, batch), dropout
 
 
-def forward(model: nn.Module, params: PyTree, batch: Example, dropout_keys: Key[Array, " batch"] | None = None):
-    """The model's outputs on the arrays of `batch` that it takes."""
+def forward(
+    model: nn.Module,
+    params: PyTree,
+    batch: Example,
+    dropout_keys: Key[Array, " batch"] | None = None,
+    frozen: PyTree = None,
+):
+    """The model's outputs on the arrays of `batch` that it takes.
+
+    Args:
+        frozen: further collections of variables, which no step changes.
+    """
     inputs = {name: batch[name] for name in model_inputs(model) if name in batch}
-    return model.apply({"params": params}, **inputs, dropout_keys=dropout_keys)
+    return model.apply({"params": params, **(frozen or {})}, **inputs, dropout_keys=dropout_keys)
 
 
-def loss_weights(model: nn.Module, objective: Objective, params: PyTree, batch: Example) -> dict[str, Array]:
+def loss_weights(
+    model: nn.Module, objective: Objective, params: PyTree, batch: Example, frozen: PyTree = None
+) -> dict[str, Array]:
     """The weight of each loss on `batch`. No model runs: weights depend on the batch alone, by contract."""
-    shapes = jax.eval_shape(lambda: forward(model, params, batch))
+    shapes = jax.eval_shape(lambda: forward(model, params, batch, frozen=frozen))
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return {name: weight for name, (_, weight) in objective.loss(outputs, batch).items()}
 
@@ -96,6 +102,7 @@ def loss_weights(model: nn.Module, objective: Objective, params: PyTree, batch: 
 def train_step(
     state: TrainState,
     batch: Example,
+    frozen: PyTree = None,
     *,
     model: nn.Module,
     objective: Objective,
@@ -105,6 +112,10 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One step on a batch `[micro_batches, batch, ...]`; with `axis`, on this device's share of it.
 
+    Args:
+        frozen: what the model needs beside the state's parameters and no step changes (a teacher): no gradient is computed
+            for it, the optimizer does not know it, and no checkpoint holds it.
+
     Returns:
         The next state, and {name: (sum, weight)} over the global batch for each loss and metric, with `gradient_norm`
         and the `digest` of the examples.
@@ -113,11 +124,11 @@ def train_step(
     micro_batches = batch["index"].shape[0]
     corrupt = jax.vmap(lambda part: corrupted(objective, seed, part))
     seen, dropout_keys = corrupt(batch)
-    weights = jax.vmap(lambda part: loss_weights(model, objective, state.params, part))(seen)
+    weights = jax.vmap(lambda part: loss_weights(model, objective, state.params, part, frozen))(seen)
     weights = total(jax.tree.map(lambda weight: weight.sum(axis=0), weights))
 
     def loss(params: PyTree, part: Example, keys) -> tuple[Array, Losses]:
-        outputs = forward(model, params, part, keys)
+        outputs = forward(model, params, part, keys, frozen)
         losses = objective.loss(outputs, part)
         value = sum(amount / jnp.maximum(weights[name], 1.0) for name, (amount, _) in losses.items())
         return value, {**losses, **objective.metrics(outputs, part)}
@@ -146,11 +157,18 @@ def train_step(
 
 
 def evaluation_step(
-    params: PyTree, batch: Example, *, model: nn.Module, objective: Objective, seed: int, axis: str | None = None
+    params: PyTree,
+    batch: Example,
+    frozen: PyTree = None,
+    *,
+    model: nn.Module,
+    objective: Objective,
+    seed: int,
+    axis: str | None = None,
 ) -> Losses:
     """{name: (sum, weight)} of losses and metrics on a batch `[1, batch, ...]`, without dropout."""
     seen, _ = corrupted(objective, seed, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
-    outputs = forward(model, params, seen)
+    outputs = forward(model, params, seen, frozen=frozen)
     metrics = {**objective.loss(outputs, seen), **objective.metrics(outputs, seen)}
     return jax.lax.psum(metrics, axis) if axis else metrics
 

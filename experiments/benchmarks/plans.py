@@ -1,10 +1,12 @@
-"""The plans of docs/plans.md: BERT on TPU slices that are not there, each figure from the compiled train step.
+"""The plans of docs/plans.md: BERT and the text family on TPU slices that are not there, from the compiled train step.
 
     make plans                                         all of them, at about a minute of two cores a program
     make plans PLANS=--resume                          those that docs/plans.json does not hold yet
+    make plans PLANS='--resume --only family'          of those the text family alone
 
-Every configuration has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies the
-cheapest that fits is taken; one refused on a slice is not tried again on a larger slice of the same chips.
+Every configuration of BERT has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies
+the cheapest that fits is taken; one refused on a slice is not tried again on a larger slice of the same chips. The others
+are recipes as they stand, with a layout that fits.
 """
 
 import argparse
@@ -36,6 +38,14 @@ LAYOUTS = {
     "jit, data 256": Parallel("jit"),
     "jit, data 16 × fsdp 16": Parallel("jit", fsdp=16),
 }
+FAMILY = {
+    "GPT-2 xl": ("experiments/gpt2/pretrain.py:xl", {"fsdp": 16}, "dots"),
+    "BART-large": ("experiments/bart/pretrain.py:large", {"fsdp": 16}, "full"),
+    "T5-3B": ("experiments/t5/pretrain.py:t5_3b", {"fsdp": 64}, "dots"),
+    "Llama-3-8B": ("experiments/llama/pretrain.py:llama3_8b", {"fsdp": 64, "tensor": 4, "micro_batches": 8}, "full"),
+}
+"""Name: recipe, layout under `jit`, remat policy."""
+FAMILY_TOPOLOGY = "v5e:16x16"
 
 
 def configuration(variant: str, topology: str, parallel: Parallel, remat: str) -> Experiment:
@@ -81,12 +91,15 @@ def wanted() -> Iterator[tuple[str, str, int, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("bert", "family"), help="one of the two groups")
     parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     host = {**apart(machine), "libtpu": version("libtpu")}
     found = json.loads(RECORDS.read_text()) if arguments.resume and RECORDS.exists() else {"machine": host, "plans": {}}
-    for variant, topology, phase, layout in wanted():
+    if arguments.only != "bert":
+        plan_family(found)
+    for variant, topology, phase, layout in wanted() if arguments.only != "family" else ():
         key = f"{variant} {topology} {phase} {layout}"
         if key in found["plans"]:
             continue
@@ -99,7 +112,7 @@ def main() -> None:
                 continue
             experiment = configuration(variant, topology, LAYOUTS[layout], remat)
             try:
-                tried = apart(plan, experiment, parse_topology(topology), phase)
+                tried = apart(plan, experiment, parse_topology(topology), phase, True)
             except CompilerCrash as crash:
                 refused[remat] = str(crash)
                 print(key, remat, crash, file=sys.stderr, flush=True)
@@ -113,8 +126,24 @@ def main() -> None:
     write_page(found)
 
 
+def plan_family(found: dict[str, Any]) -> None:
+    """Add the text family's plans to `found`."""
+    for name, (reference, layout, remat) in FAMILY.items():
+        key = f"{name} {FAMILY_TOPOLOGY}"
+        if key in found["plans"]:
+            continue
+        experiment = load(reference)
+        model = dataclasses.replace(experiment.model, remat=remat)
+        experiment = dataclasses.replace(experiment, model=model, parallel=Parallel("jit", **layout))
+        tried = apart(plan, experiment, parse_topology(FAMILY_TOPOLOGY), 0, True)
+        print(key, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
+        found["plans"][key] = {**record(tried), "phase": 0, "refused": {}}
+        RECORDS.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def write_page(found: dict[str, Any]) -> None:
-    fill(PAGE, plans=plans_table(found), layouts=layouts_table(found), machine=about(found))
+    tables = dict(plans=plans_table(found), layouts=layouts_table(found), family=family_table(found))
+    fill(PAGE, **tables, machine=about(found))
 
 
 def fill(path: Path, **tables: str) -> None:
@@ -160,6 +189,27 @@ def plans_table(found: dict[str, Any]) -> str:
             + [f"{seconds * 1e3:.1f}" for seconds in p["seconds"]]
             + [f"{p['tokens_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}"]
             + [f"{p['hours']:.2f}", f"{p['hours'] * p['chips']:,.0f}"]
+        )
+    return markdown(head, rows)
+
+
+def family_table(found: dict[str, Any]) -> str:
+    head = ["", "recipe and layout", "steps × batch × length", "remat", "memory, GiB", "sent, MB (bound)"]
+    head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", "tokens/s", "MFU", "hours"]
+    rows = []
+    for name, (reference, layout, _) in FAMILY.items():
+        p = found["plans"].get(f"{name} {FAMILY_TOPOLOGY}")
+        if p is None:
+            continue
+        memory = p["memory"]
+        flags = " ".join(f"--parallel.{field.replace('_', '-')} {size}" for field, size in layout.items())
+        rows.append(
+            [name, f"`{reference} --parallel.kind jit {flags} --model.remat {p['remat']}`"]
+            + [f"{p['steps']:,} × {p['batch_size']:,} × {p['sequence_length']:,}", p["remat"]]
+            + [f"{memory['total'] / GIB:.2f} of {memory['limit'] / GIB:.2f}"]
+            + [f"{sum(p['collectives'].values()) / 1e6:,.0f} ({p['bound'] / 1e6:,.0f})"]
+            + [f"{seconds * 1e3:,.0f}" for seconds in p["seconds"]]
+            + [f"{p['tokens_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}", f"{p['hours']:,.0f}"]
         )
     return markdown(head, rows)
 

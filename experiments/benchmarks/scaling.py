@@ -46,7 +46,9 @@ def work() -> tuple[dict[int, float], float]:
     experiment = dataclasses.replace(
         load("experiments/bert/pretrain.py:large"), batch_size=1, parallel=Parallel("jit", devices=1)
     )
-    assembly = assemble(experiment, data=experiment.data.outline(experiment.model.vocab_size))
+    assembly = assemble(
+        experiment, data=experiment.data.outline(experiment.model.vocab_size, experiment.objective.needs)
+    )
     flops = {phase.sequence_length: assembly.work(n)[1] for n, phase in enumerate(experiment.phases)}
     params = jax.eval_shape(assembly.boxed_state).params
     return flops, float(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params)))

@@ -19,6 +19,7 @@ import dataclasses
 
 from data.text import Text
 from experiments.experiment import Experiment, Phase
+from experiments.small import LENGTH, VOCABULARY, sibling
 from models.bert import BertConfig
 from objectives import MaskedLM, NextSentence, Sum
 from training.optimizers import AdamW
@@ -61,6 +62,25 @@ def demo() -> Experiment:
         evaluation_examples=1_024,
         checkpoint_every=500,
         log_every=1,
+    )
+
+
+def small() -> Experiment:
+    """A small BERT with the budget of the siblings in experiments/small.py; its start is that of `demo`."""
+    return sibling(
+        "bert",
+        "BertForMaskedLM",
+        BertConfig.tiny(
+            vocab_size=VOCABULARY,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            initializer_range=0.05,
+            local_start=True,
+        ),
+        MaskedLM(),
     )
 
 

@@ -1,5 +1,6 @@
 """The commands of `lacuna`, one file each, with a `main(arguments)`."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import tyro
 
 from experiments.experiment import Experiment, ExperimentError, load
+from objectives import KINDS, named
 from training.processes import Processes, facts
 from training.supervisor import Place, supervise
 
@@ -24,8 +26,25 @@ def supervised(options: Processes, file: str) -> None:
         raise SystemExit(supervise(place, command, facts(PACKAGES, Path(file.partition(":")[0]))))
 
 
+def option(arguments: list[str], name: str) -> tuple[str | None, list[str]]:
+    """The last value of the flag `name`, and the arguments without it."""
+    value, rest, left = None, [], iter(arguments)
+    for argument in left:
+        if argument == name:
+            value = next(left, None)
+            if value is None:
+                raise ExperimentError(f"{name} wants a name behind it")
+        elif argument.startswith(f"{name}="):
+            value = argument.removeprefix(f"{name}=")
+        else:
+            rest.append(argument)
+    return value, rest
+
+
 def parse_experiment(command: str, arguments: list[str], extra: type | None = None) -> tuple[Experiment, Any]:
     """`FILE[:variant] [--field value …]` → the experiment with its fields changed, and `extra`'s own flags.
+
+    `--objective NAME` puts another objective in the place of the experiment's, which further flags then are about.
 
     Args:
         extra: dataclass of flags that the command has beside the experiment's.
@@ -37,6 +56,9 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
         raise SystemExit(0 if arguments and arguments[0] in ("-h", "--help") else 2)
     reference, rest = arguments[0], arguments[1:]
     experiment = load(reference)
+    objective, rest = option(rest, "--objective")
+    if objective is not None:
+        experiment = dataclasses.replace(experiment, objective=named(objective))
     program = f"lacuna {command} {reference}"
     options = None
     if extra is not None:
@@ -49,7 +71,8 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
             default=experiment,
             args=rest,
             prog=program,
-            description=sys.modules[type(experiment).__module__].__doc__,
+            description=f"{sys.modules[type(experiment).__module__].__doc__}\n\n`--objective NAME` (or NAME+NAME) takes"
+            f" another: {', '.join(KINDS)}.",
         ), options
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, ExperimentError) else ExperimentError(str(error)) from error

@@ -159,8 +159,8 @@ def fits(experiment) -> Iterator[Finding]:
     from experiments.assemble import assemble
 
     assembly = assemble(experiment)
-    yield Finding("data", True, f"{experiment.data.source}: {assembly.data.corpus.fingerprint[:12]}")
-    description = json.dumps(experiment.description(), sort_keys=True)
+    yield Finding("data", True, f"{experiment.data.source}: {assembly.data.fingerprint[:12]}")
+    description = json.dumps(assembly.description(), sort_keys=True)
     yield Finding("experiment", True, f"{experiment.name}: {hashlib.sha256(description.encode()).hexdigest()[:12]}")
 
 

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
-from experiments.assemble import assemble
+from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment
 from experiments.commands.train import baselines, console
-from experiments.experiment import Experiment, ExperimentError
+from experiments.experiment import ExperimentError
 from training.checkpoints import Checkpoints, template_of
 
 
@@ -26,20 +26,21 @@ def main(arguments: list[str]) -> None:
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint)
     values = assembly.evaluate(assembly.compile_evaluation_step(), state.params)
-    base = {name: dataclasses.asdict(value) for name, value in baselines(assembly).items()}
+    base = baselines(assembly, assembly.spread.gather(state.params))
     print(json.dumps({"step": step, "held_out": values, "baselines": base}, indent=2))
 
 
-def open_checkpoints(experiment: Experiment) -> Checkpoints:
+def open_checkpoints(assembly: Assembly) -> Checkpoints:
+    experiment = assembly.experiment
     folder = experiment.run_folder / "checkpoints"
     if not folder.is_dir():
         raise ExperimentError(f"no run in {experiment.run_folder}: expected {folder}; `lacuna train` makes it")
-    return Checkpoints(folder, keep=experiment.keep_checkpoints, description=experiment.description())
+    return Checkpoints(folder, keep=experiment.keep_checkpoints, description=assembly.description())
 
 
 def restored(assembly, which: str = "last"):
     """The state of the run's checkpoint `last`, `best` or of a step, on the devices, and its step."""
-    checkpoints = open_checkpoints(assembly.experiment)
+    checkpoints = open_checkpoints(assembly)
     steps = checkpoints.steps()
     step = {"last": None, "best": checkpoints.best()}.get(which, which)
     if step is not None:

@@ -1,16 +1,19 @@
 """`lacuna explain`: what the objective feeds the model, token by token."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from experiments.assemble import assemble
+from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment
 from experiments.commands.train import console
 from experiments.experiment import ExperimentError
-from objectives.objective import IGNORED
+from models.outputs import model_inputs
+from objectives.objective import IGNORED, Example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,66 +32,106 @@ def main(arguments: list[str]) -> None:
     if options.example < 0:
         raise ExperimentError(f"--example {options.example}: examples are counted from 0")
     assembly = assemble(experiment, say=console.print)
-    length = experiment.phases[0].sequence_length
-    before = assembly.data.training(length, experiment.seed)[options.example]
+    before = assembly.data.training(assembly.form(0), experiment.seed)[options.example]
     seen = assembly.seen({name: np.asarray(value)[None] for name, value in before.items()})
     seen = {name: value[0] for name, value in seen.items()}
-    show(assembly.data.tokenizer, before, seen, experiment, options.example)
+    show(assembly, before, seen, options.example)
 
 
-def show(tokenizer, before, seen, experiment, number) -> None:
+def show(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
     """Print the example as the data gives it, and as the objective makes it."""
+    experiment, tokenizer = assembly.experiment, assembly.data.tokenizer
 
     def word(token: int) -> str:
         return tokenizer.id_to_token(int(token)) or f"<{token}>"
 
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"example {number} of {experiment.name}, seed {experiment.seed}: {experiment.objective!r}", markup=False)
-    if "sentence_ids" in before:
-        for name, ids in (("tokens", "sentence_ids"), ("other_tokens", "other_sentence_ids")):
-            out.print(f"\nthe data give {name}:", markup=False)
-            for sentence in range(int(before[ids].max()) + 1):
-                words = " ".join(word(t) for t in before[name][before[ids] == sentence]).replace(" ##", "")
-                out.print(f"  {sentence}: {words}", markup=False)
-    asked = {}
+    for tokens, groups in GROUPS:
+        if tokens in before and groups in before:
+            what = groups.removesuffix("_ids").removeprefix("other_")
+            out.print(f"\nthe data give {tokens}, by {what}:", markup=False)
+            for group in np.unique(before[groups][before[groups] >= 0]):
+                words = " ".join(word(t) for t in before[tokens][before[groups] == group]).replace(" ##", "")
+                out.print(f"  {group}: {words}", markup=False)
+    decodes = "decoder_input_ids" in seen
+    out.print(side(assembly, seen, "input_ids", {} if decodes else asked(seen), word))
+    if decodes:
+        out.print(side(assembly, seen, "decoder_input_ids", asked(seen), word))
     if "masked_positions" in seen:
-        asked = {
-            int(position): int(label)
-            for position, label in zip(seen["masked_positions"], seen["labels"], strict=True)
-            if label != IGNORED
-        }
-    table = Table(title="what the model sees and is asked")
-    for column in ("place", "input", "segment", "attended", "special", "asked for", "weight"):
-        table.add_column(column, justify="left" if column in ("input", "asked for") else "right")
-    used = int(seen["attention_mask"].sum())
-    for place in range(used):
-        token = word(seen["input_ids"][place])
-        original = asked.get(place)
-        style = None if original is None else "yellow" if token != word(original) else "cyan"
-        table.add_row(
-            str(place),
-            token.replace("[", r"\["),
-            str(seen["token_type_ids"][place]),
-            str(seen["attention_mask"][place]),
-            str(seen["special_tokens_mask"][place]),
-            "" if original is None else word(original).replace("[", r"\["),
-            "0" if original is None else "1",
-            style=style,
-        )
-    out.print(table)
-    padding = len(seen["input_ids"]) - used
-    out.print(f"{padding} places of padding follow (attended 0, weight 0).")
-    if "masked_positions" in seen:
-        slots = len(seen["masked_positions"])
-        kept = sum(int(seen["input_ids"][place]) == label for place, label in asked.items())
-        hidden = sum(word(seen["input_ids"][place]) == "[MASK]" for place in asked)
+        slots, masked = len(seen["masked_positions"]), asked(seen)
+        kept = sum(int(seen["input_ids"][place]) == label for place, label in masked.items())
+        hidden = sum(int(seen["input_ids"][place]) == assembly.data.vocabulary.mask for place in masked)
         out.print(
-            f"{len(asked)} tokens asked in {slots} slots: {hidden} shown as [MASK], {kept} as they are,"
-            f" {len(asked) - hidden - kept} as another token.",
+            f"{len(masked)} tokens asked in {slots} slots: {hidden} shown as {word(assembly.data.vocabulary.mask)},"
+            f" {kept} as they are, {len(masked) - hidden - kept} as another token.",
             markup=False,
         )
-    if "next_sentence_label" in seen:
-        label = int(seen["next_sentence_label"])
-        out.print(
-            f"next_sentence_label {label}: the second segment {('follows the first', 'is from another document')[label]}."
-        )
+    for name, (no, yes) in LABELS.items():
+        if name in seen:
+            out.print(f"{name} {seen[name]}: the second segment {(no, yes)[int(seen[name])]}.")
+    if "sampling_key" in seen:
+        out.print("The generator draws what stands in the place of the masks when the discriminator reads the text.")
+
+
+GROUPS = (
+    ("tokens", "sentence_ids"),
+    ("other_tokens", "other_sentence_ids"),
+    ("tokens", "document_ids"),
+)
+"""Texts that data give, and what they are divided by."""
+
+LABELS = {
+    "next_sentence_label": ("follows the first", "is from another document"),
+    "sentence_order_label": ("follows the first", "stands before the first in the text"),
+}
+"""Questions about a pair of segments, and what 0 and 1 answer."""
+
+COLUMNS = {
+    "token_type_ids": "segment",
+    "position_ids": "position",
+    "segment_ids": "document",
+    "prefix_mask": "prefix",
+    "attention_mask": "attended",
+    "decoder_attention_mask": "attended",
+    "special_tokens_mask": "special",
+}
+"""What else an example says of each place, and how its column is called."""
+
+
+def asked(seen: Example) -> dict[int, int]:
+    """{place: token that is asked for there}."""
+    labels = seen.get("labels", np.zeros(0, np.int32))
+    places = seen.get("masked_positions", seen.get("label_positions", np.arange(len(labels))))
+    return {int(place): int(label) for place, label in zip(places, labels, strict=True) if label != IGNORED}
+
+
+def side(assembly: Assembly, seen: Example, name: str, labels: dict[int, int], word: Callable[[int], str]) -> Table:
+    """What the encoder or the decoder reads, place by place, and what is asked there; padding is left out."""
+    ids, decodes = seen[name], name.startswith("decoder_")
+    inputs = model_inputs(assembly.model)
+    columns = {
+        other: title
+        for other, title in COLUMNS.items()
+        if other in seen
+        and len(seen[other]) == len(ids)
+        and other.startswith("decoder_") == decodes
+        and (other in inputs or other == "special_tokens_mask")
+    }
+    used = seen.get("decoder_attention_mask" if decodes else "attention_mask", np.ones(len(ids), int)) > 0
+    places = np.flatnonzero(used | np.isin(np.arange(len(ids)), list(labels)))
+    what = "what the decoder reads and is asked" if decodes else "what the model sees and is asked"
+    if not decodes and "decoder_input_ids" in seen:
+        what = "what the encoder reads"
+    table = Table(title=what, caption=f"{len(ids) - len(places)} places of padding (attended 0, weight 0)")
+    heads = ("asked for", "weight") if labels else ()
+    for column in ("place", "input", *columns.values(), *heads):
+        table.add_column(column, justify="left" if column in ("input", "asked for") else "right")
+    masked = bool({"masked_positions", "label_positions"} & set(seen))
+    for place in places.tolist():
+        token, label = int(ids[place]), labels.get(place)
+        style = "yellow" if masked and label not in (None, token) else "cyan" if masked and label == token else None
+        answer = ("" if label is None else escape(word(label)), str(int(label is not None))) if labels else ()
+        values = (str(seen[other][place]) for other in columns)
+        table.add_row(str(place), escape(word(token)), *values, *answer, style=style)
+    return table

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint)
     params = jax.device_get(assembly.spread.whole(state).params)
-    hub.save(folder, assembly.model, {"params": params}, tokenizer=experiment.run_folder / "tokenizer.json")
-    print(
-        f"step {step} of {experiment.name} is in {folder}: {experiment.architecture}.from_pretrained({str(folder)!r})"
-    )
+    hub.save(folder, assembly.student, {"params": params}, tokenizer=experiment.run_folder / "tokenizer.json")
+    for part, (model, _) in hub.parts(assembly.student, params).items():
+        path = folder / part
+        print(f"step {step} of {experiment.name} is in {path}: {type(model).__name__}.from_pretrained({str(path)!r})")

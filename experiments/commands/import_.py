@@ -12,12 +12,12 @@ from models.config import ModelError
 def main(arguments: list[str]) -> None:
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
         print(
-            "usage: lacuna import FOLDER [TARGET]\n\nReads a published checkpoint (config.json and *.safetensors), says what"
-            " is in it, and with TARGET writes it\nanew, names and layout as transformers has them today.\n"
-            "To start a run from it: lacuna train FILE --initial-model FOLDER"
+            "usage: lacuna import FOLDER|NAME [TARGET]\n\nReads a published checkpoint (a folder, or a name such as"
+            " google-bert/bert-base-uncased), says what is in it,\nand with TARGET writes it anew, names and layout as"
+            " transformers has them today.\nTo start a run from it: lacuna train FILE --initial-model FOLDER|NAME"
         )
         raise SystemExit(0 if {"-h", "--help"} & set(arguments) else 2)
-    folder = Path(arguments[0])
+    folder = hub.checkpoint_folder(arguments[0])
     model, variables = hub.load(folder)
     leaves = jax.tree.leaves(variables["params"])
     print(f"{type(model).__name__}: {sum(x.size for x in leaves):,} parameters in {len(leaves)} arrays")

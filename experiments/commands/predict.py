@@ -14,14 +14,15 @@ class Options:
     """Ask a model: `lacuna predict fill-mask "The capital of France is [MASK]." --model runs/bert-demo/model`.
 
     Attributes:
-        task: fill-mask, feature-extraction, text-classification, token-classification or question-answering.
+        task: fill-mask, feature-extraction, text-classification, token-classification, question-answering,
+            text-generation, text2text-generation, summarization or translation (also as translation_en_to_de).
         text: one or more inputs; for question-answering the question and the context.
-        model: folder of a published checkpoint, or the `model` folder of a run.
+        model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
     """
 
     task: tyro.conf.Positional[str]
     text: tyro.conf.Positional[tuple[str, ...]]
-    model: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")]
 
 
 def main(arguments: list[str]) -> None:

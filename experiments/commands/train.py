@@ -15,18 +15,31 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.baselines import Majority, Unigram, majority, unigram
+from evaluation.baselines import comparison, constant
 from experiments.assemble import EVALUATION_SEED, Assembly, assemble
 from experiments.commands import parse_experiment, supervised
 from experiments.experiment import Experiment, describe
 from models import hub
+from objectives.objective import Answers
 from training.checkpoints import Checkpoints, template_of, write_json
 from training.hardware import peak_flops
 from training.loop import fit
 from training.metrics import MetricsLog
 from training.processes import Processes, agree
 from training.profile import Profile
+from training.step import forward
 from training.weights_and_biases import WeightsAndBiases
+
+FILL = 'lacuna predict fill-mask "The capital of France is [MASK]." --model {model}'
+GENERATE = 'lacuna generate "The capital of France" --model {model}'
+TRY = {
+    "BertForPreTraining": FILL,
+    "ForMaskedLM": FILL,
+    "LMHeadModel": GENERATE,
+    "ForCausalLM": GENERATE,
+    "ForConditionalGeneration": GENERATE,
+}
+"""What to ask a trained model, by what its class ends with."""
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -63,9 +76,9 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
     result_file = folder / "result.json"
     first = jax.process_index() == 0
     assembly = assemble(experiment, say=console.print if first else lambda _: None)
-    agree({"experiment": json.dumps(experiment.description()), "data": assembly.data.corpus.fingerprint})
+    agree({"experiment": json.dumps(assembly.description()), "data": assembly.data.fingerprint})
     checkpoints = Checkpoints(
-        folder / "checkpoints", keep=experiment.keep_checkpoints, description=experiment.description()
+        folder / "checkpoints", keep=experiment.keep_checkpoints, description=assembly.description()
     )
     state = assembly.initial_state()
     parameters = sum(x.size for x in jax.tree.leaves(assembly.spread.whole(state).params))
@@ -94,7 +107,7 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
     step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
     writers = []
     if options.wandb is not None and first:
-        writers.append(WeightsAndBiases(options.wandb, folder, experiment.name, experiment.description(), first_step))
+        writers.append(WeightsAndBiases(options.wandb, folder, experiment.name, assembly.description(), first_step))
     log = MetricsLog(folder, first_step, writers) if first else None
     begin = time.perf_counter()
     phases, phase_begin = [], 0
@@ -146,12 +159,13 @@ def finish(
     experiment = assembly.experiment
     result = {
         "name": experiment.name,
+        "architecture": experiment.architecture,
         "steps": experiment.steps,
         "seconds": seconds,
         "parameters": parameters,
         "held_out": held_out,
         "best_step": checkpoints.best(),
-        "baselines": {name: dataclasses.asdict(value) for name, value in baselines(assembly).items()},
+        "baselines": baselines(assembly, params),
         "tokens_per_step": assembly.work(-1)[0],
         "flops_per_step": assembly.work(-1)[1],
         "peak_flops": peak[0],
@@ -163,29 +177,24 @@ def finish(
         },
     }
     write_json(folder / "result.json", result)
-    hub.save(folder / "model", assembly.model, {"params": params}, tokenizer=folder / "tokenizer.json")
+    hub.save(folder / "model", assembly.student, {"params": params}, tokenizer=folder / "tokenizer.json")
     write_report(folder, assembly, params)
     print_result(result, folder, reference)
 
 
-def held_out_examples(assembly: Assembly) -> list[dict[str, np.ndarray]]:
-    """The held-out batches as the model is asked about them in an evaluation."""
-    return [
-        assembly.seen({name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}, EVALUATION_SEED)
-        for batch in assembly.evaluation_batches(share=(0, 1))
-    ]
+def baselines(assembly: Assembly, params: Any) -> dict[str, dict[str, Any]]:
+    """For each loss that has one, what it is held against on the very same questions: the fields of a `Constant`."""
 
+    @jax.jit
+    def answers(params: Any, batch: Any) -> dict[str, Answers]:
+        return assembly.objective.answers(forward(assembly.student, params, batch), batch)
 
-def baselines(assembly: Assembly) -> dict[str, Unigram | Majority]:
-    """What the held-out losses are held against, measured on the very same examples."""
-    batches = held_out_examples(assembly)
-    found: dict[str, Unigram | Majority] = {}
-    if "masked_positions" in batches[0]:
-        counts = assembly.data.corpus.token_counts(assembly.data.training_documents)
-        found["unigram"] = unigram(np.concatenate([batch["labels"].reshape(-1) for batch in batches]), counts)
-    if "next_sentence_label" in batches[0]:
-        found["next_sentence"] = majority(np.concatenate([batch["next_sentence_label"] for batch in batches]))
-    return found
+    found = []
+    for batch in assembly.evaluation_batches(share=(0, 1)):
+        seen = assembly.seen({name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}, EVALUATION_SEED)
+        found.append(jax.device_get(answers(params, seen)))
+    whole = jax.tree.map(lambda *parts: np.concatenate([np.ravel(part) for part in parts]), *found)
+    return {name: dataclasses.asdict(constant(right)) for name, right in whole.items()}
 
 
 def machine() -> dict[str, str | int]:
@@ -216,42 +225,26 @@ def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     table = Table(title=f"{result['name']}: held-out documents after {result['steps']:,} steps")
     for column in ("", "model", "baseline", "what the baseline is"):
         table.add_column(column, justify="left" if column in ("", "what the baseline is") else "right")
-    held_out, base = result["held_out"], result["baselines"]
-    if "unigram" in base:
-        unigram_ = base["unigram"]
-        table.add_row(
-            "masked-token loss (nats)",
-            f"{held_out['masked_lm_loss']:.3f}",
-            f"{unigram_['entropy']:.3f}",
-            f"unigram entropy of the same {unigram_['count']:,} tokens",
-        )
-        table.add_row(
-            "masked-token accuracy",
-            f"{held_out['masked_accuracy']:.1%}",
-            f"{unigram_['accuracy']:.1%}",
-            "always the most frequent token",
-        )
-    if "next_sentence" in base:
-        chance = base["next_sentence"]
-        errors = (held_out["next_sentence_accuracy"] - chance["accuracy"]) / chance["standard_error"]
-        table.add_row(
-            "next-sentence accuracy",
-            f"{held_out['next_sentence_accuracy']:.1%}",
-            f"{chance['accuracy']:.1%}",
-            f"always the more frequent answer; {errors:+.1f} standard errors on {chance['count']:,} pairs",
-        )
+    for row in comparison(result["held_out"], result["baselines"]):
+        table.add_row(*row)
     out = Console(soft_wrap=True, highlight=False)
     out.print(table)
     out.print(f"{result['seconds']:.0f} s of training on {result['machine']['processor']}")
+    config = json.loads((folder / "model" / "config.json").read_text())
+    exported, opens = config["architectures"][0], "transformers: {}.from_pretrained"
+    if config["model_type"] == "transformer":  # which they have no class for
+        opens = "models.hub.load"
     for name, what in (
         ("report.html", "curves, baselines, guesses"),
-        ("model/", "opens with transformers: BertForPreTraining.from_pretrained"),
+        ("model/", f"opens with {opens.format(exported)}"),
         ("checkpoints/", f"newest and best (step {result['best_step']})"),
         ("metrics.jsonl", "every step"),
         ("tensorboard/", "the same for TensorBoard"),
     ):
         out.print(f"  {folder / name}  {what}")
     out.print("try next:")
-    out.print(f'  lacuna predict fill-mask "The capital of France is [MASK]." --model {folder / "model"}', markup=False)
+    asks = next((ask for ending, ask in TRY.items() if exported.endswith(ending)), None)
+    if asks is not None:
+        out.print(f"  {asks.format(model=folder / 'model')}", markup=False)
     out.print(f"  lacuna explain {reference}", markup=False)
     out.print(f"  lacuna bench {reference}", markup=False)

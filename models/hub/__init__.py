@@ -1,5 +1,7 @@
 """Published checkpoints in and out: folders with `config.json` and `*.safetensors`, as `transformers` reads and writes them.
 
+Where a folder is asked for, a name on the Hugging Face hub will do, too.
+
 An architecture's names stand in `models/hub/<model_type>.py`, its config and its classes in `models/<model_type>.py`.
 Neither torch nor a pickle is ever touched.
 """
@@ -9,6 +11,7 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,24 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Key
 
 from models.config import ModelConfig, ModelError, nearest
-from models.hub import files
+from models.hub import files, flax_trees
+from models.hub.downloads import checkpoint_folder
 from models.hub.names import Name, NameTable
 
-__all__ = ["load", "model_class", "save"]
+__all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
 log = logging.getLogger("lacuna")
 
+HELPERS = ("downloads", "files", "flax_trees", "names")
+"""The modules of this package that are no architecture's."""
+
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 """What a published parameter may be; quantised ones mean nothing without their scales."""
+
+
+def model_types() -> list[str]:
+    """All architectures, by the `model_type` of their published configs."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in HELPERS)
 
 
 def name_table(model_type: str) -> NameTable:
@@ -37,23 +49,30 @@ def name_table(model_type: str) -> NameTable:
     Raises:
         ModelError: there is none, with the nearest of those there are.
     """
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("files", "names"))
+    known = model_types()
     if model_type not in known:
         raise ModelError(f"unknown model_type {model_type!r}: {nearest(str(model_type), known)}")
     return importlib.import_module(f"models.hub.{model_type}").TABLE
 
 
-def model_class(model_type: str, architecture: str) -> type[nn.Module]:
-    """The class that `transformers` calls `architecture`, in `models/<model_type>.py`."""
+def model_classes(model_type: str) -> dict[str, type[nn.Module]]:
+    """The models in `models/<model_type>.py`, by the names that `transformers` has for them."""
     module = importlib.import_module(f"models.{model_type}")
-    classes = {
+    return {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+        if "For" in name or name.endswith("Model")
     }
-    known = [name for name in classes if "For" in name or name.endswith("Model")]
-    if architecture not in known:
-        raise ModelError(f"unknown architecture {architecture!r} of {model_type}: {nearest(architecture, known)}")
+
+
+def model_class(model_type: str, architecture: str) -> type[nn.Module]:
+    """The class that `transformers` calls `architecture`, in `models/<model_type>.py`."""
+    classes = model_classes(model_type)
+    if architecture not in classes:
+        raise ModelError(
+            f"unknown architecture {architecture!r} of {model_type}: {nearest(architecture, list(classes))}"
+        )
     return classes[architecture]
 
 
@@ -96,10 +115,19 @@ def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any
 
 def architecture_named(folder: Path, published: Mapping[str, Any]) -> str:
     """The class that a `config.json` names, the base model where it names none."""
-    names = published.get("architectures") or [f"{published['model_type'].capitalize()}Model"]
+    names = published.get("architectures") or [
+        config_class(published["model_type"]).__name__.removesuffix("Config") + "Model"
+    ]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"{folder / 'config.json'}: architectures={names!r}, expected a list of class names")
     return names[0]
+
+
+def outline(folder: str | Path, **config_changes: Any) -> nn.Module:
+    """The model that a published folder (or name on the hub) holds, by its `config.json`; no parameters are read."""
+    folder = checkpoint_folder(folder, only="config.json")
+    published, config = read_config(folder, config_changes)
+    return model_class(config.model_type, architecture_named(folder, published))(config)
 
 
 def load(
@@ -111,10 +139,12 @@ def load(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Read a published checkpoint: `model.apply(variables, **inputs)` then gives what it gives.
 
-    Heads that the file has and the class does not want are left out, and the log says so.
+    Heads that the file has and the class does not want are left out, and the log says so. A model that `transformers` has
+    only in parts is read from these, as `save` writes them.
 
     Args:
-        folder: with `config.json` and `model.safetensors`, or several files and their index.
+        folder: with `config.json` and `model.safetensors`, or several files and their index, or `flax_model.msgpack`
+            where there is no safetensors file; or a name on the Hugging Face hub.
         architecture: the class wanted, where it is not the one that `config.json` names; tensors outside the base model
             that nobody here knows are then left out too.
         initialize: key of fresh parameters for those that the file lacks (a new head); without it they are an error.
@@ -123,22 +153,38 @@ def load(
     Raises:
         ModelError: what is wrong with the folder; all missing, unexpected and misshapen tensors at once.
     """
-    folder = Path(folder)
+    folder = checkpoint_folder(folder)
     published, config = read_config(folder, config_changes)
     table = name_table(config.model_type)
     wanted = architecture.__name__ if isinstance(architecture, type) else architecture
-    model = model_class(config.model_type, wanted or architecture_named(folder, published))(config)
+    kind = model_class(config.model_type, wanted or architecture_named(folder, published))
+    if hasattr(kind, "joined"):
+        return kind.joined(
+            lambda part, its: load(folder / part, architecture=its, initialize=initialize, **config_changes)
+        )
+    model = kind(config)
     shapes = shapes_of(model)
-    base = table.is_base(shapes)
-    with files.tensors(folder) as handles:
+    table, base = table.of(shapes), table.is_base(shapes)
+    opened = nullcontext(flax_trees.tensors(folder)) if flax_trees.alone(folder) else files.tensors(folder)
+    with opened as handles:
         there = published_names(folder, handles, table, base)
         for name, attributes in table.optional.items():
             if base and initialize is None and table.today(name, base) not in there:
                 model = type(model)(config, **attributes)
                 shapes = shapes_of(model)
-        parameters, missing, misshapen, used = read_parameters(handles, there, table.by_ours(shapes), shapes)
-        refuse_untied(folder, handles, there, table, used)
-    extra = set(there) - used - {table.today(name, base) for name in (*table.aliases, *table.ignored)}
+        for alias, changes in table.untied.items():
+            if alias in table.aliases and differ(handles, there, alias, table.aliases[alias]):
+                model = type(model)(dataclasses.replace(config, **changes))
+                shapes = shapes_of(model)
+                table = table.of(shapes)
+        names = table.by_ours(shapes)
+        parameters, missing, misshapen, used = read_parameters(handles, there, names, shapes)
+        for path, name in names.items():
+            if name.published in table.zeros and name.published in missing:
+                missing.remove(name.published)
+                parameters[path] = jnp.zeros(shapes[path].shape, shapes[path].dtype)
+        refuse_untied(folder, handles, there, table, used, base)
+    extra = {name for name in set(there) - used if not table.is_ignored(name, base)}
     known = {table.today(name.published, base) for name in table.names}
     left_out = sorted(name for name in extra if name in known or (wanted is not None and not table.in_base(name)))
     unexpected = sorted(extra - set(left_out))
@@ -192,15 +238,23 @@ def read_parameters(
 
 
 def refuse_untied(
-    folder: Path, handles: Mapping[str, Any], there: Mapping[str, str], table: NameTable, used: set[str]
+    folder: Path, handles: Mapping[str, Any], there: Mapping[str, str], table: NameTable, used: set[str], base: bool
 ) -> None:
-    """Raise where a part in use has two tensors that ours ties, and they differ."""
+    """Raise where the base model or a head in use has two tensors that ours ties, and they differ."""
+    heads = [name for name in used if not table.in_base(name) and name not in table.zeros]
     for alias, name in table.aliases.items():
+        of_base, alias, name = table.in_base(alias), table.today(alias, base), table.today(name, base)
         part = alias.rsplit(".", 2)[0]
-        if alias not in there or there[alias] == there[name] or not any(wanted.startswith(part) for wanted in used):
-            continue
-        if not np.array_equal(files.read(handles, there[alias]), files.read(handles, there[name])):
-            raise ModelError(f"{folder}: {alias} differs from {name}, and untied ones are not implemented")
+        in_use = any(wanted.startswith(part) for wanted in heads) or not heads  # a head may be nothing but the alias
+        if (of_base or (in_use and not base)) and differ(handles, there, alias, name):
+            raise ModelError(f"{folder}: {alias} differs from {name}, and the config ties them")
+
+
+def differ(handles: Mapping[str, Any], there: Mapping[str, str], one: str, other: str) -> bool:
+    """Whether a folder holds two tensors of these names, and other numbers in them."""
+    if one not in there or other not in there or there[one] == there[other]:
+        return False
+    return not np.array_equal(files.read(handles, there[one]), files.read(handles, there[other]))
 
 
 def published_names(folder: Path, names: Iterable[str], table: NameTable, base: bool) -> dict[str, str]:
@@ -217,21 +271,26 @@ def published_names(folder: Path, names: Iterable[str], table: NameTable, base: 
     return there
 
 
-def save(folder: str | Path, model: nn.Module, variables: dict[str, Any], tokenizer: str | Path | None = None) -> None:
+def save(
+    folder: str | Path,
+    model: nn.Module,
+    variables: dict[str, Any],
+    tokenizer: str | Path | None = None,
+    max_shard_size: int | str = "5GB",
+) -> None:
     """Write a checkpoint folder that `transformers` loads with no missing and no unexpected key.
 
-    Each file appears whole or not at all.
+    Each file appears whole or not at all. A model that `transformers` has only in parts is written as these (`parts`).
 
     Args:
         tokenizer: a `tokenizer.json` to lie beside it.
+        max_shard_size: bytes (or `"5GB"`) from which on the tensors are split into several files with an index.
 
     Raises:
         ModelError: the variables are not those of the model, or a file cannot be read or written.
     """
-    folder = Path(folder)
-    config = model.config
-    table = name_table(config.model_type)
-    flat = flatten_dict(nn.unbox(dict(variables).get("params", {})), sep="/")
+    params = nn.unbox(dict(variables).get("params", {}))
+    flat = flatten_dict(params, sep="/")
     shapes = {path: shape.shape for path, shape in shapes_of(model).items()}
     found = {path: np.shape(value) for path, value in flat.items()}
     if found != shapes:
@@ -241,13 +300,33 @@ def save(folder: str | Path, model: nn.Module, variables: dict[str, Any], tokeni
             if found.get(path) != shapes.get(path)
         )
         raise ModelError(f"these are not the parameters of this {type(model).__name__}: {', '.join(differ)}")
+    for name, (part, own) in parts(model, params).items():
+        save_one(Path(folder) / name, part, own, tokenizer, max_shard_size)
+
+
+def parts(model: nn.Module, params: Mapping[str, Any]) -> dict[str, tuple[nn.Module, Mapping[str, Any]]]:
+    """{folder inside the checkpoint's: model and parameters} of all that `save` writes: for most, the model as it is."""
+    return model.published(params) if hasattr(model, "published") else {"": (model, params)}
+
+
+def save_one(
+    folder: Path,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokenizer: str | Path | None,
+    max_shard_size: int | str,
+) -> None:
+    """`save`, of a model that `transformers` has."""
+    config = model.config
+    table = name_table(config.model_type)
+    flat = flatten_dict(params, sep="/")
     published: dict[str, np.ndarray] = {}
     for path, name in table.by_ours(flat).items():
         value = np.asarray(flat[path])
         if "{layer}" in name.published:
-            published |= {name.published.format(layer=i): name.transform(x) for i, x in enumerate(value)}
+            published |= {name.published.format(layer=i): name.publish(x) for i, x in enumerate(value)}
         else:
-            published[name.published] = name.transform(value)
+            published[name.published] = name.publish(value)
     try:
         text = None if tokenizer is None else Path(tokenizer).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -256,7 +335,7 @@ def save(folder: str | Path, model: nn.Module, variables: dict[str, Any], tokeni
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    files.write_tensors(folder, published)
+    files.write_tensors(folder, published, max_shard_size)
     about = {"architectures": [type(model).__name__], **config.to_json(), "dtype": config.param_dtype}
     if getattr(type(model), "unlabelled", False):  # transformers would shape the head by them
         about = {name: value for name, value in about.items() if name not in ("id2label", "label2id")}
@@ -267,12 +346,12 @@ def save(folder: str | Path, model: nn.Module, variables: dict[str, Any], tokeni
 
 def write_tokenizer(folder: Path, text: str, config: ModelConfig) -> None:
     """`tokenizer.json`, which holds `text`, and the little that `transformers.AutoTokenizer` wants to know beside it."""
-    files.write_whole(folder / "tokenizer.json", lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_whole({folder / "tokenizer.json": lambda path: path.write_text(text, encoding="utf-8")})
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        "model_max_length": config.max_position_embeddings,
+        **({} if config.longest_input is None else {"model_max_length": config.longest_input}),
         **special,
     }
     files.write_json(folder / "tokenizer_config.json", about)

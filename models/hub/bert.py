@@ -2,22 +2,29 @@
 
 from models.hub.names import Name, NameTable, linear, norm, table_of
 
-LAYER = "bert.encoder.layer.{layer}"
+
+def encoder(name: str) -> tuple[Name, ...]:
+    """Embeddings and layers of a model called `name`, theirs and ours."""
+    layer, ours = f"{name}.encoder.layer.{{layer}}", f"{name}/layers"
+    return (
+        table_of(f"{name}.embeddings.word_embeddings", f"{name}/word_embeddings"),
+        table_of(f"{name}.embeddings.position_embeddings", f"{name}/position_embeddings"),
+        table_of(f"{name}.embeddings.token_type_embeddings", f"{name}/token_type_embeddings"),
+        *norm(f"{name}.embeddings.LayerNorm", f"{name}/embedding_norm"),
+        *linear(f"{layer}.attention.self.query", f"{ours}/attention/query"),
+        *linear(f"{layer}.attention.self.key", f"{ours}/attention/key"),
+        *linear(f"{layer}.attention.self.value", f"{ours}/attention/value"),
+        *linear(f"{layer}.attention.output.dense", f"{ours}/attention/out"),
+        *norm(f"{layer}.attention.output.LayerNorm", f"{ours}/attention_norm"),
+        *linear(f"{layer}.intermediate.dense", f"{ours}/up"),
+        *linear(f"{layer}.output.dense", f"{ours}/down"),
+        *norm(f"{layer}.output.LayerNorm", f"{ours}/mlp_norm"),
+    )
+
 
 TABLE = NameTable(
     names=(
-        table_of("bert.embeddings.word_embeddings", "bert/word_embeddings"),
-        table_of("bert.embeddings.position_embeddings", "bert/position_embeddings"),
-        table_of("bert.embeddings.token_type_embeddings", "bert/token_type_embeddings"),
-        *norm("bert.embeddings.LayerNorm", "bert/embedding_norm"),
-        *linear(f"{LAYER}.attention.self.query", "bert/layers/attention/query"),
-        *linear(f"{LAYER}.attention.self.key", "bert/layers/attention/key"),
-        *linear(f"{LAYER}.attention.self.value", "bert/layers/attention/value"),
-        *linear(f"{LAYER}.attention.output.dense", "bert/layers/attention/out"),
-        *norm(f"{LAYER}.attention.output.LayerNorm", "bert/layers/attention_norm"),
-        *linear(f"{LAYER}.intermediate.dense", "bert/layers/up"),
-        *linear(f"{LAYER}.output.dense", "bert/layers/down"),
-        *norm(f"{LAYER}.output.LayerNorm", "bert/layers/mlp_norm"),
+        *encoder("bert"),
         *linear("bert.pooler.dense", "bert/pooler"),
         *linear("cls.predictions.transform.dense", "transform"),
         *norm("cls.predictions.transform.LayerNorm", "transform_norm"),
@@ -32,6 +39,6 @@ TABLE = NameTable(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
-    ignored=frozenset({"bert.embeddings.position_ids"}),
+    ignored=("bert.embeddings.position_ids",),
     optional={"bert.pooler.dense.weight": {"add_pooling_layer": False}},
 )

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def shards(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder: the whole one before the pieces, as `transformers` chooses too."""
-    if (folder / SINGLE).is_file():
-        paths = [folder / SINGLE]
-    elif (folder / INDEX).exists():
-        weight_map = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise ModelError(f"{folder / INDEX} has no weight_map from tensors to files")
-        paths = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
-    else:
-        paths = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+def indexed(folder: Path, single: str, index: str) -> list[Path]:
+    """The file `single`, or those that `index` names: the whole one before the pieces, as `transformers` chooses too."""
+    if (folder / single).is_file() or not (folder / index).exists():
+        return [path for path in [folder / single] if path.is_file()]
+    weight_map = read_json(folder / index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise ModelError(f"{folder / index} has no weight_map from tensors to files")
+    paths = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise ModelError(f"{folder} lacks {', '.join(missing)}, which its index names")
+    return paths
+
+
+def shards(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder."""
+    paths = indexed(folder, SINGLE, INDEX)
+    if not paths and not (folder / INDEX).exists():
+        paths = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not paths:
         pickles = sorted(
             path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -83,31 +89,76 @@ def read(handles: Mapping[str, Any], name: str) -> np.ndarray:
         raise ModelError(f"tensor {name!r} cannot be read ({error}): fetch or write the file again") from None
 
 
-def write_whole(path: Path, write) -> None:
-    """Let `write(temporary path)` write a file that becomes `path` only when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def write_whole(writers: Mapping[Path, Callable[[Path], Any]]) -> None:
+    """Let each `writer(temporary path)` write a file; they become the paths only when all are whole and on the disk."""
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in writers}
+    path, before = None, "what was there before is untouched"
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        write(temporary)
-        os.chmod(temporary, mode)  # safetensors lets nobody else read what it writes
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ModelError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
-        ) from error
-    except SafetensorError as error:
-        raise ModelError(f"cannot write {path}: {error}; what was there before is untouched") from error
+        for path, temporary in temporaries.items():
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            writers[path](temporary)
+            os.chmod(temporary, mode)  # safetensors lets nobody else read what it writes
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+            before = "some files of the folder are new, some old: write it again"
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"cannot write {path}: {reason}; {before}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
-def write_tensors(folder: Path, values: Mapping[str, np.ndarray]) -> None:
-    contiguous = {name: np.ascontiguousarray(value) for name, value in values.items()}
-    write_whole(folder / SINGLE, lambda path: save_file(contiguous, str(path), metadata={"format": "pt"}))
+def parse_size(size: int | str) -> int:
+    """Bytes in `5GB`, `200MB`, `1000`, … (powers of 1,000, as `transformers` counts)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(size).strip(), re.IGNORECASE)
+    parsed = round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if parsed < 1:
+        raise ModelError(f"max_shard_size={size!r}: expected a number of bytes, such as '5GB'")
+    return parsed
+
+
+def split(values: Mapping[str, np.ndarray], most: int) -> list[dict[str, np.ndarray]]:
+    """`values` in order, as parts of at most `most` bytes each; a larger one is a part of its own."""
+    parts: list[dict[str, np.ndarray]] = []
+    room = 0
+    for name, value in values.items():
+        if not parts or value.nbytes > room:
+            parts.append({})
+            room = most
+        parts[-1][name] = value
+        room -= value.nbytes
+    return parts
+
+
+def write_tensors(folder: Path, values: Mapping[str, np.ndarray], max_shard_size: int | str) -> None:
+    """Write `model.safetensors`, or where it would be larger than `max_shard_size` several files and their index."""
+
+    def writer(part: Mapping[str, np.ndarray]) -> Callable[[Path], Any]:
+        contiguous = {name: np.ascontiguousarray(value) for name, value in part.items()}
+        return lambda path: save_file(contiguous, str(path), metadata={"format": "pt"})
+
+    parts = split(values, parse_size(max_shard_size))
+    if len(parts) <= 1:
+        write_whole({folder / SINGLE: writer(values)})
+        return
+    names = [SINGLE.replace(".", f"-{number + 1:05}-of-{len(parts):05}.") for number in range(len(parts))]
+    sizes = [(value.size, value.nbytes) for value in values.values()]
+    index = {
+        "metadata": {"total_parameters": sum(size for size, _ in sizes), "total_size": sum(size for _, size in sizes)},
+        "weight_map": {name: file for file, part in zip(names, parts, strict=True) for name in part},
+    }
+    writers = {folder / file: writer(part) for file, part in zip(names, parts, strict=True)}
+    write_whole({**writers, folder / INDEX: json_writer(index)})
+    (folder / SINGLE).unlink(missing_ok=True)  # it would be read instead
+
+
+def json_writer(value: Mapping[str, Any]) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
+    write_whole({path: json_writer(value)})

@@ -1,6 +1,7 @@
 """The language of name tables: how a published tensor and a parameter of ours correspond."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,12 +26,18 @@ class Name:
     Attributes:
         published: as in a `transformers` state dict.
         ours: path in the parameter tree, joined by `/`.
-        transform: published → ours; its own inverse.
+        transform: published → ours.
+        inverse: ours → published; `transform` again where that is its own inverse.
     """
 
     published: str
     ours: str
     transform: Transform = same
+    inverse: Transform | None = None
+
+    def publish(self, x: np.ndarray) -> np.ndarray:
+        """A parameter of ours (of one layer) as it is published."""
+        return (self.inverse or self.transform)(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +48,33 @@ class NameTable:
         names: the parameters.
         prefix: (published, ours) name of the base model in the models with a head; a base model alone has neither.
         renamed: endings of tensors in older files → endings of today.
-        aliases: published tensors that are tied to another one (value): either may be there, or both and equal.
-        ignored: published tensors that are no parameters.
+        aliases: published tensors that are tied to another one (value) in models without a parameter of that name: either
+            may be there, or both and equal.
+        ignored: patterns (`fnmatch`) of published tensors that are no parameters.
         optional: tensor of a part that a base model may lack → attributes of the class without it.
+        zeros: tensors that older files lack, all of them 0 then; they are no head of a model.
+        untied: aliases that are tensors of their own where a file has them and they differ, whatever its config says →
+            changes to the config.
     """
 
     names: tuple[Name, ...]
     prefix: tuple[str, str]
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    ignored: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
     optional: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    zeros: tuple[str, ...] = ()
+    untied: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def extended(self, *names: Name) -> "NameTable":
+        """This table with more names."""
+        return dataclasses.replace(self, names=(*self.names, *names))
+
+    def of(self, parameters: Iterable[str]) -> "NameTable":
+        """This table for the model that has these parameters: what it has untied is no alias."""
+        own = {name.published for name in self.by_ours(parameters).values()}
+        aliases = {alias: name for alias, name in self.aliases.items() if alias not in own}
+        return dataclasses.replace(self, aliases=aliases)
 
     def is_base(self, parameters: Iterable[str]) -> bool:
         """Whether the model that has these parameters is the base model, not one with a head."""
@@ -84,6 +107,11 @@ class NameTable:
         if base:
             return bare
         return self.prefix[0] + bare if self.in_base(published) else published
+
+    def is_ignored(self, published: str, base: bool) -> bool:
+        """Whether a tensor, called as it is today, is none that a model wants: one tied to another, or no parameter."""
+        patterns = (self.today(pattern, base) for pattern in (*self.aliases, *self.ignored))
+        return any(fnmatch.fnmatchcase(published, pattern) for pattern in patterns)
 
     def in_base(self, published: str) -> bool:
         """Whether a tensor of this name, with or without the prefix, is the base model's."""

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer
 from data import DataError, corpus
 from data.corpus import Corpus, build_corpus
 from data.documents import Documents
-from data.tokenizers import train_wordpiece, vocabulary
+from data.tokenizers import train_tokenizer, vocabulary
 
 
 @pytest.fixture(scope="module")
 def tokenizer(wikipedia: Documents, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return train_wordpiece(
+    return train_tokenizer(
         wikipedia.texts(range(8)),
         vocab_size=2000,
         path=tmp_path_factory.mktemp("tokenizer") / "tokenizer.json",
@@ -84,7 +84,7 @@ def test_it_is_built_once_and_anew_when_anything_changes(tokenizer: Tokenizer, t
     reads = Counting.reads
     assert reads and build_corpus(documents, tokenizer, tmp_path).folder == first.folder and Counting.reads == reads
     changed = Documents([{"text": "One. Two."}], "texts", np.array([2], np.uint64))
-    other_tokenizer = train_wordpiece(["One two"] * 5, vocab_size=50, path=tmp_path / "t.json")
+    other_tokenizer = train_tokenizer(["One two"] * 5, vocab_size=50, path=tmp_path / "t.json")
     others = [
         build_corpus(changed, tokenizer, tmp_path),
         build_corpus(documents, other_tokenizer, tmp_path),

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import DataError
-from data import windows as windows_module
 from data.corpus import Corpus
-from data.tokenizers import SPECIAL_TOKENS, train_wordpiece
+from data.order import shuffled_places
+from data.tokenizers import SPECIAL_TOKENS, train_tokenizer
 from data.windows import Windows
 
 PAD, CLS, SEP = 0, 2, 3
@@ -25,7 +25,7 @@ Sentences = list[list[int]]
 @pytest.fixture(scope="session", autouse=True)
 def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.json"
-    train_wordpiece(["some words"] * 3, vocab_size=40, path=path)
+    train_tokenizer(["some words"] * 3, vocab_size=40, path=path)
     return path
 
 
@@ -50,6 +50,12 @@ def make_documents(lengths: list[list[int]]) -> list[Sentences]:
 def random_lengths(seed: int, documents: int = 12, longest: int = 40) -> list[list[int]]:
     draw = random.Random(seed)
     return [[draw.randint(1, longest) for _ in range(draw.randint(0, 30))] for _ in range(documents)] + [[3, 4]]
+
+
+def rebuilt(examples):
+    """What a worker process makes of examples that are sent to it."""
+    function, arguments = examples.__reduce__()
+    return function(*arguments)
 
 
 class Oracle:
@@ -239,8 +245,7 @@ def test_the_order_of_an_epoch_is_any_order(size: int) -> None:
     epochs = 3000
     counts = np.zeros((size, size))
     for epoch in range(epochs):
-        keys = np.broadcast_to(windows_module._round_keys(0, epoch), (size, windows_module.ROUNDS))
-        order = windows_module._permuted(np.arange(size), size, keys)
+        order = shuffled_places(0, np.full(size, epoch), np.arange(size), size)
         assert sorted(order.tolist()) == list(range(size))
         counts[np.arange(size), order] += 1
     expected = epochs / size
@@ -294,3 +299,16 @@ def test_windows_that_cannot_be_are_refused(tmp_path: Path, tokenizer_file: Path
         Windows(corpus, np.array([], int), 8, 0)
     with pytest.raises(DataError, match="seed=-1"):
         Windows(corpus, np.arange(3), 8, -1)
+
+
+def test_the_raw_text_alone(tmp_path: Path, tokenizer_file: Path) -> None:
+    """For an objective that makes its own inputs: the same text as in the whole example, as long as it asks for."""
+    corpus = make_corpus(make_documents(random_lengths(9)), tmp_path, tokenizer_file)
+    whole, raw = Windows(corpus, np.arange(13), 16, 4), Windows(corpus, np.arange(13), 16, 4, text_length=14)
+    places = np.arange(3 * len(whole))
+    one, other = whole.batch(places), rebuilt(raw).batch(places)
+    assert sorted(other) == ["index", "sentence_ids", "tokens"]
+    for name in other:
+        np.testing.assert_array_equal(other[name], one[name] if name == "index" else one[name][:, :14])
+    with pytest.raises(DataError, match="have no text of 33"):
+        Windows(corpus, np.arange(13), 16, 0, text_length=33)

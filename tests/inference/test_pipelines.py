@@ -1,5 +1,7 @@
 """Pipelines against the model they ask, on a small vocabulary and random weights."""
 
+import json
+import shutil
 from pathlib import Path
 
 import flax.linen as nn
@@ -8,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.tokenizers import train_wordpiece
+from data.tokenizers import train_tokenizer
 from inference import pipelines
 from inference.pipelines import pipeline
-from models import bert, hub
+from models import bart, bert, electra, hub, t5
 from models.config import ModelError
 
 TEXTS = ["the cat sat on the mat and looked at the dog", "dogs and cats are animals that do not speak to rivers"] * 9
@@ -20,7 +22,7 @@ TEXTS = ["the cat sat on the mat and looked at the dog", "dogs and cats are anim
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    train_wordpiece(TEXTS, vocab_size=90, path=path)
+    train_tokenizer(TEXTS, vocab_size=90, path=path)
     return path
 
 
@@ -83,6 +85,17 @@ def test_several_masks_give_a_list_each(folder):
 def test_a_text_without_mask_is_refused(folder):
     with pytest.raises(ModelError, match=r"no \[MASK\] in 'the cat': put one where a token is to be guessed"):
         pipeline("fill-mask", folder("BertForMaskedLM"))(["a [MASK]", "the cat"])
+
+
+def test_of_electra_the_generator_fills_masks(tokenizer, tmp_path):
+    config = electra.ElectraConfig(vocab_size=90, embedding_size=8, hidden_size=16, num_hidden_layers=1)
+    model = electra.ElectraForJointPreTraining(config)
+    hub.save(tmp_path, model, model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)), tokenizer=tokenizer)
+    assert len(pipeline("fill-mask", tmp_path / "generator")("the [MASK] sat", top_k=3)) == 3
+    with pytest.raises(
+        ModelError, match="ElectraForPreTraining has one score for each token of the text: fill-mask takes"
+    ):
+        pipeline("fill-mask", tmp_path)("the [MASK] sat")
 
 
 @pytest.mark.parametrize(
@@ -200,3 +213,89 @@ def test_what_cannot_be_asked(folder, tmp_path):
         ask(" ".join(["cat"] * 60))
     with pytest.raises(ModelError, match="the context is empty"):
         pipeline("question-answering", folder("BertForQuestionAnswering"))(["who", ""])
+
+
+# ── Encoders with decoders ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of a BART with a vocabulary of bytes, and of a T5 with one without a mask token."""
+    root = tmp_path_factory.mktemp("writers")
+    train_tokenizer(TEXTS, kind="byte_bpe", vocab_size=300, path=root / "bytes.json")
+    train_tokenizer(TEXTS, kind="unigram", vocab_size=60, path=root / "unigram.json")
+    text = (root / "unigram.json").read_text().replace("<mask>", "<none>")
+    (root / "unigram.json").write_text(text)
+    shape = dict(encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2)
+    shape |= dict(d_model=16, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=40, init_std=0.5)
+    models = {
+        "bart": bart.BartForConditionalGeneration(bart.BartConfig(**shape, vocab_size=300)),
+        "t5": t5.T5ForConditionalGeneration(
+            t5.T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+        ),
+    }
+    for (name, model), kind in zip(models.items(), ("bytes", "unigram"), strict=True):
+        variables = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
+        hub.save(root / name, model, variables, tokenizer=root / f"{kind}.json")
+    return {name: root / name for name in models}
+
+
+def test_fill_mask_takes_the_mask_and_the_inputs_that_the_model_has(writers):
+    text = "the<mask> sat on the mat"
+    encoding = pipelines.tokenizers.load(writers["bart"]).encode(text)
+    model, variables = hub.load(writers["bart"])
+    place = encoding.tokens.index("<mask>")
+    shares = np.asarray(jax.nn.softmax(model.apply(variables, jnp.array([encoding.ids])).logits[0, place]))
+    ask = pipeline("fill-mask", writers["bart"])
+    answers = ask(text, top_k=300)
+    np.testing.assert_allclose([shares[a["token"]] for a in answers], [a["score"] for a in answers], atol=1e-6)
+    assert next(a for a in answers if a["token_str"] == " cat")["sequence"] == "the cat sat on the mat"
+    with pytest.raises(ModelError, match="no <mask> in 'the cat': put one"):
+        ask("the cat")
+    with pytest.raises(ModelError, match="holds a T5ForConditionalGeneration; fill-mask takes a model"):
+        pipeline("fill-mask", writers["t5"])
+
+
+def test_a_vocabulary_without_a_mask_is_refused_in_one_sentence(writers, folder, tmp_path):
+    shutil.copytree(folder("BertForMaskedLM"), tmp_path / "bert")
+    path = tmp_path / "bert" / "tokenizer.json"
+    path.write_text(path.read_text().replace("[MASK]", "[NONE]"))
+    with pytest.raises(ModelError, match="the tokenizer has no mask token: fill-mask takes"):
+        pipeline("fill-mask", tmp_path / "bert")("the cat")
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_writing_is_what_generate_gives(name, writers):
+    """A text alone, unpadded, against several at a time; and the same answers under the names of the tasks."""
+    texts = ["the cat sat on the mat and looked at the dog", "dogs", "a mat"]
+    found = pipeline("text2text-generation", writers[name])(texts, max_new_tokens=6, num_beams=2)
+    model, variables = hub.load(writers[name])
+    tokenizer = pipelines.tokenizers.load(writers[name])
+    for text, (answer,) in zip(texts, found, strict=True):
+        settings = pipelines.GenerationConfig.from_json(model.config.to_json(), max_new_tokens=6, num_beams=2)
+        sequence = pipelines.generate(model, variables, [tokenizer.encode(text).ids], settings=settings).sequences[0]
+        assert answer == {"generated_text": tokenizer.decode(np.asarray(sequence).tolist())}
+    for task, key in (("summarization", "summary_text"), ("translation_en_to_de", "translation_text")):
+        again = pipeline(task, writers[name])(texts[1], max_new_tokens=6, num_beams=2)
+        assert again == [{key: found[1][0]["generated_text"]}]
+    assert pipelines.writing_task(writers[name]) == "text2text-generation"
+    with pytest.raises(ModelError, match="text-generation takes a model …LMHeadModel"):
+        pipeline("text-generation", writers[name])
+
+
+def test_what_a_folder_says_of_a_task(writers, tmp_path):
+    """Its prefix and its lengths; `generation_config.json` goes before `config.json`, the caller before both."""
+    folder = shutil.copytree(writers["bart"], tmp_path / "bart")
+    path = folder / "config.json"
+    special = {"summarization": {"prefix": "the cat: ", "max_length": 4, "min_length": 4}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_length": 9, "task_specific_params": special}))
+    plain = pipeline("text2text-generation", writers["bart"])
+    summary = pipeline("summarization", folder)("dogs")[0]["summary_text"]
+    told = dict(max_new_tokens=3, min_new_tokens=3)
+    assert summary == plain("the cat: dogs", **told)[0]["generated_text"] != plain("dogs", **told)[0]["generated_text"]
+    general = pipeline("text2text-generation", folder)
+    assert general("dogs") == plain("dogs", max_new_tokens=8) != plain("dogs", max_new_tokens=5)
+    assert general("dogs", max_new_tokens=5) == plain("dogs", max_new_tokens=5)
+    (folder / "generation_config.json").write_text('{"max_length": 6, "decoder_start_token_id": 2, "eos_token_id": 2}')
+    unforced = pipeline("text2text-generation", folder)("dogs")
+    assert unforced != general("dogs", max_new_tokens=5)  # nothing forces the last token any more

@@ -212,8 +212,8 @@ def test_layers_drop_different_places():
     """Two layers with the same weights and inputs would drop alike if the key did not know the layer."""
     layer = bert.BertLayer(dataclasses.replace(SMALL, hidden_dropout_prob=0.5))
     hidden, keys = jnp.ones((2, 6, SMALL.hidden_size)), jax.random.split(jax.random.key(0), 2)
-    variables = layer.init(jax.random.key(0), hidden, jnp.array(0), None, keys)
-    first, second = (layer.apply(variables, hidden, jnp.array(index), None, keys)[0] for index in (0, 1))
+    variables = layer.init(jax.random.key(0), hidden, jnp.array(0), (None, keys))
+    first, second = (layer.apply(variables, hidden, jnp.array(index), (None, keys))[0] for index in (0, 1))
     assert np.abs(first - second).max() > 1e-2
 
 

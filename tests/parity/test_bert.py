@@ -9,14 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 
 from models import bert, hub
 from objectives import MaskedLM, NextSentence, Sum
 from objectives.objective import IGNORED, cross_entropy
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 
 BATCH, LENGTH, VOCABULARY, LABELS = 4, 24, 99, 5
 HEADS = [
@@ -31,7 +28,6 @@ HEADS = [
 
 
 def reference(head: str, hidden_act: str = "gelu"):
-    """A small reference model with every parameter perturbed: fresh ones hide swapped norms and forgotten biases."""
     config = transformers.BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -43,13 +39,7 @@ def reference(head: str, hidden_act: str = "gelu"):
         num_labels=2 if head == "BertForQuestionAnswering" else LABELS,  # start and end
         attn_implementation="eager",
     )
-    torch.manual_seed(0)
-    model = getattr(transformers, head)(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model.eval()
+    return perturbed(head, config)
 
 
 def inputs() -> dict[str, jax.Array]:
@@ -110,58 +100,23 @@ def our_loss(head: str, outputs, labels):
     return mean(cross_entropy(outputs["logits"], labels["labels"]))
 
 
-def difference(ours, theirs) -> float:
-    """Largest difference, as a share of the largest value (of 0.01 where that is smaller)."""
-    ours, theirs = np.asarray(ours, np.float64), theirs.detach().numpy().astype(np.float64)
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / max(0.01, np.abs(theirs).max()))
-
-
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new"])
 @pytest.mark.parametrize("head", HEADS)
 def test_outputs_losses_and_gradients(head, hidden_act, tmp_path, record_property):
-    theirs = reference(head, hidden_act)
-    theirs.save_pretrained(tmp_path)
-    model, variables = hub.load(tmp_path)
-    assert type(model).__name__ == head
-    arrays, labels = inputs(), targets(head)
-    tensors = {name: torch.tensor(np.asarray(value), dtype=torch.long) for name, value in {**arrays, **labels}.items()}
-    expected = theirs(**tensors, output_hidden_states=True, output_attentions=True)
+    labels = targets(head)
 
-    def loss(params):
-        outputs = model.apply({"params": params}, **arrays, output_hidden_states=True, output_attentions=True)
-        return our_loss(head, outputs, labels), outputs
+    def their_loss(outputs):
+        return torch.sin(outputs.last_hidden_state).mean() + outputs.pooler_output.mean()
 
-    (value, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
-    worst = {}
-    for name in outputs:
-        if name in ("hidden_states", "attentions"):
-            worst[name] = difference(outputs[name], torch.stack(expected[name]))
-        elif name in expected:
-            worst[name] = difference(outputs[name], expected[name])
-    assert {"hidden_states", "attentions"} < set(worst)
-    if head == "BertModel":
-        their_loss = torch.sin(expected.last_hidden_state).mean() + expected.pooler_output.mean()
-    else:
-        their_loss = expected.loss
-    worst["loss"] = difference(value, their_loss)
-
-    their_loss.backward()
-    named = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    table = hub.name_table("bert").by_ours(flatten_dict(gradients, sep="/"))
-    compared = set()
-    for path, gradient in flatten_dict(gradients, sep="/").items():
-        name = table[path]
-        layers = range(len(gradient)) if "{layer}" in name.published else [None]
-        for layer in layers:
-            published = name.published if layer is None else name.published.format(layer=layer)
-            found = named.get(published)
-            if found is None:  # the classes of next-sentence prediction have a head of their own name or none
-                found = torch.zeros(tuple(name.transform(np.asarray(gradient)).shape))
-            ours = np.asarray(gradient if layer is None else gradient[layer])
-            worst[f"gradient of {published}"] = difference(name.transform(ours), found)
-            compared.add(published)
-    assert compared == {name for name in named}
+    worst, outputs = differences(
+        reference(head, hidden_act),
+        tmp_path,
+        inputs(),
+        labels,
+        lambda outputs: our_loss(head, outputs, labels),
+        their_loss if head == "BertModel" else None,
+    )
+    assert outputs - {"last_hidden_state", "pooler_output"} <= set(worst)
     record_property("worst", max(worst.values()))
     over = {name: error for name, error in worst.items() if error > 1e-5}
     assert not over, over
@@ -180,16 +135,7 @@ def test_masked_positions_are_the_full_projection_gathered(head, tmp_path):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_round_trip_has_no_missing_and_no_unexpected_key(head, tmp_path):
-    theirs = reference(head)
-    theirs.save_pretrained(tmp_path / "theirs")
-    model, variables = hub.load(tmp_path / "theirs")
-    hub.save(tmp_path / "ours", model, variables)
-    again, info = getattr(transformers, head).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
-    state = again.state_dict()
-    for name, tensor in theirs.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
-    assert again.config.num_labels == theirs.config.num_labels
+    round_trip(reference(head), tmp_path)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -200,7 +146,7 @@ def test_a_body_loaded_under_another_head_is_exported_whole(head, tmp_path):
     hub.save(tmp_path / "ours", model, variables)
     again, info = getattr(transformers, head).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
-    expected = again.eval()(**{name: torch.tensor(np.asarray(value)).long() for name, value in inputs().items()})
+    expected = again.eval()(**tensors(inputs()))
     found = model.apply(variables, **inputs())
     assert all(difference(found[name], expected[name]) < 1e-5 for name in found if name in expected)
 
@@ -227,7 +173,7 @@ def test_other_forms_of_the_same_folder(form, tmp_path):
             }
         save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     model, variables = hub.load(tmp_path)
-    expected = theirs(**{name: torch.tensor(np.asarray(value), dtype=torch.long) for name, value in inputs().items()})
+    expected = theirs(**tensors(inputs()))
     outputs = model.apply(variables, **inputs())
     assert difference(outputs.prediction_logits, expected.prediction_logits) < 1e-5
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.tokenizers import train_wordpiece
+from data.tokenizers import train_tokenizer
 from inference.pipelines import pipeline
 from models import bert, hub
 
@@ -21,7 +21,7 @@ ASKED = ["The cats' mat [MASK] wet, isn't it?", "A dog [MASK]"]
 def ours_and_theirs(tmp_path):
     def of(task: str, head: str, **settings):
         tokenizer = tmp_path / "tokenizer.json"
-        train_wordpiece(TEXTS, vocab_size=90, path=tokenizer)
+        train_tokenizer(TEXTS, vocab_size=90, path=tokenizer)
         config = bert.BertConfig(
             vocab_size=90,
             hidden_size=16,

@@ -20,7 +20,7 @@ class Memory:
     """Bytes of one chip.
 
     Attributes:
-        parameters, optimizer: of the state, as it is laid out.
+        parameters, optimizer: of the state, as it is laid out, the parameters with those of a teacher.
         activations: kept for the backward pass, as JAX asks for them; the compiler may keep less.
         temporaries: all that the step needs beside its arguments, activations and gradients included.
         total: needed at once.
@@ -48,22 +48,25 @@ def held(shapes: PyTree) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
-def saved_for_backward(model: nn.Module, objective: Objective, params: PyTree, batch: PyTree) -> int:
+def saved_for_backward(
+    model: nn.Module, objective: Objective, params: PyTree, batch: PyTree, frozen: PyTree = None
+) -> int:
     """Bytes that the forward pass leaves for the backward pass, parameters apart, as JAX asks for them.
 
     Args:
         params, batch: shapes; the batch of one chip, `[batch, ...]`, as the data give it.
+        frozen: shapes of what else the model needs.
     """
     seen, keys = jax.eval_shape(lambda batch: corrupted(objective, 0, batch), batch)
 
-    def saved(params, seen, keys):
+    def saved(params, seen, keys, frozen):
         def loss(params):
-            losses = objective.loss(forward(model, params, seen, keys), seen)
+            losses = objective.loss(forward(model, params, seen, keys, frozen), seen)
             return sum(amount for amount, _ in losses.values())
 
         return jax.vjp(loss, params)[1]
 
-    jaxpr = jax.make_jaxpr(saved)(params, seen, keys).jaxpr
+    jaxpr = jax.make_jaxpr(saved)(params, seen, keys, frozen).jaxpr
     given = {id(variable) for variable in jaxpr.invars}
     kept = {id(variable): variable.aval for variable in jaxpr.outvars if id(variable) not in given}
     return sum(aval.size * aval.dtype.itemsize for aval in kept.values())

@@ -1,0 +1,294 @@
+"""Pairs of texts, to make the second of the first: translations, summaries. Read from tables or from TFDS."""
+
+import copy
+import csv
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from data import documents
+from data.corpus import Corpus, build_corpus
+from data.documents import Documents, split_documents
+from data.errors import DataError
+from data.loader import Batch
+from data.order import shuffled_places
+from data.text import Form, Outline, Prepared, Text
+
+IGNORED = -100
+"""The label of a place that is not asked (as in `transformers`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs(Text):
+    """Where pairs of a source and a target come from; settings beside these are those of `Text`.
+
+    Attributes:
+        source: a `.tsv` or `.jsonl` file, a folder of them, or a TFDS name such as `wmt14_translate/de-en`.
+        features: names of source and target: of columns (the first line of a `.tsv` has the names), of keys, of features.
+        target_length: tokens of a target, the end included; as many as of a source where `None`.
+        begin: whether a source also begins with the token that begins a text, as BART's do.
+    """
+
+    source: str = ""
+    kind: str = "byte_bpe"
+    features: tuple[str, str] = ("source", "target")
+    target_length: int | None = None
+    begin: bool = False
+
+    def prepare(
+        self, vocab_size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
+    ) -> "PreparedPairs":
+        """Both sides → one tokenizer → two tokenised corpora; what is there already is taken."""
+        cache = self.cache_folder
+        say(f"opening {self.source}")
+        sides = open_pairs(self.source, self.features, cache)
+        training, held_out = split_documents(sides[0], self.held_out, self.split_seed)
+        both = Documents(Joined(*sides), self.source, np.concatenate([side.text_hashes for side in sides]))
+        tokenizer = self.prepare_tokenizer(
+            both, np.concatenate([training, training + len(sides[0])]), vocab_size, needs, cache, say
+        )
+        say(f"tokenising {len(sides[0]):,} pairs")
+        corpora = [build_corpus(side, tokenizer, cache / "corpora", language=self.language) for side in sides]
+        return PreparedPairs(
+            tokenizer, corpora[0].vocabulary, corpora[0], training, held_out, corpora[1], self.target_length, self.begin
+        )
+
+    def outline(self, vocab_size: int, needs: Sequence[str] = ()) -> "OutlinedPairs":
+        return OutlinedPairs(super().outline(vocab_size, needs).vocabulary, self.target_length)
+
+
+def open_pairs(source: str, features: tuple[str, str], cache: Path) -> tuple[Documents, Documents]:
+    """Sources and targets, in the same order.
+
+    Raises:
+        DataError: there is nothing to read there, a line has no such column, or one side of a pair is empty.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        items: Sequence[Mapping[str, Any]] = list(_rows(path, features))
+        state = str([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)])
+        if not items:
+            raise DataError(f"{path} holds no pair")
+    elif path.suffix in (".tsv", ".jsonl") or path.is_absolute() or source.startswith((".", "~")):
+        raise DataError(f"there is no {path}: give a .tsv or .jsonl file, a folder of them, or a TFDS name")
+    else:
+        items, state = documents.tfds_items(source, features)
+    sides = []
+    for feature in features:
+        key = hashlib.sha256(f"{state}{feature}".encode()).hexdigest()[:32]
+        side = Side(items, feature)
+        hashes = documents.text_hashes(side, f"{source} ({feature})", cache / "text_hashes" / f"{key}.npy")
+        sides.append(Documents(side, f"{source} ({feature})", hashes))
+    return sides[0], sides[1]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for kind in ("tsv", "jsonl") for p in path.rglob(f"*.{kind}")) if path.is_dir() else [path]
+
+
+def _rows(path: Path, features: tuple[str, str]) -> Iterator[Mapping[str, str]]:
+    """The pairs of a file or a folder, each looked at."""
+    files = _files(path)
+    if not files:
+        raise DataError(f"{path} holds no .tsv and no .jsonl file, here or deeper")
+    for file in files:
+        if file.suffix not in (".tsv", ".jsonl"):
+            raise DataError(f"{file} is neither .tsv nor .jsonl: give one of those, or a folder of them")
+        with open(file, encoding="utf-8", newline="") as lines:
+            try:
+                if file.suffix == ".tsv":
+                    rows = enumerate(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 2)
+                else:
+                    rows = enumerate((json.loads(line) for line in lines if line.strip()), 1)
+                for number, row in rows:
+                    if not isinstance(row, dict):
+                        raise DataError(f"{file}, line {number}: expected an object with {' and '.join(features)}")
+                    missing = [name for name in features if not isinstance(row.get(name), str)]
+                    if missing:
+                        raise DataError(
+                            f"{file}, line {number} has no text {missing[0]!r}, but {', '.join(map(str, row))}:"
+                            " set --data.features SOURCE TARGET"
+                        )
+                    empty = [name for name in features if not row[name].strip()]
+                    if empty:
+                        raise DataError(f"{file}, line {number}: {empty[0]!r} is empty, of a pair that has two sides")
+                    yield {name: row[name] for name in features}
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{file} is not UTF-8 (byte {error.start}): convert it, for instance with iconv"
+                ) from None
+            except json.JSONDecodeError as error:
+                raise DataError(f"{file} is no JSON on every line: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Side(Sequence):
+    """One side of pairs, as documents."""
+
+    items: Sequence[Mapping[str, Any]]
+    feature: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"text": self.items[index][self.feature]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined(Sequence):
+    """The documents of one side behind those of the other."""
+
+    first: Documents
+    second: Documents
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedPairs(Prepared):
+    """Pairs made ready; `corpus` has the sources."""
+
+    targets: Corpus
+    target_length: int | None
+    begin: bool
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.corpus.fingerprint} {self.targets.fingerprint}"
+
+    def _examples(self, documents: np.ndarray, form: Form, seed: int) -> "PairExamples":
+        if set(form.reads) != {"input_ids", "labels"}:
+            raise DataError(f"pairs give input_ids and labels, and the objective reads {', '.join(form.reads)}")
+        length = self.target_length or form.length
+        return PairExamples(self.corpus, self.targets, documents, (form.length, length), seed, self.begin)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutlinedPairs(Outline):
+    """Pairs that are not there."""
+
+    target_length: int | None
+
+    def training(self, form: Form, seed: int) -> list[Batch]:
+        target = np.zeros(self.target_length or form.length, np.int32)
+        source = np.zeros(form.length, np.int32)
+        return [{"index": np.zeros((), np.uint32), "input_ids": source, "attention_mask": source, "labels": target}]
+
+
+class PairExamples:
+    """Examples from pairs of documents of two corpora, as a map from places in the run.
+
+    Each epoch visits every pair once, in a pseudo-random order of its own. An example, int32 but `index`:
+
+        index: uint32, its place in the run, from which the objective's randomness is made.
+        input_ids, attention_mask [length]: the source with the end of text behind it, cut where it is longer.
+        labels [target_length]: the target likewise, `IGNORED` behind its end.
+
+    Args:
+        documents: the pairs to take.
+        lengths: tokens of a source and of a target.
+        begin: whether sources begin with the token that begins a text.
+
+    Raises:
+        DataError: there is no pair, or no token that ends a text.
+    """
+
+    def __init__(
+        self,
+        sources: Corpus,
+        targets: Corpus,
+        documents: Int64[np.ndarray, " pairs"],
+        lengths: tuple[int, int],
+        seed: int,
+        begin: bool = False,
+    ):
+        if sources.vocabulary.eos is None or sources.vocabulary.pad is None:
+            raise DataError("the tokenizer has no token that ends a text, or none that pads it, which pairs need")
+        if min(lengths) < 2 + begin:
+            raise DataError(f"pairs of {lengths[0]} and {lengths[1]} tokens have no room for a text and its end")
+        if not len(documents):
+            raise DataError("no pair was chosen")
+        self.sources, self.targets, self.documents = sources, targets, np.asarray(documents, np.int64)
+        self.lengths, self.seed, self.begin = lengths, seed, begin
+        self.shuffled = True
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (
+            self.sources,
+            self.targets,
+            self.documents,
+            self.lengths,
+            self.seed,
+            self.begin,
+            self.shuffled,
+        )
+
+    def in_order(self) -> "PairExamples":
+        """The same pairs one after the other, each once: the form for evaluation, of `len()` examples."""
+        ordered = copy.copy(self)
+        ordered.shuffled = False
+        return ordered
+
+    def __getitem__(self, index: int) -> Batch:
+        """Example `index` of the run, any number from 0 on."""
+        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
+
+    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+        """The examples at `indices` of the run, stacked.
+
+        Raises:
+            IndexError: an index is negative, or beyond the pairs of `in_order()`.
+        """
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
+            raise IndexError(
+                f"examples are numbered from 0{'' if self.shuffled else f' to {len(self) - 1}'}: {indices}"
+            )
+        epochs, places = np.divmod(indices, len(self))
+        if self.shuffled:
+            places = shuffled_places(self.seed, epochs, places, len(self))
+        pairs = self.documents[places]
+        vocabulary = self.sources.vocabulary
+        start = None if not self.begin else vocabulary.bos if vocabulary.bos is not None else vocabulary.cls
+        source = _rows_of(self.sources, pairs, self.lengths[0], vocabulary.eos, start)
+        target = _rows_of(self.targets, pairs, self.lengths[1], vocabulary.eos, None)
+        return {
+            "index": indices.astype(np.uint32),
+            "input_ids": np.where(source == IGNORED, vocabulary.pad, source),
+            "attention_mask": (source != IGNORED).astype(np.int32),
+            "labels": target,
+        }
+
+
+def _rows_of(corpus: Corpus, documents: np.ndarray, length: int, eos: int, start: int | None) -> np.ndarray:
+    """A row of `length` for each document, `IGNORED` behind its end."""
+    begins = corpus.sentence_offsets[corpus.document_offsets[documents]]
+    ends = corpus.sentence_offsets[corpus.document_offsets[documents + 1]]
+    rows = np.full((len(documents), length), IGNORED, np.int32)
+    first = int(start is not None)
+    if first:
+        rows[:, 0] = start
+    for row, begin, end in zip(rows, begins, ends, strict=True):
+        size = min(int(end - begin), length - first - 1)
+        row[first : first + size] = corpus.tokens[begin : begin + size]
+        row[first + size] = eos
+    return rows
+
+
+def _restored(sources, targets, documents, lengths, seed, begin, shuffled) -> PairExamples:
+    pairs = PairExamples(sources, targets, documents, lengths, seed, begin)
+    return pairs if shuffled else pairs.in_order()

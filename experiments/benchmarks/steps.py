@@ -1,0 +1,179 @@
+"""Train steps on this CPU beside those of `transformers`: who does how many tokens a second.
+
+    make bench [FLAX_PYTHON=PATH]                              BERT, all contestants
+    make bench MODELS=all                                      every text architecture beside torch, docs/speed.md
+
+The interpreter `--parity-python` has `transformers` 5 with PyTorch, `--flax-python` has `transformers` 4.57 with Flax (the
+last to carry it; BERT alone); either may be left out. Every contestant is a process of its own that has built and warmed up
+its step and waits; one runs at a time, in turn, so that a change in the machine's speed meets all alike. Each is there
+twice, with glibc as it comes and told to keep freed memory instead of handing it back to the kernel after every step.
+
+The work (`WORK` in steps_worker.py): models of 4 layers × 512, 16 sequences of 128 tokens, AdamW with gradients clipped to
+norm 1, dropout as the architecture has it. Ours also corrupts the batch within the step.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from experiments.benchmarks.steps_worker import BATCH, CONTESTANTS, LENGTH, WORK
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "speed.md"
+KEEP_FREED_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_MMAP_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+DEFAULT, TORCH, CORRUPTION = "ours, pmap", "transformers, torch", "ours, corruption alone"
+"""How a run of ours steps unless told otherwise, what it is held against, and a part of it."""
+
+
+class Contestant:
+    """A worker process, told to go one at a time."""
+
+    def __init__(self, name: str, model: str, python: str, keep: bool):
+        self.name, self.keep, self.times = name, keep, []
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        environment = {k: v for k, v in environment.items() if k not in KEEP_FREED_MEMORY}
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
+        self.process = subprocess.Popen(
+            [python, str(Path(__file__).with_name("steps_worker.py")), name, model],
+            env={**environment, **(KEEP_FREED_MEMORY if keep else {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        ready = self.answer()
+        self.versions = ready["versions"]
+        self.warm_up = ready["warm"]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            raise SystemExit(f"{self.name} ended:\n{self.errors.read()}")
+        return json.loads(line)
+
+    def go(self, steps: int) -> None:
+        print(steps, file=self.process.stdin, flush=True)
+        self.times.append(self.answer())
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.times)
+
+
+def processor() -> str:
+    """The processor's name, with the instruction sets that decide, and the number of cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    facts = dict(tuple(part.strip() for part in line.split(":", 1)) for line in lines if ":" in line)
+    name = facts.get("model name", platform.processor() or platform.machine())
+    sets = [x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in facts.get("flags", "").split()]
+    return f"{name} (family {facts.get('cpu family', '?')}), {os.cpu_count()} cores, {' '.join(sets)}"
+
+
+def measured(model: str, arguments: argparse.Namespace) -> list[Contestant]:
+    """The contestants of one model, each with its times."""
+    contestants = []
+    for name in arguments.only:
+        theirs = arguments.flax_python if "Flax" in name else arguments.parity_python
+        python = sys.executable if name.startswith("ours") else theirs
+        if python is None or ("Flax" in name and model != "bert"):
+            continue
+        for keep in (False, True):
+            contestants.append(Contestant(name, model, python, keep))
+            print(f"ready: {model}, {name}, after {contestants[-1].warm_up:.1f} s of warming up", file=sys.stderr)
+    for _ in range(arguments.rounds):
+        for contestant in contestants:
+            contestant.go(arguments.steps)
+    for contestant in contestants:
+        contestant.end()
+    return contestants
+
+
+def table(contestants: list[Contestant]) -> str:
+    """Markdown: each contestant's median step, and how many of its steps the fastest of ours (f32) does meanwhile."""
+    best = min(c.seconds for c in contestants if c.name in ("ours, pmap", "ours, jit"))
+    rows = ["| step | glibc | seconds | range | tokens/s | × ours | versions |", "|---|---|--:|--:|--:|--:|---|"]
+    for c in contestants:
+        versions = ", ".join(f"{name} {version}" for name, version in c.versions.items())
+        rows.append(
+            f"| {c.name} | {'keeps memory' if c.keep else 'as it comes'} | {c.seconds:.3f}"
+            f" | {min(c.times):.3f}–{max(c.times):.3f} | {BATCH * LENGTH / c.seconds:,.0f}"
+            f" | {c.seconds / best:.2f} | {versions} |"
+        )
+    return "\n".join(rows)
+
+
+def family_table(found: dict[str, list[Contestant]]) -> str:
+    """Markdown: for each model our default step and torch's, either with the faster of the two settings of glibc.
+
+    The last column is the share of the corruption in our step.
+    """
+    head = ["", "objective", "Lacuna, s", "`transformers` on torch, s", "times as fast", "corruption"]
+    rows = [f"| {' | '.join(head)} |", "|---|---|--:|--:|--:|--:|"]
+    ratios = []
+    for model, contestants in found.items():
+        ours, theirs, corruption = (
+            min((c for c in contestants if c.name == name), key=lambda c: c.seconds)
+            for name in (DEFAULT, TORCH, CORRUPTION)
+        )
+        ratios.append(theirs.seconds / ours.seconds)
+        cells = [f"`{WORK[model].architecture}` ({model})", f"`{WORK[model].objective}`"]
+        cells += [f"{c.seconds:.3f} ({min(c.times):.3f}–{max(c.times):.3f})" for c in (ours, theirs)]
+        rows.append(f"| {' | '.join(cells)} | {ratios[-1]:.2f} | {corruption.seconds / ours.seconds:.2%} |")
+    mean = math.exp(statistics.fmean(map(math.log, ratios)))
+    return "\n".join([*rows, f"| geometric mean | | | | {mean:.2f} | |"]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="*", default=["bert"], help=f"all, or some of {', '.join(WORK)}")
+    parser.add_argument("--parity-python", help="interpreter with transformers 5 and torch")
+    parser.add_argument("--flax-python", help="interpreter with transformers 4.57, jax and flax")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="steps of a contestant in each round")
+    parser.add_argument("--only", nargs="*", help="names of contestants")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "steps.json", help="where the numbers go")
+    parser.add_argument("--write", action="store_true", help="fill docs/speed.md")
+    arguments = parser.parse_args()
+    models = list(WORK) if arguments.models == ["all"] else arguments.models
+    if arguments.only is None:
+        arguments.only = list(CONTESTANTS) if models == ["bert"] else [DEFAULT, TORCH, CORRUPTION]
+
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    found, results = {}, {}
+    for model in models:
+        found[model] = measured(model, arguments)
+        print(f"\n{model}\n\n{table(found[model])}\n", flush=True)
+        fields = ("name", "keep", "seconds", "times", "warm_up", "versions")
+        results[model] = [{field: getattr(c, field) for field in fields} for c in found[model]]
+        arguments.json.write_text(json.dumps({"processor": processor(), "results": results}, indent=1) + "\n")
+    said = f"{processor()}; median of {arguments.rounds} rounds × {arguments.steps} steps, in turn."
+    print(said)
+    if len(models) > 1:
+        print(family_table(found))
+    if arguments.write:
+        from experiments.benchmarks.plans import fill
+
+        versions = {k: v for c in next(iter(found.values())) for k, v in c.versions.items()}
+        said += f" {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
+        fill(PAGE, steps=family_table(found), machine=said)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""`lacuna generate`: have a model go on with a text, or write another from it."""
+
+import dataclasses
+import json
+from typing import Annotated, Literal
+
+import tyro
+
+from inference.pipelines import pipeline, writing_task
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Have a model go on with a text: `lacuna generate "Once upon a time" --model openai-community/gpt2`.
+
+    An encoder-decoder writes a text from the one it reads: `lacuna generate "translate English to German: That is good."
+    --model google-t5/t5-small`.
+
+    What is not said is as the model's `generation_config.json` has it; without one the likeliest token is taken each time.
+
+    Attributes:
+        text: one or more beginnings, or texts to read.
+        model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
+        max_new_tokens: tokens after which a text ends at the latest (20).
+        min_new_tokens: tokens before which it does not end.
+        do_sample: draw tokens at random.
+        temperature: more than 1 draws more freely, less than 1 less.
+        top_k: draw from the k likeliest tokens alone.
+        top_p: draw from the likeliest tokens that together have this probability.
+        num_beams: follow so many texts at a time, and take the likeliest.
+        length_penalty: power of its length by which the score of a beam is divided.
+        early_stopping: end the search as soon as there are so many whole texts, or `never` before none can be better.
+        num_return_sequences: so many texts for each beginning.
+        no_repeat_ngram_size: so many tokens in a row never come twice in a text.
+        forced_bos_token_id: the first token that an encoder-decoder writes, such as the language to translate into.
+        seed: of what is drawn.
+    """
+
+    text: tyro.conf.Positional[tuple[str, ...]]
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")]
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | Literal["never"] | None = None
+    num_return_sequences: int | None = None
+    no_repeat_ngram_size: int | None = None
+    forced_bos_token_id: int | None = None
+    seed: int = 0
+
+
+def main(arguments: list[str]) -> None:
+    options = tyro.cli(Options, args=arguments, prog="lacuna generate")
+    settings = dataclasses.asdict(options)
+    texts, model = list(settings.pop("text")), settings.pop("model")
+    for answers in pipeline(writing_task(model), model)(texts, **settings):
+        for answer in answers:
+            print(json.dumps(answer, ensure_ascii=False))

@@ -1,0 +1,108 @@
+"""Which text objectives join which text models: tried, not listed.
+
+`python -m experiments.matrix` prints the table as Markdown; with `--write` it is put into README.md.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import flax.linen as nn
+import numpy as np
+
+from data.text import Outline
+from data.tokenizers import blank_vocabulary
+from experiments.assemble import check_parts, form
+from models import hub
+from models.outputs import model_inputs
+from models.student_teacher import StudentTeacher
+from objectives import KINDS, CausalLM, Distillation, Objective, ObjectiveError
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- matrix: python -m experiments.matrix --write -->", "<!-- end of matrix -->"
+HEADS = ("PreTraining", "MaskedLM", "NextSentencePrediction", "LMHeadModel", "CausalLM", "Generation", "MTModel")
+"""What the class of a model that is pretrained on text ends with."""
+LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
+REASONS = (
+    (r"feeds '(\w+)'", r"it takes no `\1`"),
+    (r"asks for what comes next", "it looks ahead, and would see the answer"),
+    (r"asks for (.*?), which", r"it returns no `\1`"),
+    (r"cannot be computed", "its outputs have another shape"),
+)
+"""How a refusal begins, and what the table says of it."""
+
+
+def models() -> dict[str, nn.Module]:
+    """Every model here that is pretrained on text, by the name of its class; no parameters are made."""
+    found = {}
+    for model_type in hub.model_types():
+        config = hub.config_class(model_type)(scan_layers=True)
+        for name, kind in hub.model_classes(model_type).items():
+            model = kind(config)
+            if name.endswith(HEADS) and "input_ids" in model_inputs(model):
+                found[name] = model
+    return found
+
+
+def example(objective: Objective) -> Mapping[str, np.ndarray]:
+    """A blank example of what `objective` reads."""
+    if {"input_ids", "labels"} <= set(objective.reads):
+        return {name: np.zeros(LENGTH, np.int32) for name in objective.reads} | {"index": np.zeros((), np.uint32)}
+    data = Outline(blank_vocabulary(VOCABULARY, SENTINELS))
+    return data.training(form(objective, LENGTH), 0)[0]
+
+
+def refusal(kind: type[Objective], model: nn.Module) -> str | None:
+    """Why an objective, as it is by default, does not fit a model; `None` where it does.
+
+    A `Distillation` is tried on the model with one of its kind for a teacher, with next tokens where the model is causal.
+    """
+    objective = kind()
+    if isinstance(objective, Distillation):
+        causal = getattr(model, "causal", False)
+        objective, model = (Distillation(CausalLM()) if causal else objective), StudentTeacher(model, model.clone())
+    objective = objective.bind(blank_vocabulary(VOCABULARY, SENTINELS))
+    try:
+        check_parts(objective, model, example(objective), "text")
+    except ObjectiveError as error:
+        return next(
+            re.sub(f".*?{begin}.*", said, str(error)) for begin, said in REASONS if re.search(begin, str(error))
+        )
+    return None
+
+
+def table() -> str:
+    """Markdown: objectives by models, and what the letters mean; without models that no objective trains alone."""
+    letters: dict[str, str] = {}
+    lines = ["| | " + " | ".join(f"`{name}`" for name in KINDS) + " |", "|---|" + ":-:|" * len(KINDS)]
+    for name, model in models().items():
+        reasons = [refusal(kind, model) for kind in KINDS.values()]
+        if None not in reasons:
+            continue
+        cells = ["●" if reason is None else letters.setdefault(reason, chr(97 + len(letters))) for reason in reasons]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    legend = "; ".join(f"{letter}: {reason}" for reason, letter in letters.items())
+    return "\n".join([*lines, "", f"● fits. Refused before anything is compiled, because of the model: {legend}."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="into README.md")
+    found = table()
+    if not parser.parse_args().write:
+        print(found)
+        return
+    before, _, after = parts()
+    README.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}")
+
+
+def parts() -> tuple[str, str, str]:
+    """README.md before, between and after the marks."""
+    before, rest = README.read_text().split(BEGIN)
+    between, after = rest.split(END)
+    return before, between, after
+
+
+if __name__ == "__main__":
+    main()

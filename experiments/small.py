@@ -1,0 +1,44 @@
+"""What the small siblings of the published recipes have in common, so that they can be compared (docs/learning.md).
+
+All read the same 6.1 million tokens in the same order of documents, with the same optimizer; models are 128 wide with 4
+heads and 4 layers (2 and 2 where there are an encoder and a decoder), without dropout: such a run is short of steps, not of
+regularisation. What differs is what is being compared: the architecture, and what its text is turned into.
+"""
+
+import dataclasses
+from typing import Any
+
+from data.text import Text
+from experiments.experiment import Experiment, Phase
+from models.config import ModelConfig
+from objectives import Objective
+from training.optimizers import AdamW
+
+VOCABULARY, LENGTH = 2_048, 128
+
+
+def sibling(
+    name: str, architecture: str, model: ModelConfig, objective: Objective, kind: str = "wordpiece", **changes: Any
+) -> Experiment:
+    """A run of some minutes on two CPU cores, on the Wikipedia articles that the `demo` extra installs.
+
+    Args:
+        kind: of the tokenizer.
+        changes: fields of the experiment to set otherwise.
+    """
+    experiment = Experiment(
+        name=f"{name}-sibling",
+        architecture=architecture,
+        model=model,
+        objective=objective,
+        data=Text(source="wikipedia_dump", kind=kind, held_out=0.15),
+        optimizer=AdamW(learning_rate=1e-3, warmup_steps=200, b2=0.98),
+        batch_size=16,
+        steps=3_000,
+        phases=(Phase(1.0, LENGTH),),
+        evaluate_every=500,
+        evaluation_examples=512,
+        checkpoint_every=500,
+        log_every=1,
+    )
+    return dataclasses.replace(experiment, **changes)

@@ -1,0 +1,107 @@
+"""The teacher of an experiment: found, read, and held against the student before anything is compiled."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from jaxtyping import PyTree
+from tokenizers import Tokenizer
+
+from data import tokenizers
+from experiments.experiment import Experiment, ExperimentError
+from models import hub
+from models.student_teacher import StudentTeacher, check_pair, initial_params
+from objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A model that others learn from.
+
+    Attributes:
+        folder: of the published checkpoint.
+        params: on the host; `None` where steps are compiled and not run.
+        digest: of the parameters, by which a run knows its teacher again.
+    """
+
+    folder: Path
+    model: nn.Module
+    params: PyTree | None = None
+    digest: str = ""
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The file that says what its tokens mean, where there is one."""
+        path = self.folder / "tokenizer.json"
+        return path if path.exists() else None
+
+    def check_tokens(self, tokenizer: Tokenizer) -> None:
+        """Raise where `tokenizer` gives its ids to other tokens."""
+        if self.tokenizer is not None and tokenizers.load(self.tokenizer).get_vocab() != tokenizer.get_vocab():
+            raise ExperimentError(
+                f"the teacher in {self.folder} reads other tokens than the data are written in: leave --data.tokenizer"
+                f" empty, or set it to {self.tokenizer}"
+            )
+
+
+def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
+    """The teacher that `experiment` names, computing in the dtype of the student.
+
+    Args:
+        outlined: read no parameters.
+    """
+    name, settings = str(experiment.teacher), experiment.model
+    exported = Path(name).expanduser() / "model"
+    place = str(exported) if (exported / "config.json").exists() else name
+    if not Path(place).expanduser().exists() and (place.startswith((".", "/", "~")) or place.count("/") > 1):
+        raise ExperimentError(
+            f"there is no teacher in {place}: `lacuna train` makes one, as the `model` folder of its run; `lacuna train"
+            " experiments/bert/pretrain.py` that of the small DistilBERT, and `lacuna train"
+            " experiments/gpt2/pretrain.py` that of the small DistilGPT-2"
+        )
+    changes = dict(dtype=settings.dtype, param_dtype=settings.param_dtype, scan_layers=settings.scan_layers)
+    if outlined:
+        return Teacher(hub.checkpoint_folder(place, only="config.json"), hub.outline(place, **changes))
+    model, variables = hub.load(place, **changes)
+    params = jax.device_get(variables["params"])
+    return Teacher(hub.checkpoint_folder(place), model, params, digest(params))
+
+
+def digest(params: PyTree) -> str:
+    """A checksum of parameters and of their names."""
+    found = hashlib.sha256()
+    for path, value in jax.tree_util.tree_leaves_with_path(params):
+        found.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
+        found.update(np.ascontiguousarray(value).data.cast("B"))
+    return found.hexdigest()
+
+
+def with_teacher(experiment: Experiment, student: nn.Module, teacher: Teacher | None) -> nn.Module:
+    """`student`, joined with its teacher where the objective asks what that says.
+
+    Raises one of the project's errors where there is none, or the two do not fit, or nothing is asked of it.
+    """
+    objective = experiment.objective
+    if teacher is None:
+        if asks(objective, "teacher_logits"):
+            raise ExperimentError(f"{objective!r} asks for a teacher: name the folder of one with --teacher")
+        return student
+    joined = asks(objective, "teacher_logits")
+    check_pair(student, teacher.model, hidden=asks(objective, "teacher_hidden"))
+    if experiment.initial_layers is not None:
+        shapes = unflatten_dict(hub.shapes_of(teacher.model), sep="/")
+        jax.eval_shape(lambda params: initial_params(student, teacher.model, params, experiment.initial_layers), shapes)
+    elif not joined:
+        raise ExperimentError(
+            f"teacher={experiment.teacher!r} has nothing to do: {objective!r} does not ask it, and no initial_layers are"
+            " taken from it"
+        )
+    return StudentTeacher(student, teacher.model) if joined else student
+
+
+def asks(objective: Objective, output: str) -> bool:
+    return any(output in names for names in objective.asks)

@@ -1,0 +1,95 @@
+"""BART: an encoder with a decoder that restores a corrupted text, and its heads.
+
+Lewis, Liu, Goyal, Ghazvininejad, Mohamed, Levy, Stoyanov, Zettlemoyer: "BART: Denoising Sequence-to-Sequence Pre-training
+for Natural Language Generation, Translation, and Comprehension", 2019, arXiv 1910.13461.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from models.config import ModelError
+from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderHead, EncoderDecoderModel
+from models.layers import dense, dropout, fold_in
+
+
+@dataclasses.dataclass(frozen=True)
+class BartConfig(EncoderDecoderConfig):
+    """Shape of a BART, with the field names of a published `config.json`: `EncoderDecoderConfig` and these.
+
+    Attributes:
+        classifier_dropout: before and inside a classification head.
+        labels: names of the outputs of a classification head (`id2label`).
+    """
+
+    model_type: ClassVar[str] = "bart"
+    variants: ClassVar[tuple[str, ...]] = ("base", "large", "large_cnn", "large_xsum")
+
+    classifier_dropout: float = 0.0
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1", "LABEL_2")
+
+    @classmethod
+    def base(cls, **changes) -> "BartConfig":
+        shape = dict(d_model=768, encoder_layers=6, encoder_attention_heads=12, encoder_ffn_dim=3_072)
+        shape |= dict(decoder_layers=6, decoder_attention_heads=12, decoder_ffn_dim=3_072)
+        return cls(**{**shape, **changes})
+
+    @classmethod
+    def large(cls, **changes) -> "BartConfig":
+        return cls(**changes)
+
+    @classmethod
+    def large_cnn(cls, **changes) -> "BartConfig":
+        """Fine-tuned to summarise CNN and Daily Mail; the mask token went."""
+        return cls(**{**dict(vocab_size=50_264), **changes})
+
+    @classmethod
+    def large_xsum(cls, **changes) -> "BartConfig":
+        """Fine-tuned to summarise BBC articles in one sentence; the mask token went."""
+        return cls.large_cnn(**changes)
+
+
+class BartModel(EncoderDecoderModel):
+    """Embeddings, encoder and decoder."""
+
+
+class BartForConditionalGeneration(ConditionalGeneration):
+    base: ClassVar[type[EncoderDecoderModel]] = BartModel
+
+
+class BartForSequenceClassification(EncoderDecoderHead):
+    """Output: `logits` (batch, labels), read where `input_ids` have their last `eos_token_id`.
+
+    Without `decoder_input_ids`, the decoder is given the text that the encoder reads.
+    """
+
+    base: ClassVar[type[EncoderDecoderModel]] = BartModel
+
+    def head(self, model, hidden, input_ids, keys):
+        config = self.config
+        if input_ids is None:
+            raise ModelError(f"input_ids is missing: {type(self).__name__} looks for the end of the text in them")
+        last = jnp.where(input_ids == config.eos_token_id, jnp.arange(input_ids.shape[1])[None], 0).max(axis=1)
+        hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+        hidden = dropout(hidden, config.classifier_dropout, fold_in(keys, 0))
+        hidden = dense(config, config.d_model, "transform", ("embed", "embed_out"), kernel_init=config.kernel_init)(
+            hidden
+        )
+        hidden = dropout(jnp.tanh(hidden), config.classifier_dropout, fold_in(keys, 1))
+        labels = len(config.labels)
+        return dict(
+            logits=dense(config, labels, "classifier", ("embed", "head_out"), kernel_init=config.kernel_init)(hidden)
+        )
+
+
+class BartForQuestionAnswering(EncoderDecoderHead):
+    """Outputs: `start_logits` and `end_logits` (batch, targets) of the answer's span, whatever `config.labels` holds."""
+
+    base: ClassVar[type[EncoderDecoderModel]] = BartModel
+    unlabelled: ClassVar[bool] = True
+
+    def head(self, model, hidden, input_ids, keys):
+        config = self.config
+        logits = dense(config, 2, "qa_outputs", ("embed", "head_out"), kernel_init=config.kernel_init)(hidden)
+        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])

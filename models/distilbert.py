@@ -1,0 +1,207 @@
+"""DistilBERT: BERT's encoder with half of the layers, without token types and pooler, and its heads.
+
+Sanh, Debut, Chaumond, Wolf: "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019,
+arXiv 1910.01108, section 3. How it is trained: `models.student_teacher`, `objectives.distillation`.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Bool, Int
+
+from models import layers
+from models.bert import BertConfig, BertHead, BertModel, Ids
+from models.config import ModelConfig, ModelError
+from models.layers import Keys, fold_in
+from models.outputs import ModelOutput
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilBertConfig(ModelConfig):
+    """Shape of a DistilBERT, with the field names of a published `config.json`; the properties give them BERT's.
+
+    Attributes:
+        dim, n_layers, n_heads, hidden_dim: width, layers, heads of each, and width of the feed-forward layers.
+        activation: as BERT's `hidden_act`.
+        dropout: of embeddings, of what a feed-forward layer returns, and before a classification of tokens.
+        attention_dropout: of the attention probabilities.
+        seq_classif_dropout, qa_dropout: before the head that classifies sequences, and the one that answers questions.
+        labels: names of the outputs of a classification head (`id2label`).
+        local_start: as BERT's; a setting of training alone.
+    """
+
+    model_type: ClassVar[str] = "distilbert"
+    execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "local_start")
+    variants: ClassVar[tuple[str, ...]] = ("base",)
+    drops_attended: ClassVar[bool] = False
+    layer_norm_eps: ClassVar[float] = 1e-12
+
+    vocab_size: int = 30_522
+    max_position_embeddings: int = 512
+    n_layers: int = 6
+    n_heads: int = 12
+    dim: int = 768
+    hidden_dim: int = 3_072
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"
+    initializer_range: float = 0.02
+    qa_dropout: float = 0.1
+    seq_classif_dropout: float = 0.2
+    pad_token_id: int | None = 0
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    local_start: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers.activation(self.activation)
+        if self.dim % self.n_heads:
+            raise ModelError(f"dim={self.dim} does not divide into n_heads={self.n_heads}")
+
+    @classmethod
+    def from_json(cls, published: dict, **changes) -> "DistilBertConfig":
+        """From a published `config.json`; a head that is not tied to the word embeddings is refused.
+
+        `sinusoidal_pos_embds` needs no heed: it says how the table of positions began, which is in the files.
+        """
+        if not published.get("tie_word_embeddings", True):
+            raise ModelError("tie_word_embeddings is off: only the tied head is implemented for DistilBERT")
+        return super().from_json(published, **changes)
+
+    @classmethod
+    def base(cls, **changes) -> "DistilBertConfig":
+        return cls(**changes)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.dim
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.n_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.n_heads
+
+    @property
+    def intermediate_size(self) -> int:
+        return self.hidden_dim
+
+    @property
+    def hidden_act(self) -> str:
+        return self.activation
+
+    @property
+    def hidden_dropout_prob(self) -> float:
+        return self.dropout
+
+    @property
+    def attention_probs_dropout_prob(self) -> float:
+        return self.attention_dropout
+
+    @property
+    def longest_input(self) -> int:
+        return self.max_position_embeddings
+
+    embedding_width = BertConfig.embedding_width
+    forward_flops = BertConfig.forward_flops
+
+
+class DistilBertModel(BertModel):
+    """Embeddings and encoder.
+
+    Outputs: `last_hidden_state` (batch, length, dim); `hidden_states` (layers + 1, batch, length, dim), the embeddings
+    first, and `attentions` (layers, batch, heads, length, length) where asked for.
+    """
+
+    config: DistilBertConfig
+    add_pooling_layer: bool = False
+    token_types: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        input_ids: Ids,
+        attention_mask: Ids | Bool[Array, "batch length"] | None = None,
+        position_ids: Ids | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        return super().__call__(
+            input_ids,
+            attention_mask,
+            None,
+            position_ids,
+            dropout_keys=dropout_keys,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+
+
+class DistilBertHead(BertHead):
+    """Base of the models with a head; `masked_positions` as BERT's heads have them."""
+
+    config: DistilBertConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        input_ids: Ids,
+        attention_mask: Ids | Bool[Array, "batch length"] | None = None,
+        position_ids: Ids | None = None,
+        masked_positions: Int[Array, "batch positions"] | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        encoder = DistilBertModel(self.config, name="distilbert")
+        encoded = encoder(
+            input_ids,
+            attention_mask,
+            position_ids,
+            dropout_keys=dropout_keys,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        head_keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
+        return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
+
+
+class DistilBertForMaskedLM(DistilBertHead):
+    """Output: `logits` (batch, positions, vocab)."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        return dict(logits=self.predict_tokens(encoder, encoded.last_hidden_state, masked_positions))
+
+
+class DistilBertForSequenceClassification(DistilBertHead):
+    """Output: `logits` (batch, labels), of the first token."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        config = self.config
+        first = jax.nn.relu(self.linear(encoded.last_hidden_state[:, 0], config.dim, "pre_classifier"))
+        dropped = layers.dropout(first, config.seq_classif_dropout, keys)
+        return dict(logits=self.linear(dropped, len(config.labels), "classifier"))
+
+
+class DistilBertForTokenClassification(DistilBertHead):
+    """Output: `logits` (batch, length, labels)."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        dropped = layers.dropout(encoded.last_hidden_state, self.config.dropout, keys)
+        return dict(logits=self.linear(dropped, len(self.config.labels), "classifier"))
+
+
+class DistilBertForQuestionAnswering(DistilBertHead):
+    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
+
+    unlabelled: ClassVar[bool] = True
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        logits = self.linear(layers.dropout(encoded.last_hidden_state, self.config.qa_dropout, keys), 2, "qa_outputs")
+        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])

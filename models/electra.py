@@ -1,0 +1,252 @@
+"""ELECTRA: BERT's encoder as a discriminator, pretrained beside a small generator of the tokens it is to find.
+
+Clark, Luong, Le, Manning: "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", 2020, arXiv
+2003.10555.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from models.bert import BertConfig, BertHead, BertModel, Ids, embeddings
+from models.config import ModelError
+from models.layers import Keys, activation, dropout_bits, fold_in
+from models.outputs import ModelOutput
+
+EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "embedding_norm")
+"""What generator and discriminator share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ElectraConfig(BertConfig):
+    """Shape of an ELECTRA, with the field names of a published `config.json`: BERT's, and two of its own.
+
+    Attributes:
+        embedding_size: features of the embeddings; projected to `hidden_size` where that is another number.
+        generator_size: hidden size, heads and inner size of the generator in joint pretraining, as a share of the
+            discriminator's; a setting of training alone, which no published file has.
+    """
+
+    model_type: ClassVar[str] = "electra"
+    execution: ClassVar[tuple[str, ...]] = (*BertConfig.execution, "generator_size")
+    variants: ClassVar[tuple[str, ...]] = ("small", "base", "large")
+
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_attention_heads: int = 4
+    intermediate_size: int = 1_024
+    generator_size: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.generator_size <= 1:
+            raise ModelError(f"generator_size={self.generator_size}: the share of the discriminator must lie in (0, 1]")
+
+    @classmethod
+    def small(cls, **changes) -> "ElectraConfig":
+        return cls._shape(12, 256, **{"embedding_size": 128, **changes})
+
+    @classmethod
+    def base(cls, **changes) -> "ElectraConfig":
+        return cls._shape(12, 768, **{"embedding_size": 768, "generator_size": 1 / 3, **changes})
+
+    @classmethod
+    def large(cls, **changes) -> "ElectraConfig":
+        return cls._shape(24, 1024, **{"embedding_size": 1_024, **changes})
+
+    @property
+    def embedding_width(self) -> int:
+        return self.embedding_size
+
+    @property
+    def generator(self) -> "ElectraConfig":
+        """The generator that this discriminator is pretrained with: as deep, its layers narrower (table 6 of the paper).
+
+        The released base and large ones have this shape. The released small one is as wide as its discriminator:
+        `ElectraConfig.small()` is its config.
+        """
+        hidden, heads, inner = (
+            max(1, round(self.generator_size * size))
+            for size in (self.hidden_size, self.num_attention_heads, self.intermediate_size)
+        )
+        try:
+            return dataclasses.replace(
+                self, hidden_size=hidden, num_attention_heads=heads, intermediate_size=inner, generator_size=1.0
+            )
+        except ModelError as error:
+            raise ModelError(f"generator_size={self.generator_size} makes no generator: {error}") from None
+
+    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """As BERT's; with a `sampling_key` those of the generator, and of the discriminator with 2 H² + 2 H per token."""
+        if "sampling_key" not in shapes:
+            return super().forward_flops(shapes)
+        batch, length = shapes["input_ids"]
+        head = batch * length * (2 * self.hidden_size**2 + 2 * self.hidden_size)
+        encoder = super().forward_flops({"input_ids": (batch, length)})
+        generator = self.generator.forward_flops({name: shapes[name] for name in ("input_ids", "masked_positions")})
+        return generator + encoder + head
+
+
+class ElectraModel(BertModel):
+    """Embeddings and encoder.
+
+    Outputs: `last_hidden_state` (batch, length, hidden); `hidden_states` (layers + 1, batch, length, hidden), the
+    projected embeddings first, and `attentions` (layers, batch, heads, length, length) where asked for.
+    """
+
+    add_pooling_layer: bool = False
+
+
+class ElectraHead(BertHead):
+    """Base of the models with a head."""
+
+    base: ClassVar[str] = "electra"
+
+
+class ElectraForPreTraining(ElectraHead):
+    """The discriminator. Output: `logits` (batch, length), positive where a token seems to be replaced."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        config = self.config
+        hidden = self.linear(encoded.last_hidden_state, config.hidden_size, "discriminator_transform")
+        return dict(logits=self.linear(activation(config.hidden_act)(hidden), 1, "discriminator")[..., 0])
+
+
+class ElectraForMaskedLM(ElectraHead):
+    """The generator. Output: `logits` (batch, positions, vocab)."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        # transformers has gelu here whatever hidden_act is.
+        return dict(logits=self.predict_tokens(encoder, encoded.last_hidden_state, masked_positions, "gelu"))
+
+
+class ElectraForSequenceClassification(ElectraHead):
+    """Output: `logits` (batch, labels)."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        first = self.drop(encoded.last_hidden_state[:, 0], fold_in(keys, 0))
+        hidden = activation("gelu")(self.linear(first, self.config.hidden_size, "classifier_transform"))
+        hidden = self.drop(hidden, fold_in(keys, 1))
+        return dict(logits=self.linear(hidden, len(self.config.labels), "classifier_output"))
+
+
+class ElectraForTokenClassification(ElectraHead):
+    """Output: `logits` (batch, length, labels)."""
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        return dict(
+            logits=self.linear(self.drop(encoded.last_hidden_state, keys), len(self.config.labels), "classifier")
+        )
+
+
+class ElectraForQuestionAnswering(ElectraHead):
+    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
+
+    unlabelled: ClassVar[bool] = True
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")
+        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+
+
+def sample(keys: UInt32[Array, "batch words"], logits: Float[Array, "batch slots vocab"]) -> Int[Array, "batch slots"]:
+    """Tokens drawn with the probabilities softmax(logits), those of each example with the data of its own key.
+
+    argmax(logits + g), g Gumbel-distributed (Maddison et al., "A* Sampling", 2014, arXiv 1411.0030): -g is the logarithm of
+    -log(1 - u), which is exact for the small u that decide. No gradient comes through.
+    """
+    bits = dropout_bits(jax.random.wrap_key_data(keys, impl="threefry2x32"), logits.shape[1:])
+    uniform = (bits.astype(jnp.float32) + 0.5) * 2.0**-32
+    gumbel = -jnp.log(-jnp.log1p(-uniform))
+    return jnp.argmax(jax.lax.stop_gradient(logits).astype(jnp.float32) + gumbel, axis=-1).astype(jnp.int32)
+
+
+PARTS: Mapping[str, tuple[str, type[nn.Module]]] = {
+    "discriminator": ("", ElectraForPreTraining),
+    "generator": ("generator", ElectraForMaskedLM),
+}
+"""The parts of the joint model: the folder inside the checkpoint's in which each is published, and its class there."""
+
+
+class ElectraForJointPreTraining(nn.Module):
+    """Generator and discriminator in one pass, for replaced-token detection; their embeddings, and the norm of these, are
+    shared (section 3.2 of the paper; the norm as in the released code).
+
+    Inputs beside BERT's:
+        masked_positions (batch, slots): the places that the generator fills. Without them the discriminator reads the
+            text as it is, and the generator predicts every place.
+        labels (batch, slots): the tokens that were there, negative in slots left over, which nothing fills. Without them
+            they are what `input_ids` has there.
+        sampling_key (batch, 2), uint32: data of the key to draw with; without it the likeliest tokens are taken.
+
+    Outputs: `generator_logits` (batch, slots, vocab); `discriminator_logits` (batch, length), positive where a token seems
+    to be replaced; `replaced` (batch, length), whether it is: a drawn token that hits the original is not.
+    """
+
+    config: ElectraConfig
+
+    def setup(self) -> None:
+        shared = embeddings(self.config)
+        self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.embedding_norm = shared
+        shared = tuple(getattr(self, name) for name in EMBEDDINGS)
+        self.generator = ElectraForMaskedLM(self.config.generator, shared)
+        self.discriminator = ElectraForPreTraining(self.config, shared)
+
+    def __call__(
+        self,
+        input_ids: Ids,
+        attention_mask: Ids | Bool[Array, "batch length"] | None = None,
+        token_type_ids: Ids | None = None,
+        position_ids: Ids | None = None,
+        masked_positions: Int[Array, "batch slots"] | None = None,
+        labels: Int[Array, "batch slots"] | None = None,
+        sampling_key: UInt32[Array, "batch 2"] | None = None,
+        *,
+        dropout_keys: Keys = None,
+    ) -> ModelOutput:
+        text = (attention_mask, token_type_ids, position_ids)
+        generated = self.generator(input_ids, *text, masked_positions, dropout_keys=fold_in(dropout_keys, 0)).logits
+        seen, replaced = input_ids, jnp.zeros(input_ids.shape, bool)
+        if masked_positions is not None:
+            drawn = jnp.argmax(generated, axis=-1) if sampling_key is None else sample(sampling_key, generated)
+            if labels is None:
+                labels = jnp.take_along_axis(input_ids, masked_positions, axis=1)
+            places = jnp.where(labels >= 0, masked_positions, input_ids.shape[1])  # past the end: dropped
+            put = jax.vmap(lambda row, at, values: row.at[at].set(values, mode="drop"))
+            seen = put(input_ids, places, drawn.astype(input_ids.dtype))
+            replaced = put(replaced, places, drawn != labels)
+        judged = self.discriminator(seen, *text, dropout_keys=fold_in(dropout_keys, 1)).logits
+        return ModelOutput(generator_logits=generated, discriminator_logits=judged, replaced=replaced)
+
+    @nn.nowrap
+    def published(self, params: Mapping[str, Any]) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
+        """{folder inside the checkpoint's: model and parameters}, the discriminator's being the checkpoint's own; each
+        part has the embeddings."""
+        shared = {name: params[name] for name in EMBEDDINGS}
+        configs = {"discriminator": self.config, "generator": self.config.generator}
+        return {
+            folder: (kind(configs[name]), {**params[name], "electra": {**params[name]["electra"], **shared}})
+            for name, (folder, kind) in PARTS.items()
+        }
+
+    @classmethod
+    def joined(cls, load: Callable[[str, type[nn.Module]], tuple[nn.Module, dict[str, Any]]]):
+        """The inverse: model and variables, of what `load` finds in a folder inside the checkpoint's for a class."""
+        found = {name: load(*part) for name, part in PARTS.items()}
+        config, generator = (found[name][0].config for name in ("discriminator", "generator"))
+        config = dataclasses.replace(config, generator_size=min(1.0, generator.hidden_size / config.hidden_size))
+        if config.generator != dataclasses.replace(generator, generator_size=1.0, labels=config.labels):
+            raise ModelError(f"{generator} is not as this discriminator's: expected {config.generator}")
+        trees = {name: dict(variables["params"]) for name, (_, variables) in found.items()}
+        bodies = {name: dict(tree["electra"]) for name, tree in trees.items()}
+        shared = {name: {of: body.pop(name) for of, body in bodies.items()} for name in EMBEDDINGS}
+        for name, one in shared.items():
+            if not jax.tree.all(jax.tree.map(jnp.array_equal, one["discriminator"], one["generator"])):
+                raise ModelError(f"{name} of generator and discriminator differ: they are pretrained with the same")
+        params = {name: {**trees[name], "electra": body} for name, body in bodies.items()}
+        return cls(config), {"params": {**params, **{name: one["discriminator"] for name, one in shared.items()}}}

@@ -1,0 +1,125 @@
+"""A student and its teacher as one model: both read the same, and what the teacher says is what the student is to say.
+
+Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531; a student that begins with
+layers of its teacher: Sanh et al., "DistilBERT", 2019, arXiv 1910.01108, section 3.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, PyTree
+
+from models import hub
+from models.config import ModelConfig, ModelError
+from models.layers import Keys
+from models.outputs import ModelOutput, model_inputs
+
+FROZEN = "frozen"
+"""The collection with the parameters of the teacher; those of the student are `params`, as if it were alone."""
+
+
+class StudentTeacher(nn.Module):
+    """Any two models of this repository that speak of the same tokens: `apply({"params": …, "frozen": {"teacher": …}}, …)`.
+
+    Outputs: the student's, with `hidden` (batch, length, hidden), its last layer; `teacher_logits` (batch, places,
+    vocabulary) and `teacher_hidden` (batch, length, hidden) of the teacher, which runs without dropout, and which no
+    gradient reaches. Without the teacher's parameters, as in `init`, there are the student's outputs alone.
+    """
+
+    student: nn.Module
+    teacher: nn.Module
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.student)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.student.config
+
+    @property
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        return self.student, self.teacher
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the arrays that either takes; each gets those that it takes itself."""
+        return tuple(dict.fromkeys(name for model in self.pair for name in model_inputs(model)))
+
+    def __call__(self, *, dropout_keys: Keys = None, **arrays: Array) -> ModelOutput:
+        def taken(model: nn.Module) -> dict[str, Array]:
+            return {name: value for name, value in arrays.items() if name in model_inputs(model)}
+
+        said = self.student(**taken(self.student), dropout_keys=dropout_keys)
+        outputs = {"hidden": said.get("last_hidden_state"), **said}
+        if self.has_variable(FROZEN, "teacher"):
+            params = jax.lax.stop_gradient(self.get_variable(FROZEN, "teacher"))
+            heard = self.teacher.clone(parent=None).apply({"params": params}, **taken(self.teacher))
+            outputs["teacher_logits"] = heard.get("prediction_logits", heard.get("logits"))
+            outputs["teacher_hidden"] = heard.get("last_hidden_state")
+        return ModelOutput(**outputs)
+
+
+def check_pair(student: nn.Module, teacher: nn.Module, hidden: bool) -> None:
+    """Raise `ModelError` where the two cannot be held against one another.
+
+    Args:
+        hidden: whether their hidden states are, too.
+    """
+    names = f"{type(student).__name__} and its teacher {type(teacher).__name__}"
+    one, other = student.config, teacher.config
+    if one.vocab_size != other.vocab_size:
+        raise ModelError(f"{names} have different vocabularies: vocab_size {one.vocab_size} and {other.vocab_size}")
+    widths = [width(config) for config in (one, other)]
+    if hidden and widths[0] != widths[1]:
+        raise ModelError(
+            f"{names} have hidden states of different widths, {widths[0]} and {widths[1]}, which have no cosine:"
+            " make them equal, or set the objective's cosine_weight to 0"
+        )
+
+
+def width(config: ModelConfig) -> int:
+    """Features of a hidden state, which published configs call by many names."""
+    names = ("hidden_size", "n_embd", "d_model", "dim")
+    return next(getattr(config, name) for name in names if hasattr(config, name))
+
+
+def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layers: Sequence[int]) -> PyTree:
+    """Parameters of a student that begins as these layers of its teacher, with its embeddings and its head.
+
+    Args:
+        params: the teacher's.
+        layers: for each layer of the student the teacher's, counted from 0.
+
+    Raises:
+        ModelError: a layer that the teacher lacks, or a parameter of the student that the teacher has not, or in another
+            shape.
+    """
+    wanted = hub.shapes_of(student)
+    there = {bare(path, teacher): value for path, value in flatten_dict(params, sep="/").items()}
+    counts = {value.shape[0] for path, value in there.items() if "layers" in path.split("/")}
+    if not layers or not all(0 <= layer < min(counts) for layer in layers):
+        raise ModelError(
+            f"initial_layers={tuple(layers)}: the teacher {type(teacher).__name__} has layers 0 to {min(counts) - 1}"
+        )
+    taken: dict[str, Any] = {}
+    for path, shape in wanted.items():
+        value = there.get(bare(path, student))
+        if value is not None and "layers" in path.split("/"):
+            value = value[jnp.asarray(layers)]
+        if value is None or value.shape != shape.shape:
+            found = "has none" if value is None else f"has it as {value.shape}"
+            raise ModelError(
+                f"initial_layers={tuple(layers)}: {type(student).__name__} wants {path} {shape.shape},"
+                f" and its teacher {type(teacher).__name__} {found}"
+            )
+        taken[path] = value.astype(shape.dtype)
+    return unflatten_dict(taken, sep="/")
+
+
+def bare(path: str, model: nn.Module) -> str:
+    """The path of a parameter without the name that the base model has in the models with a head."""
+    return path.removeprefix(hub.name_table(model.config.model_type).prefix[1])

@@ -1,0 +1,134 @@
+"""Pairs: both sides come back as they were written, each pair once an epoch, held-out ones never; bad files by file and line."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from data.errors import DataError
+from data.pairs import IGNORED, Pairs
+from data.text import Form
+
+FORM = Form(("input_ids", "labels"), 24, 24)
+WORDS = ["red", "green", "blue", "stone", "river", "cloud", "seven", "old"]
+
+
+def sentences(count: int) -> list[tuple[str, str]]:
+    random = np.random.default_rng(0)
+    texts = [" ".join(random.choice(WORDS, random.integers(1, 9))) for _ in range(count)]
+    return [(f"{text} {n}", f"{' '.join(reversed(text.split()))} {n}") for n, text in enumerate(texts)]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"en": a, "ne": b}) + "\n" for a, b in sentences(60)))
+    return Pairs(
+        source=str(path),
+        features=("en", "ne"),
+        vocab_size=300,
+        held_out=0.2,
+        cache=str(tmp_path / "c"),
+        target_length=20,
+    )
+
+
+def prepare(pairs):
+    return pairs.prepare(400, None, lambda message: None)
+
+
+def texts(prepared, rows):
+    vocabulary, found = prepared.vocabulary, []
+    for row in rows:
+        tokens = [int(t) for t in row if t not in (IGNORED, vocabulary.pad, vocabulary.eos)]
+        found.append(prepared.tokenizer.decode(tokens).strip())
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "tsv"])
+def test_both_sides_come_back_each_pair_once_an_epoch(pairs, tmp_path, suffix):
+    if suffix == "tsv":
+        path = tmp_path / "pairs.tsv"
+        path.write_text("ne\ten\tnote\n" + "".join(f'{b}\t{a}\t"x\n' for a, b in sentences(60)))
+        pairs = Pairs(**{**vars(pairs), "source": str(path)})
+    prepared = prepare(pairs)
+    examples, written = prepared.training(FORM, 3), set(sentences(60))
+    assert len(examples) == 48 and len(prepared.held_out(FORM)) == 12
+    seen = []
+    for epoch in range(2):
+        batch = examples.batch(np.arange(48) + 48 * epoch)
+        assert batch["input_ids"].shape == (48, 24) and batch["labels"].shape == (48, 20)
+        seen.append(list(zip(texts(prepared, batch["input_ids"]), texts(prepared, batch["labels"]), strict=True)))
+        assert set(seen[-1]) <= written and len(set(seen[-1])) == 48
+    assert set(seen[0]) == set(seen[1]) and seen[0] != seen[1]
+    held = prepared.held_out(FORM).batch(np.arange(12))
+    kept = set(zip(texts(prepared, held["input_ids"]), texts(prepared, held["labels"]), strict=True))
+    assert kept == written - set(seen[0])
+
+
+def test_a_row_ends_and_what_is_too_long_is_cut(pairs):
+    prepared = prepare(pairs)
+    eos, pad = prepared.vocabulary.eos, prepared.vocabulary.pad
+    for length in (2, 5, 40):
+        rows = prepared.training(Form(("input_ids", "labels"), length, length), 0).batch(np.arange(48))
+        for ids, mask in zip(rows["input_ids"], rows["attention_mask"], strict=True):
+            size = mask.sum()
+            assert mask[:size].all() and ids[size - 1] == eos and (ids[size:] == pad).all()
+        assert rows["labels"].shape == (48, 20)
+        assert ((rows["labels"] == eos).sum(axis=1) == 1).all()
+
+
+def test_begins_where_that_is_asked(pairs):
+    prepared = prepare(Pairs(**{**vars(pairs), "begin": True}))
+    batch = prepared.training(FORM, 0).batch(np.arange(4))
+    assert (batch["input_ids"][:, 0] == prepared.vocabulary.bos).all()
+    assert (batch["labels"][:, 0] != prepared.vocabulary.bos).all()
+
+
+def test_an_example_is_a_function_of_its_place(pairs):
+    examples = prepare(pairs).training(FORM, 7)
+    again = pickle.loads(pickle.dumps(examples))
+    batch = again.batch(np.array([5, 99, 1_000_003]))
+    for row, index in enumerate((5, 99, 1_000_003)):
+        for name, value in examples[index].items():
+            np.testing.assert_array_equal(batch[name][row], value)
+    with pytest.raises(IndexError):
+        prepare(pairs).held_out(FORM).batch(np.array([12]))
+
+
+def test_a_text_held_out_is_never_trained_on(pairs, tmp_path):
+    path = tmp_path / "twice.jsonl"
+    path.write_text("".join(json.dumps({"en": a, "ne": b}) + "\n" for a, b in sentences(30) * 3))
+    prepared = prepare(Pairs(**{**vars(pairs), "source": str(path)}))
+    held = prepared.held_out(FORM)
+    held_out = set(texts(prepared, held.batch(np.arange(len(held)))["input_ids"]))
+    training = prepared.training(FORM, 0)
+    assert held_out and not held_out & set(texts(prepared, training.batch(np.arange(len(training)))["input_ids"]))
+
+
+BAD = {
+    "no file": ("pairs.jsonl", None, "there is no"),
+    "no pair": ("pairs.jsonl", "", "holds no pair"),
+    "no column": ("pairs.tsv", "en\tde\na\tb\n", r"pairs.tsv, line 2 has no text 'ne', but en, de"),
+    "a short line": ("pairs.tsv", "en\tne\na\tb\nc\n", "line 3 has no text 'ne'"),
+    "one side empty": ("pairs.jsonl", '{"en": "a", "ne": "b"}\n{"en": "a", "ne": " "}\n', "line 2: 'ne' is empty"),
+    "no object": ("pairs.jsonl", '["a", "b"]\n', "line 1: expected an object"),
+    "no JSON": ("pairs.jsonl", "a\tb\n", "no JSON on every line"),
+    "another kind": ("pairs.csv", "a,b\n", "neither .tsv nor .jsonl"),
+    "bytes": ("pairs.tsv", b"en\tne\n\xff\tb\n", "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(pairs, tmp_path, case):
+    name, content, said = BAD[case]
+    path = tmp_path / "bad" / name
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=said):
+        prepare(Pairs(**{**vars(pairs), "source": str(path)}))
+    path.unlink(missing_ok=True)
+    with pytest.raises(DataError, match=r"holds no .tsv and no .jsonl"):
+        prepare(Pairs(**{**vars(pairs), "source": str(path.parent)}))

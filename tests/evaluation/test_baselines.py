@@ -1,0 +1,60 @@
+"""Baselines: what a guesser that does not look can reach, and what the tables say of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from evaluation.baselines import comparison, constant
+from objectives.objective import IGNORED, Answers, cross_entropy
+
+
+@pytest.mark.parametrize("smoothing, factor", [(0.0, 1.0), (0.1, 1.0), (0.0, 50.0)])
+def test_no_constant_guess_has_a_lower_loss(smoothing, factor):
+    labels = jnp.array([[0, 1, 1, IGNORED], [3, 1, 0, IGNORED]])
+    base = constant(Answers(labels, 4, smoothing=smoothing, factor=factor))
+
+    @jax.jit
+    def loss(logits):
+        amount, weight = cross_entropy(jnp.broadcast_to(logits, (2, 4, 4)), labels, smoothing)
+        return amount / weight
+
+    logits, optimizer = jnp.zeros(4), optax.lbfgs()
+    state = optimizer.init(logits)
+
+    @jax.jit
+    def improve(logits, state):
+        value, gradient = jax.value_and_grad(loss)(logits)
+        updates, state = optimizer.update(gradient, state, logits, value=value, grad=gradient, value_fn=loss)
+        return optax.apply_updates(logits, updates), state
+
+    for _ in range(40):
+        logits, state = improve(logits, state)
+    assert base.loss == pytest.approx(factor * float(loss(logits)), rel=1e-3)
+    assert base.loss <= factor * (float(loss(logits)) + 1e-5)
+    assert (base.accuracy, base.count) == (0.5, 6)
+    assert base.standard_error == pytest.approx(np.sqrt(0.25 / 6))
+
+
+def test_of_one_answer_nothing_is_to_be_learned():
+    base = constant(Answers(np.zeros(8, np.int32), 2))
+    assert (base.loss, base.accuracy, base.standard_error) == (0.0, 1.0, 0.0)
+
+
+def test_nothing_asked_is_an_error():
+    with pytest.raises(ValueError, match="nothing is asked for"):
+        constant(Answers(np.full(3, IGNORED), 2))
+
+
+def test_the_table_has_every_loss_beside_its_baseline():
+    held_out = {"loss": 3.5, "a_loss": 1.0, "b_loss": 2.5, "b_accuracy": 0.75}
+    base = {"loss": 3.0, "accuracy": 0.5, "standard_error": 0.05, "count": 100, "metric": "b_accuracy"}
+    rows = comparison(held_out, {"b_loss": base})
+    assert [row[:3] for row in rows] == [
+        ("a loss, nats", "1.000", ""),
+        ("b loss, nats", "2.500", "3.000"),
+        ("b accuracy", "75.0%", "50.0%"),
+        ("loss, nats", "3.500", ""),
+    ]
+    assert "+5.0 standard errors" in rows[2][3]

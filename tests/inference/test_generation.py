@@ -1,0 +1,236 @@
+"""Generation held against a slow search of its own, and what it refuses."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from data.tokenizers import train_tokenizer
+from inference.generation import GenerationConfig, generate, take_rows, warped
+from inference.pipelines import pipeline
+from models import gpt2, hub, llama
+from models.config import ModelError
+
+SIZES = dict(vocab_size=7, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+GPT2 = gpt2.GPT2LMHeadModel(
+    gpt2.GPT2Config(**SIZES, n_positions=20, n_embd=16, n_layer=2, n_head=2, initializer_range=1.0)
+)
+LLAMA = llama.LlamaForCausalLM(
+    llama.LlamaConfig(
+        **SIZES,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=20,
+        initializer_range=1.0,
+    )
+)
+MODELS = {"gpt2": GPT2, "llama": LLAMA}
+PROMPTS = np.array([[3, 4, 5, 6], [0, 0, 3, 6], [0, 5, 5, 4]])
+MASK = (PROMPTS > 0).astype(np.int32)
+
+
+@functools.cache
+def variables_of(model: nn.Module) -> dict:
+    return nn.unbox(model.init(jax.random.key(1), jnp.zeros((1, 2), jnp.int32)))
+
+
+@functools.cache
+def probabilities(model: nn.Module, text: tuple[int, ...]) -> np.ndarray:
+    """Log probabilities of the token after a text, which is read whole and without padding."""
+    logits = applied(model)(variables_of(model), jnp.array([text])).logits[0, -1]
+    return np.asarray(jax.nn.log_softmax(logits), np.float64)
+
+
+@functools.cache
+def applied(model: nn.Module):
+    return jax.jit(model.apply)
+
+
+def prompt(row: int) -> tuple[int, ...]:
+    return tuple(int(token) for token in PROMPTS[row][MASK[row] > 0])
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_enough_beams_find_the_likeliest_text_of_all(model):
+    """Of all 7³ texts of three tokens without an end, each scored alone; with as many beams nothing is cut off."""
+    settings = GenerationConfig(
+        max_new_tokens=3, num_beams=49, num_return_sequences=5, eos_token_id=(), length_penalty=0.0
+    )
+    found = generate(model, variables_of(model), PROMPTS, MASK, settings)
+    for row in range(len(PROMPTS)):
+        scores = {}
+        for first, second in itertools.product(range(7), repeat=2):
+            text = prompt(row)
+            score = probabilities(model, text)[first] + probabilities(model, (*text, first))[second]
+            for third, last in enumerate(probabilities(model, (*text, first, second))):
+                scores[first, second, third] = score + last
+        best = sorted(scores, key=scores.get, reverse=True)[:5]
+        ours = np.asarray(found.sequences)[5 * row : 5 * row + 5, PROMPTS.shape[1] :]
+        assert [tuple(text) for text in ours.tolist()] == best
+        np.testing.assert_allclose(found.scores[5 * row : 5 * row + 5], [scores[text] for text in best], atol=1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_drawn_tokens_are_as_frequent_as_they_are_likely(model):
+    settings = GenerationConfig(
+        max_new_tokens=2, do_sample=True, temperature=1.5, top_k=5, num_return_sequences=2_000, eos_token_id=()
+    )
+    found = generate(model, variables_of(model), PROMPTS[:2], MASK[:2], settings, key=jax.random.key(0))
+    for row in range(2):
+        texts = np.asarray(found.sequences)[2_000 * row : 2_000 * row + 2_000, PROMPTS.shape[1] :]
+        expected = np.zeros((7, 7))
+
+        def shares(text):
+            return np.asarray(
+                jax.nn.softmax(warped(jnp.asarray(probabilities(model, text), jnp.float32)[None], settings)[0])
+            )
+
+        for first, share in enumerate(shares(prompt(row))):
+            expected[first] = share * shares((*prompt(row), first)) if share else 0
+        seen = np.zeros((7, 7))
+        np.add.at(seen, (texts[:, 0], texts[:, 1]), 1)
+        assert not seen[expected == 0].any()
+        often = expected * 2_000 >= 5
+        counts = [*seen[often], seen[~often].sum()]
+        wanted = [*(expected[often] * 2_000), expected[~often].sum() * 2_000]
+        counts, wanted = zip(*[pair for pair in zip(counts, wanted, strict=True) if pair[1] > 0], strict=True)
+        assert chisquare(counts, np.array(wanted) / sum(wanted) * 2_000).pvalue > 1e-4
+
+
+def test_a_text_draws_the_same_whatever_is_beside_it():
+    settings = GenerationConfig(max_new_tokens=8, do_sample=True, eos_token_id=())
+    draw = functools.partial(generate, GPT2, variables_of(GPT2), settings=settings)
+    together = draw(PROMPTS, MASK, key=jax.random.key(5)).sequences
+    alone = draw(PROMPTS[:1], MASK[:1], key=jax.random.key(5)).sequences
+    np.testing.assert_array_equal(alone[0], together[0])
+    assert not np.array_equal(draw(PROMPTS, MASK, key=jax.random.key(6)).sequences, together)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}])
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_padding_changes_nothing_on_whichever_side_and_however_much(model, settings):
+    settings = GenerationConfig(max_new_tokens=6, **settings)
+    run = functools.partial(generate, model, variables_of(model), settings=settings)
+    expected = run(PROMPTS, MASK).sequences[:, 4:]
+    right = np.array([[3, 4, 5, 6], [3, 6, 0, 0], [5, 5, 4, 0]])
+    np.testing.assert_array_equal(run(right, (right > 0).astype(int)).sequences[:, 4:], expected)
+    wide, wide_mask = (np.pad(x, ((0, 0), (6, 0))) for x in (PROMPTS, MASK))
+    np.testing.assert_array_equal(run(wide, wide_mask).sequences[:, 10:], expected)
+    np.testing.assert_array_equal(run(np.array([prompt(1)])).sequences[0, len(prompt(1)) :], expected[1])
+
+
+def test_behind_an_end_stands_padding():
+    settings = GenerationConfig(max_new_tokens=12, eos_token_id=(2, 3, 4), pad_token_id=6)
+    texts = np.asarray(generate(LLAMA, variables_of(LLAMA), PROMPTS, MASK, settings).sequences)[:, 4:]
+    ended = np.isin(texts, (2, 3, 4))
+    assert ended.any()
+    for text, end in zip(texts, ended, strict=True):
+        if end.any():
+            assert (text[end.argmax() + 1 :] == 6).all()
+    none = GenerationConfig.from_json({"eos_token_id": [2, 3, 4]}, max_new_tokens=12, min_new_tokens=12)
+    texts = np.asarray(generate(LLAMA, variables_of(LLAMA), PROMPTS, MASK, none).sequences)[:, 4:]
+    assert not np.isin(texts, (2, 3, 4)).any()
+
+
+def test_rows_of_a_cache_with_a_memory():
+    cache = GPT2.config.empty_cache(2, 5)
+    memory = jnp.arange(2 * 2 * 2 * 3 * 8.0).reshape(2, 2, 2, 3, 8)
+    cache = cache.replace(memory_keys=memory, memory_values=-memory, memory_mask=jnp.array([[1, 1, 0], [1, 1, 1]]))
+    rows = jnp.array([1, 1, 0])
+    taken = take_rows(cache, rows, memory=True)
+    np.testing.assert_array_equal(taken.memory_keys, memory[:, rows])
+    np.testing.assert_array_equal(taken.memory_mask, cache.memory_mask[rows])
+    assert taken.keys.shape[1] == len(taken.mask) == 3
+    assert take_rows(cache, rows).memory_keys is memory
+
+
+# ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0: expected a whole number of at least 1"),
+        ({"num_beams": 1.5}, "num_beams=1.5: expected a whole number"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature=0.0: expected a number above 0"),
+        ({"do_sample": True, "top_p": 1.2}, "top_p=1.2: expected a probability"),
+        ({"early_stopping": "soon"}, "early_stopping='soon': expected True, False or 'never'"),
+        ({"do_sample": True, "num_beams": 2}, "beams of random tokens are not implemented"),
+        ({"num_return_sequences": 2}, "there are 1 beam"),
+        ({"top_k": 5}, "top_k is of use with do_sample alone"),
+        ({"num_beam": 5}, "no setting 'num_beam': did you mean 'num_beams'"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ModelError, match=message):
+        GenerationConfig.from_json({}, **settings)
+
+
+def test_what_is_published_for_drawing_is_ignored_without_it():
+    published = {"do_sample": False, "temperature": 0.6, "top_k": 50, "eos_token_id": [1, 2], "max_length": 4096}
+    assert GenerationConfig.from_json(published) == GenerationConfig(eos_token_id=(1, 2))
+    drawn = GenerationConfig.from_json(published, do_sample=True, top_k=3, seed=None)
+    assert dataclasses.asdict(drawn) | {"temperature": 0.6, "top_k": 3} == dataclasses.asdict(drawn)
+
+
+def test_prompts_that_cannot_be():
+    run = functools.partial(generate, GPT2, variables_of(GPT2))
+    with pytest.raises(ModelError, match="a prompt of 4 tokens and 17 new ones do not fit a model with room for 20"):
+        run(PROMPTS, MASK, GenerationConfig(max_new_tokens=17))
+    run(PROMPTS, MASK, GenerationConfig(max_new_tokens=16))
+    with pytest.raises(ModelError, match="a prompt is empty"):
+        run(PROMPTS, MASK * np.array([[1], [0], [1]]), GenerationConfig(max_new_tokens=2))
+    with pytest.raises(ModelError, match="do_sample draws tokens at random: give a key"):
+        run(PROMPTS, MASK, GenerationConfig(do_sample=True, max_new_tokens=2))
+
+
+# ── Pipeline and command ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("generation")
+    texts = [
+        "the cat sat on the mat and looked at the dog",
+        "dogs and cats are animals that do not speak to rivers",
+    ] * 9
+    train_tokenizer(texts, vocab_size=90, path=path / "tokenizer.json")
+    model = llama.LlamaForCausalLM(dataclasses.replace(LLAMA.config, vocab_size=90, max_position_embeddings=40))
+    hub.save(path / "model", model, variables_of(model), tokenizer=path / "tokenizer.json")
+    return path / "model"
+
+
+def test_a_folder_says_how_to_generate_and_the_caller_otherwise(folder, monkeypatch):
+    ask = pipeline("text-generation", folder)
+    plain = ask("the cat", max_new_tokens=9)
+    (folder / "generation_config.json").write_text('{"do_sample": true, "max_new_tokens": 9, "temperature": 3.0}')
+    told = pipeline("text-generation", folder)
+    drawn = told("the cat")
+    (folder / "generation_config.json").unlink()
+    assert plain != drawn == told("the cat", seed=0) != told("the cat", seed=1)
+    assert told("the cat", do_sample=False) == plain and plain[0]["generated_text"].startswith("the cat")
+    several = ask(["the cat", "dogs and", "a mat"], max_new_tokens=9)
+    assert several[0] == plain and len(several) == 3
+    with pytest.raises(ModelError, match="do not fit a model with room for 40"):
+        ask("the cat", max_new_tokens=39)
+
+
+def test_the_command_prints_a_line_for_each_text(folder):
+    arguments = ["the cat", "dogs", "--model", str(folder), "--num-beams", "2", "--num-return-sequences", "2"]
+    command = [sys.executable, "-m", "experiments.cli", "generate", *arguments, "--max-new-tokens", "5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line)["generated_text"] for line in done.stdout.splitlines()]
+    assert [line[:7] for line in lines[:2]] == ["the cat"] * 2 and [line[:4] for line in lines[2:]] == ["dogs"] * 2
