@@ -3,9 +3,10 @@
 # make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare the speed of BERT with theirs (FLAX_PYTHON: interpreter of an environment with transformers 4.57);
-#                 MODELS=all: of every text architecture, the table in docs/speed.md
+#                 MODELS=all: of every text architecture, MODELS=images: of image models, the tables in docs/speed.md
 # make learning   small models of one budget, one for each objective, on two texts, after
 #                 make pretrain (docs/learning.md; AUSTEN: see there)
+# make learning-images  small image models on digits and stamps (docs/learning-images.md; DIGITS, STAMPS, VIT_S14: see there)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
 # make plans      compile BERT's train step for TPU slices that are not there, and fill docs/plans.md and docs/scaling.md
@@ -15,7 +16,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity equality bench learning overheads crashes plans clean
+.PHONY: pretrain test lint parity equality bench learning learning-images overheads crashes plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -34,10 +35,17 @@ equality: $(VENV)/.installed
 	LACUNA_TABLE=docs/equality.md JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_layouts.py
 
 bench: $(VENV)/.installed-parity
+ifeq ($(MODELS),images)
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.vision_steps --parity-python $(BIN)/python --write
+else
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON)) $(if $(MODELS),--models $(MODELS) --write)
+endif
 
 learning: pretrain
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.learning $(if $(AUSTEN),--austen $(AUSTEN)) --write
+
+learning-images: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.learning_images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
 
 overheads: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.overheads --write docs/overheads.md

@@ -103,16 +103,7 @@ def split_documents(
     Raises:
         DataError: no such split exists.
     """
-    if not 0 < held_out < 1:
-        raise DataError(f"held_out={held_out}: the share of documents to hold out must lie between 0 and 1")
-    if len(documents) < 2:
-        raise DataError(
-            f"{documents.name} holds {len(documents)} document(s), and a split by document needs at least 2:"
-            " add documents"
-        )
-    order = np.argsort(np.random.Philox(seed).random_raw(len(documents)), kind="stable")
-    count = int(np.clip(round(held_out * len(documents)), 1, len(documents) - 1))
-    held, train = np.sort(order[:count]), np.sort(order[count:])
+    train, held = split_places(len(documents), held_out, seed, f"{documents.name} holds", "document")
     train = train[~np.isin(documents.text_hashes[train], documents.text_hashes[held])]
     if not len(train):
         raise DataError(
@@ -120,6 +111,26 @@ def split_documents(
             " add documents that differ, or lower held_out"
         )
     return train, held
+
+
+def split_places(
+    count: int, held_out: float, seed: int, holder: str, kind: str
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
+    """Numbers below `count` to train on and to hold out, each ascending; at least one on either side.
+
+    Args:
+        holder, kind: who has how many of what, in a sentence (`"FOLDER holds"`, `"document"`).
+
+    Raises:
+        DataError: no such split exists.
+    """
+    if not 0 < held_out < 1:
+        raise DataError(f"held_out={held_out}: the share of {kind}s to hold out must lie between 0 and 1")
+    if count < 2:
+        raise DataError(f"{holder} {count} {kind}(s), and a split by {kind} needs at least 2: add {kind}s")
+    order = np.argsort(np.random.Philox(seed).random_raw(count), kind="stable")
+    held = int(np.clip(round(held_out * count), 1, count - 1))
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 class _TextFolder(Sequence):
@@ -164,16 +175,28 @@ def _wikipedia_dump(path: Path | None, cache: Path) -> tuple[Sequence[Mapping[st
 
 def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The split `train` of a TFDS data set that has these features, and a string that changes when it is prepared anew."""
+    advice = "choose a data set of documents" if len(wanted) == 1 else "set --data.features SOURCE TARGET"
+    return _train_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", WIKIPEDIA_DUMP, advice))
+
+
+def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice: str) -> Any:
+    """The builder of a TFDS data set that has these features, prepared.
+
+    Args:
+        others: what else a source might have been, in a sentence.
+        own: a name that is no data set of TFDS, but known here.
+        advice: what to do where a feature is missing.
+
+    Raises:
+        DataError: there is none, it lacks a feature, or preparing it fails.
+    """
     import tensorflow_datasets as tfds
     import tensorflow_datasets.text
 
     builders = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] not in builders:
-        nearest = difflib.get_close_matches(name.split("/")[0], [*builders, WIKIPEDIA_DUMP], n=1, cutoff=0.0)[0]
-        raise DataError(
-            f"{name!r} is neither a folder, nor a dump *.xml(.bz2), nor a TFDS data set:"
-            f" the nearest TFDS name is {nearest!r}"
-        )
+        nearest = difflib.get_close_matches(name.split("/")[0], [*builders, own], n=1, cutoff=0.0)[0]
+        raise DataError(f"{name!r} is neither {others}, nor a TFDS data set: the nearest TFDS name is {nearest!r}")
     try:
         builder = tfds.builder(name, try_gcs=False)
     except Exception as error:
@@ -185,12 +208,9 @@ def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, 
     missing = [feature for feature in wanted if feature not in features]
     if missing:
         raise DataError(
-            f"the TFDS data set {name!r} has no feature `{missing[0]}`, but {', '.join(features)}:"
-            + (" choose a data set of documents" if len(wanted) == 1 else " set --data.features SOURCE TARGET")
+            f"the TFDS data set {name!r} has no feature `{missing[0]}`, but {', '.join(features)}: {advice}"
         )
-    if not builder.is_prepared():
-        builder = _prepared(name)
-    return _train_split(builder)
+    return builder if builder.is_prepared() else _prepared(name)
 
 
 def _prepared(name: str) -> Any:
@@ -217,15 +237,19 @@ def _train_split(builder: Any) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The split `train`, and a string that changes whenever it is prepared anew."""
     if "train" not in builder.info.splits:
         raise DataError(f"{builder.info.full_name} has no split `train`, but {', '.join(builder.info.splits)}")
+    info = Path(builder.data_dir) / "dataset_info.json"
+    return tfds_split(builder, "train"), f"{info}{info.stat().st_mtime_ns}{info.read_text()}"
+
+
+def tfds_split(builder: Any, split: str, decoders: Mapping[str, Any] | None = None) -> Sequence[Mapping[str, Any]]:
+    """The examples of a split, read without TensorFlow."""
     try:
-        items = builder.as_data_source("train")
+        return builder.as_data_source(split, decoders=decoders)
     except NotImplementedError:
         raise DataError(
             f"{builder.data_dir} is not in a format that is read without TensorFlow:"
             " prepare it again with `tfds build --file_format=array_record`"
         ) from None
-    info = Path(builder.data_dir) / "dataset_info.json"
-    return items, f"{info}{info.stat().st_mtime_ns}{info.read_text()}"
 
 
 def text_hashes(items: Sequence[Mapping[str, Any]], name: str, path: Path) -> UInt64[np.ndarray, " documents"]:

@@ -42,7 +42,7 @@ class Pairs(Text):
     begin: bool = False
 
     def prepare(
-        self, vocab_size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
+        self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
     ) -> "PreparedPairs":
         """Both sides → one tokenizer → two tokenised corpora; what is there already is taken."""
         cache = self.cache_folder
@@ -51,7 +51,7 @@ class Pairs(Text):
         training, held_out = split_documents(sides[0], self.held_out, self.split_seed)
         both = Documents(Joined(*sides), self.source, np.concatenate([side.text_hashes for side in sides]))
         tokenizer = self.prepare_tokenizer(
-            both, np.concatenate([training, training + len(sides[0])]), vocab_size, needs, cache, say
+            both, np.concatenate([training, training + len(sides[0])]), size, needs, cache, say
         )
         say(f"tokenising {len(sides[0]):,} pairs")
         corpora = [build_corpus(side, tokenizer, cache / "corpora", language=self.language) for side in sides]
@@ -59,8 +59,8 @@ class Pairs(Text):
             tokenizer, corpora[0].vocabulary, corpora[0], training, held_out, corpora[1], self.target_length, self.begin
         )
 
-    def outline(self, vocab_size: int, needs: Sequence[str] = ()) -> "OutlinedPairs":
-        return OutlinedPairs(super().outline(vocab_size, needs).vocabulary, self.target_length)
+    def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedPairs":
+        return OutlinedPairs(super().outline(size, needs).vocabulary, self.target_length)
 
 
 def open_pairs(source: str, features: tuple[str, str], cache: Path) -> tuple[Documents, Documents]:

@@ -1,7 +1,6 @@
 """Text as an experiment names it: a source, a tokenizer, a held-out share; made ready once and cached."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from data.documents import Documents, open_documents, split_documents
 from data.errors import DataError
 from data.loader import Batch
 from data.packed import Packed, blank_piece
+from data.source import Source
 from data.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer, vocabulary
 from data.windows import Windows, blank_window
 
@@ -27,7 +27,7 @@ class Form:
     Attributes:
         reads: the names of their arrays. With `document_ids` they are pieces of packed text, else windows of one document;
             where `input_ids` are not read, of those the raw text alone.
-        length: tokens of an example as the model sees it.
+        length: tokens of an example as the model sees it; of a picture, pixels on a side.
         raw: tokens of the text that it is made from.
         overlap: tokens that a piece of packed text shares with the next.
     """
@@ -53,7 +53,7 @@ class Form:
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class Text(Source):
     """Where the text comes from.
 
     Attributes:
@@ -65,10 +65,6 @@ class Text:
         vocab_size: of a tokenizer trained here, where the model has room for more tokens than it is to know.
         lowercase: of wordpieces trained here.
         language: ISO 639-1 code of the rules that split sentences.
-        held_out: share of the documents kept for evaluation.
-        split_seed: which documents those are.
-        workers: processes that prepare batches; 0 does it in threads of this one.
-        cache: folder of prepared data; `$LACUNA_CACHE` or `~/.cache/lacuna` where empty.
     """
 
     source: str = "wikipedia_dump"
@@ -77,14 +73,8 @@ class Text:
     vocab_size: int | None = None
     lowercase: bool = True
     language: str = "en"
-    held_out: float = 0.05
-    split_seed: int = 0
-    workers: int = 0
-    cache: str = ""
 
-    def prepare(
-        self, vocab_size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
-    ) -> "Prepared":
+    def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
         """Documents → tokenizer → tokenised corpus; what is there already is taken. The tokenizer also goes to `folder`.
 
         Args:
@@ -96,14 +86,10 @@ class Text:
         say(f"opening {self.source}")
         documents = open_documents(self.source, cache)
         training, held_out = split_documents(documents, self.held_out, self.split_seed)
-        tokenizer = self.prepare_tokenizer(documents, training, vocab_size, needs, cache, say)
+        tokenizer = self.prepare_tokenizer(documents, training, size, needs, cache, say)
         say(f"tokenising {len(documents):,} documents")
         corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language)
         return Prepared(tokenizer, vocabulary(tokenizer), corpus, training, held_out)
-
-    @property
-    def cache_folder(self) -> Path:
-        return Path(self.cache or os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser()
 
     def prepare_tokenizer(
         self,
@@ -134,9 +120,8 @@ class Text:
             )
         return load(path)
 
-    def outline(self, vocab_size: int, needs: Sequence[str] = ()) -> "Outline":
-        """What the examples are going to look like, without a look at the source."""
-        return Outline(blank_vocabulary(vocab_size, SENTINELS if "sentinels" in needs else 0))
+    def outline(self, size: int, needs: Sequence[str] = ()) -> "Outline":
+        return Outline(blank_vocabulary(size, SENTINELS if "sentinels" in needs else 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +150,23 @@ class Prepared:
     def fingerprint(self) -> str:
         """Of texts, tokenizer and language: two with the same give the same examples."""
         return self.corpus.fingerprint
+
+    def check(self, size: int) -> None:
+        """Raise where a model with room for `size` tokens does not know all of these."""
+        if self.vocabulary.size > size:
+            raise DataError(
+                f"the tokenizer has {self.vocabulary.size} tokens and the model's vocab_size is"
+                f" {size}: set --model.vocab-size {self.vocabulary.size} or choose another tokenizer"
+            )
+
+    def save(self, folder: Path, length: int) -> None:
+        """Write what a reader of the model's folder must know of its inputs: `tokenizer.json`."""
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Documents to train on, and held out."""
+        return len(self.training_documents), len(self.held_out_documents)
 
     def training(self, form: Form, seed: int) -> Windows | Packed:
         """The endless stream of training examples: a function of the seed and an example's place in it."""

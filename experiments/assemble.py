@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import PyTree
@@ -18,9 +18,9 @@ from data.text import Form, Outline, Prepared
 from experiments.experiment import Experiment, ExperimentError
 from experiments.teacher import Teacher, open_teacher, with_teacher
 from models import hub
-from models.outputs import model_inputs
-from models.student_teacher import FROZEN, initial_params
-from objectives import Objective, ObjectiveError
+from models.outputs import blank_inputs, model_inputs
+from models.student_teacher import as_teacher, initial_params
+from objectives import Augmented, Objective, ObjectiveError
 from objectives.objective import check_asks, check_reads, check_takes
 from training.metrics import Speed
 from training.parallel import Spread, logical_axes
@@ -37,6 +37,8 @@ class Assembly:
     Attributes:
         model: what is trained; with its teacher (`StudentTeacher`) where the objective asks for one.
         teacher: where the experiment names one.
+        objective: what is asked of held-out examples.
+        training_objective: the same of training examples, which an image source augments.
         losses: names of the objective's losses, among its metrics.
         frozen_spread: how the teacher's parameters lie on the devices; `None` where the step has no use for them.
     """
@@ -45,11 +47,18 @@ class Assembly:
     data: Prepared | Outline
     model: nn.Module
     objective: Objective
+    training_objective: Objective
     optimizer: optax.GradientTransformation
     spread: Spread
     losses: tuple[str, ...]
     teacher: Teacher | None = None
     frozen_spread: Spread | None = None
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation that the channels of pictures are normalised with."""
+        augmentation = self.experiment.data.augmentation
+        return augmentation.image_mean, augmentation.image_std
 
     @property
     def student(self) -> nn.Module:
@@ -61,31 +70,51 @@ class Assembly:
         """What the steps need on the devices beside the state, and do not change; `None` where that is nothing."""
         if self.frozen_spread is None:
             return None
-        return self.frozen_spread.put({FROZEN: {"teacher": self.teacher.params}})
+        return self.frozen_spread.put(as_teacher(self.teacher.variables))
 
     def description(self) -> dict[str, Any]:
         """The experiment's, with a digest of the teacher in the place of its folder, which may move."""
         described = self.experiment.description()
         return described if self.teacher is None else {**described, "teacher": self.teacher.digest}
 
-    def form(self, phase: int) -> Form:
-        """What examples a phase wants."""
-        return form(self.objective, self.experiment.phases[phase].sequence_length)
+    def form(self, phase: int, held_out: bool = False) -> Form:
+        """What examples a phase wants, to train on or to be held out."""
+        objective = self.objective if held_out else self.training_objective
+        return form(objective, self.experiment.length(phase))
 
     def initial_state(self) -> TrainState:
         """Step 0 on the devices, from the seed or from `initial_model`."""
         if self.experiment.initial_model is not None:
-            _, variables = hub.load(self.experiment.initial_model, architecture=self.experiment.architecture)
-            return self.spread.put(create_state(variables["params"], self.optimizer))
+            return self.spread.put(create_state(self.published_variables(), self.optimizer, self.averaged))
         if self.experiment.initial_layers is not None:
             teacher = self.teacher
             params = initial_params(self.student, teacher.model, teacher.params, self.experiment.initial_layers)
-            return self.spread.put(create_state(params, self.optimizer))
+            return self.spread.put(create_state({"params": params}, self.optimizer, self.averaged))
         return self.spread.put(jax.device_get(nn.unbox(jax.jit(self.boxed_state)())))
+
+    def published_variables(self) -> PyTree:
+        """Those of `initial_model`. Of an image model a head that it lacks, or has for other labels, is made anew, and
+        positions are resized."""
+        experiment, config = self.experiment, self.experiment.model
+        named = dict(folder=experiment.initial_model, architecture=experiment.architecture)
+        if experiment.data.items != "images":
+            return hub.load(**named)[1]
+        key = jax.random.key(experiment.seed, impl="threefry2x32")
+        labels = {"labels": config.labels} if hasattr(config, "labels") else {}
+        model, variables = hub.load(**named, initialize=key, **labels)
+        size = getattr(config, "image_size", None)
+        if size != getattr(model.config, "image_size", None):
+            model, variables = hub.at_image_size(model, variables, size)
+        hub.check_shapes(self.student, variables)
+        return variables
+
+    @property
+    def averaged(self) -> bool:
+        return self.experiment.average_decay is not None
 
     def boxed_state(self) -> TrainState:
         """Step 0 from the seed, the parameters with their logical axes."""
-        return boxed_state(self.student, self.optimizer, self.experiment.seed)
+        return boxed_state(self.student, self.optimizer, self.experiment.seed, self.averaged)
 
     def compile_train_step(self) -> Callable:
         return self._given_frozen(self._train_step())
@@ -94,9 +123,10 @@ class Assembly:
         step = functools.partial(
             train_step,
             model=self.model,
-            objective=self.objective,
+            objective=self.training_objective,
             optimizer=self.optimizer,
             seed=self.experiment.seed,
+            average_decay=self.experiment.average_decay,
         )
         return self.spread.compile(step, donate=True)
 
@@ -143,59 +173,82 @@ class Assembly:
             )
         )
 
+    def held_out(self, length: int | None = None) -> Any:
+        """The held-out examples, of the last phase's length where none is given."""
+        form_ = self.form(-1, held_out=True)
+        return self.data.held_out(form_ if length is None else form(self.objective, length))
+
     def evaluation_batches(
-        self, phase: int = -1, share: tuple[int, int] | None = None
+        self, length: int | None = None, share: tuple[int, int] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """This process' share of the held-out batches `[1, rows, ...]`: chunks spread evenly over the documents."""
+        """This process' share of the held-out batches `[1, rows, ...]`: examples spread evenly over the documents.
+
+        The last batch is smaller, where they do not divide. Where its examples do not divide among the devices either, each
+        is there several times, as often as the others of that batch: its sums and weights are to be divided by that.
+
+        Args:
+            length: of the examples, where not the last phase's.
+            share: (k, n) in the place of this process'; then no example is there twice.
+        """
         process, processes = share or self.spread.share
         experiment = self.experiment
-        held_out = self.data.held_out(self.form(phase))
-        size = experiment.batch_size
-        count = min(experiment.evaluation_examples, len(held_out)) // size * size
-        if not count:
-            raise ExperimentError(
-                f"the held-out documents yield {len(held_out)} examples (at most {experiment.evaluation_examples} are"
-                f" used), fewer than batch_size={size}: lower it, or hold out more with --data.held-out"
-            )
-        rows = size // processes
-        for begin in range(0, count, size):
-            first = begin + process * rows
-            indices = np.arange(first, first + rows) * len(held_out) // count
-            yield {name: x[None] for name, x in held_out.batch(indices).items()}
+        held_out = self.held_out(length)
+        count = min(experiment.evaluation_examples, len(held_out))
+        for begin in range(0, count, experiment.batch_size):
+            numbers = np.arange(begin, min(begin + experiment.batch_size, count))
+            numbers = np.repeat(numbers, 1 if share else self._copies(len(numbers)))
+            mine = numbers.reshape(processes, -1)[process] * len(held_out) // count
+            yield {name: x[None] for name, x in held_out.batch(mine).items()}
 
-    def evaluate(self, step: Callable, params: PyTree) -> dict[str, float]:
-        """Losses and metrics on the held-out documents, `loss` the sum of the losses."""
+    def _copies(self, examples: int) -> int:
+        """How often each of so many held-out examples must be there for them to divide among the devices."""
+        shards = self.spread.mesh.shape["data"] * self.spread.mesh.shape["fsdp"]
+        return shards // math.gcd(examples, shards)
+
+    def evaluate(self, step: Callable, state: TrainState, length: int | None = None) -> dict[str, float]:
+        """Losses and metrics on the held-out documents, `loss` the sum of the losses; `average_…` are those of the
+        average over the steps, where there is one."""
+        values = self._evaluate(step, state.variables, length)
+        if state.average is not None:
+            averaged = self._evaluate(step, state.average, length)
+            values |= {f"average_{name}": value for name, value in averaged.items()}
+        return values
+
+    def _evaluate(self, step: Callable, variables: PyTree, length: int | None) -> dict[str, float]:
         totals: dict[str, Any] = {}
-        for batch in self.evaluation_batches():
-            metrics = self.spread.host(step(params, self.spread.put_batch(batch)))
+        left = min(self.experiment.evaluation_examples, len(self.held_out(length)))
+        for batch in self.evaluation_batches(length):
+            metrics = self.spread.host(step(variables, self.spread.put_batch(batch)))
+            examples = min(left, self.experiment.batch_size)
+            left, copies = left - examples, self._copies(examples)
             for name, (amount, weight) in metrics.items():
                 before = totals.get(name, (0.0, 0.0))
-                totals[name] = (before[0] + float(amount), before[1] + float(weight))
+                totals[name] = (before[0] + float(amount) / copies, before[1] + float(weight) / copies)
         values = {name: amount / max(weight, 1.0) for name, (amount, weight) in totals.items()}
         return {"loss": sum(values[name] for name in self.losses), **values}
 
     def speed(self, phase: int, peak: float) -> Speed:
-        tokens, flops = self.work(phase)
-        return Speed(tokens, flops, peak)
+        return Speed(*self.work(phase), peak, self.experiment.data.items)
 
     def work(self, phase: int) -> tuple[int, float]:
-        """Tokens (padding counted) and FLOPs (3 × the model's own forward formula, 1 × its teacher's) of one step."""
+        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward formula, 1 × its teacher's."""
         experiment = self.experiment
-        length = experiment.phases[phase].sequence_length
         example = self.data.training(self.form(phase), experiment.seed)[0]
-        seen, _ = abstract_batch(self.objective, example, experiment.batch_size)
+        seen, _ = abstract_batch(self.training_objective, example, experiment.batch_size)
         shapes = {name: value.shape for name, value in seen.items()}
         if "label_positions" in shapes:  # asked at some places, but every place is projected
             shapes["masked_positions"] = shapes["input_ids"]
         flops = 3 * experiment.model.forward_flops(shapes)
         if self.frozen_spread is not None:
             flops += self.teacher.model.config.forward_flops(shapes)
-        return experiment.batch_size * length, float(flops)
+        items = experiment.length(phase) if experiment.data.items == "tokens" else 1
+        return experiment.batch_size * items, float(flops)
 
     def seen(self, batch: Mapping[str, np.ndarray], seed: int | None = None) -> dict[str, np.ndarray]:
-        """A batch `[batch, ...]` as the model is to see it."""
+        """A batch `[batch, ...]` of training examples, or of held-out ones with `EVALUATION_SEED`, as the model is to see it."""
+        objective = self.objective if seed == EVALUATION_SEED else self.training_objective
         seed = self.experiment.seed if seed is None else seed
-        return jax.device_get(jax.jit(lambda b: corrupted(self.objective, seed, b)[0])(dict(batch)))
+        return jax.device_get(jax.jit(lambda b: corrupted(objective, seed, b)[0])(dict(batch)))
 
 
 def form(objective: Objective, length: int) -> Form:
@@ -203,20 +256,22 @@ def form(objective: Objective, length: int) -> Form:
     return Form(tuple(objective.reads), length, objective.length_read(length), objective.overlap)
 
 
-def boxed_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def boxed_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, averaged: bool = False
+) -> TrainState:
     """Step 0 with the logical axes of the parameters still on them."""
-    ids = jnp.zeros((1, 8), jnp.int32)
-    return create_state(model.init(jax.random.key(seed, impl="threefry2x32"), ids)["params"], optimizer)
+    variables = model.init(jax.random.key(seed, impl="threefry2x32"), **blank_inputs(model))
+    return create_state(variables, optimizer, averaged)
 
 
-def boxed_shapes(model: nn.Module) -> PyTree:
-    """Shapes of a model's parameters with their logical axes still on them."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"])
+def boxed_shapes(model: nn.Module) -> dict[str, PyTree]:
+    """Shapes of a model's variables with their logical axes still on them."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
 
 
 def boxed_frozen(teacher: nn.Module) -> PyTree:
-    """The same of a teacher, as a student that is joined with it wants them."""
-    return {FROZEN: {"teacher": boxed_shapes(teacher)}}
+    """The same of a teacher's, as a student that is joined with it wants them."""
+    return as_teacher(boxed_shapes(teacher))
 
 
 def abstract_batch(objective: Objective, example: Mapping[str, np.ndarray], batch_size: int):
@@ -244,39 +299,50 @@ def assemble(
     Raises one of the project's errors, before anything is compiled, with a sentence that says what does not.
     """
     experiment.parallel.check_batch(experiment.batch_size, devices)
+    outlined = data is not None
+    if data is None and experiment.data.items == "images":
+        data = experiment.data.prepare(0, experiment.run_folder, say)
+        if hasattr(experiment.model, "labels"):  # the head tells apart what there is
+            model = dataclasses.replace(experiment.model, labels=data.vocabulary.names)
+            experiment = dataclasses.replace(experiment, model=model)
     student = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
-    teacher = None if experiment.teacher is None else open_teacher(experiment, outlined=data is not None)
+    moving = getattr(student, "batch_statistics", False) and not getattr(experiment.model, "freeze_batch_norm", False)
+    if moving and experiment.parallel.micro_batches > 1:
+        raise ExperimentError(
+            f"{experiment.architecture} normalises by the statistics of the whole batch, which micro-batches do not see:"
+            " set --parallel.micro-batches 1, or --model.freeze-batch-norm"
+        )
+    teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
     model = with_teacher(experiment, student, teacher)
-    longest = max(phase.sequence_length for phase in experiment.phases)
+    longest = max(map(experiment.length, range(len(experiment.phases))))
     room = experiment.model.longest_input
     if teacher is not None and model is not student:
         room = min((x for x in (room, teacher.model.config.longest_input) if x is not None), default=None)
     if room is not None and longest > room:
         raise ExperimentError(f"sequence_length={longest} is longer than the model has positions for: {room}")
     if data is None:
-        text = experiment.data
-        if teacher is not None and not text.tokenizer and teacher.tokenizer is not None:
-            text = dataclasses.replace(text, tokenizer=str(teacher.tokenizer))
-        data = text.prepare(
-            experiment.model.vocab_size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs
-        )
+        source, size = experiment.data, experiment.vocabulary_size
+        if teacher is not None and getattr(source, "tokenizer", None) == "" and teacher.tokenizer is not None:
+            source = dataclasses.replace(source, tokenizer=str(teacher.tokenizer))
+        data = source.prepare(size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs)
+        data.check(size)
         if teacher is not None:
             teacher.check_tokens(data.tokenizer)
-    if data.vocabulary.size > experiment.model.vocab_size:
-        raise ExperimentError(
-            f"the tokenizer has {data.vocabulary.size} tokens and the model's vocab_size is"
-            f" {experiment.model.vocab_size}: set --model.vocab-size {data.vocabulary.size} or choose another tokenizer"
-        )
-    objective = experiment.objective.bind(data.vocabulary)
-    example = data.training(form(objective, longest), experiment.seed)[0]
-    losses = check_parts(objective, model, example, f"data source {experiment.data.source!r}")
-    optimizer = experiment.optimizer.build(experiment.steps)
-    axes = logical_axes(jax.eval_shape(lambda: boxed_state(student, optimizer, 0)))
+    objective = training_objective = experiment.objective.bind(data.vocabulary)
+    augmentation = experiment.data.augmentation
+    if augmentation is not None:
+        objective, training_objective = (Augmented(objective, augmentation, training) for training in (False, True))
+    example = data.training(form(training_objective, longest), experiment.seed)[0]
+    losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
+    optimizer = experiment.optimizer.build(experiment.steps, getattr(student, "layer_depths", None))
+    axes = logical_axes(
+        jax.eval_shape(lambda: boxed_state(student, optimizer, 0, experiment.average_decay is not None))
+    )
     frozen = None
     if model is not student:
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)
     spread = experiment.parallel.spread(axes, devices)
-    return Assembly(experiment, data, model, objective, optimizer, spread, losses, teacher, frozen)
+    return Assembly(experiment, data, model, objective, training_objective, optimizer, spread, losses, teacher, frozen)
 
 
 def check_parts(
@@ -291,10 +357,10 @@ def check_parts(
     if not set(model_inputs(model)) & set(seen):
         raise ObjectiveError(f"{name} takes {', '.join(model_inputs(model))}, of which {data} gives nothing")
     student, *teacher = getattr(model, "pair", (model,))
-    params = nn.unbox(boxed_shapes(student))
+    variables = nn.unbox(boxed_shapes(student))
     frozen = nn.unbox(boxed_frozen(*teacher)) if teacher else None
     outputs = jax.eval_shape(
-        lambda params, batch, frozen: forward(model, params, batch, frozen=frozen), params, seen, frozen
+        lambda variables, batch, frozen: forward(model, variables, batch, frozen=frozen), variables, seen, frozen
     )
     check_asks(objective, outputs, name)
     try:

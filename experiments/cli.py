@@ -13,7 +13,7 @@ from pathlib import Path
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("FILE[:variant] [--field value …]", "pretrain; the same command goes on where it was stopped"),
     "evaluate": ("FILE[:variant] [--checkpoint best|last|STEP]", "held-out losses of a run, beside the baselines"),
-    "predict": ("TASK TEXT… --model FOLDER", "ask a model: fill-mask, text-classification, …"),
+    "predict": ("TASK INPUT… --model FOLDER", "ask a model: fill-mask, text-classification, image-classification, …"),
     "generate": ("TEXT… --model FOLDER|NAME", "have a model go on with a text: greedy, drawn at random, or by beams"),
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
     "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),

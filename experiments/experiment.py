@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from data.source import Source
 from data.text import Text
 from models.config import ModelConfig
 from objectives import Objective
@@ -30,10 +31,12 @@ class Phase:
     Attributes:
         share: of all steps.
         sequence_length: tokens of an example.
+        image_size: pixels on a side of a picture.
     """
 
     share: float = 1.0
     sequence_length: int = 128
+    image_size: int = 224
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Experiment:
         architecture: the model class, as `transformers` calls it.
         model: its config.
         objective: what it is trained for.
-        data: where the text comes from.
+        data: where the examples come from.
         optimizer: with its schedule.
         batch_size: examples of one step, over all devices and micro-batches.
         steps: of the whole run.
@@ -59,6 +62,7 @@ class Experiment:
         evaluation_examples: at most so many of them.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: newest checkpoints kept, beside the best.
+        average_decay: keep an average of the parameters, too, of which each step leaves so much; it is evaluated beside them.
         log_every: steps between lines of `metrics.jsonl`.
         folder: where all of the run lies; `runs/<name>` where empty.
     """
@@ -67,7 +71,7 @@ class Experiment:
     architecture: str
     model: ModelConfig
     objective: Objective
-    data: Text = Text()
+    data: Source = Text()
     optimizer: Optimizer = AdamW()
     batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch"])] = 256
     steps: int = 1_000_000
@@ -81,6 +85,7 @@ class Experiment:
     evaluation_examples: int = 2_048
     checkpoint_every: int = 10_000
     keep_checkpoints: int = 2
+    average_decay: float | None = None
     log_every: int = 1
     folder: str = ""
 
@@ -90,6 +95,8 @@ class Experiment:
                 raise ExperimentError(f"{name}={getattr(self, name)}: expected a positive number")
         if not self.phases or abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
             raise ExperimentError(f"the shares of the phases {[p.share for p in self.phases]} do not add up to 1")
+        if self.average_decay is not None and not 0 <= self.average_decay < 1:
+            raise ExperimentError(f"average_decay={self.average_decay}: expected a share from 0 to 1")
         if self.initial_layers is not None and (self.teacher is None or self.initial_model is not None):
             raise ExperimentError("initial_layers are a teacher's: they want --teacher, and no --initial-model")
         if not 0 <= self.seed < 2**32:
@@ -98,6 +105,16 @@ class Experiment:
     @property
     def run_folder(self) -> Path:
         return Path(self.folder or f"runs/{self.name}")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the model has room for, or classes that it tells apart."""
+        return self.model.vocab_size if hasattr(self.model, "vocab_size") else len(self.model.labels)
+
+    def length(self, phase: int) -> int:
+        """Of the examples of a phase: tokens, or pixels on a side."""
+        phase = self.phases[phase]
+        return phase.sequence_length if self.data.items == "tokens" else phase.image_size
 
     @property
     def phase_ends(self) -> list[int]:

@@ -24,6 +24,8 @@ BEGIN, END = "<!-- matrix: python -m experiments.matrix --write -->", "<!-- end 
 HEADS = ("PreTraining", "MaskedLM", "NextSentencePrediction", "LMHeadModel", "CausalLM", "Generation", "MTModel")
 """What the class of a model that is pretrained on text ends with."""
 LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
+TEXT = {name: kind for name, kind in KINDS.items() if "pixel_values" not in kind().takes}
+"""The objectives that are about text."""
 REASONS = (
     (r"feeds '(\w+)'", r"it takes no `\1`"),
     (r"asks for what comes next", "it looks ahead, and would see the answer"),
@@ -75,9 +77,9 @@ def refusal(kind: type[Objective], model: nn.Module) -> str | None:
 def table() -> str:
     """Markdown: objectives by models, and what the letters mean; without models that no objective trains alone."""
     letters: dict[str, str] = {}
-    lines = ["| | " + " | ".join(f"`{name}`" for name in KINDS) + " |", "|---|" + ":-:|" * len(KINDS)]
+    lines = ["| | " + " | ".join(f"`{name}`" for name in TEXT) + " |", "|---|" + ":-:|" * len(TEXT)]
     for name, model in models().items():
-        reasons = [refusal(kind, model) for kind in KINDS.values()]
+        reasons = [refusal(kind, model) for kind in TEXT.values()]
         if None not in reasons:
             continue
         cells = ["●" if reason is None else letters.setdefault(reason, chr(97 + len(letters))) for reason in reasons]

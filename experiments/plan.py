@@ -31,7 +31,8 @@ class PhasePlan:
 
     Attributes:
         steps: of the phase.
-        sequence_length, batch_size: of the whole step; `rows` of it on one chip at a time.
+        length, batch_size: of the whole step; `rows` of it on one chip at a time.
+        items: tokens or images of the whole step, `unit` says which.
         memory: see there.
         model_flops: 3 × the model's forward formula, and a teacher's once.
         counted_flops: XLA's count of the same step with layers laid out one by one and nothing computed twice.
@@ -45,8 +46,10 @@ class PhasePlan:
 
     topology: Topology
     steps: int
-    sequence_length: int
+    length: int
     batch_size: int
+    items: int
+    unit: str
     rows: int
     remat: str
     memory: Memory
@@ -83,8 +86,8 @@ class PhasePlan:
         return max(self.compute_seconds, self.memory_seconds) + self.network_seconds
 
     @property
-    def tokens_per_second(self) -> float:
-        return self.batch_size * self.sequence_length / self.step_seconds
+    def items_per_second(self) -> float:
+        return self.items / self.step_seconds
 
     @property
     def mfu(self) -> float:
@@ -126,7 +129,7 @@ def plan_on(
     """`plan` for given devices, the topology telling their speed."""
     assembly = assemble(
         experiment,
-        data=experiment.data.outline(experiment.model.vocab_size, experiment.objective.needs),
+        data=experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs),
         devices=devices,
     )
     mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
@@ -136,18 +139,22 @@ def plan_on(
     boxed = jax.eval_shape(assembly.boxed_state)
     params = nn.unbox(boxed).params
     state = assembly.spread.shapes(boxed)
-    length = experiment.phases[phase].sequence_length
+    length = experiment.length(phase)
     example = assembly.data.training(assembly.form(phase), 0)[0]
     batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
     teacher = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
-    gradients, optimizer, frozen = held(state.params), held(state.opt_state), held(assembly.frozen_shapes())
-    activations = saved_for_backward(assembly.model, assembly.objective, params, batch, teacher)
+    gradients, frozen = held(state.params), held(assembly.frozen_shapes())
+    optimizer = held((state.opt_state, state.batch_stats, state.average))
+    variables = nn.unbox(boxed).variables
+    activations = saved_for_backward(assembly.model, assembly.training_objective, variables, batch, teacher)
     ends = experiment.phase_ends
     found = PhasePlan(
         topology,
         steps=ends[phase] - (ends[phase - 1] if phase else 0),
-        sequence_length=length,
+        length=length,
         batch_size=experiment.batch_size,
+        items=assembly.work(phase)[0],
+        unit=experiment.data.items,
         rows=rows,
         remat=experiment.model.remat,
         memory=Memory(
@@ -190,7 +197,7 @@ def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
     """
     model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat)
     experiment = dataclasses.replace(experiment, model=model)
-    data = experiment.data.outline(model.vocab_size, experiment.objective.needs)
+    data = experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs)
     return float(
         assemble(experiment, data=data, devices=jax.devices("cpu")).lower_train_step(phase).cost_analysis()["flops"]
     )
@@ -250,10 +257,10 @@ class Search:
     """What a search found.
 
     Attributes:
-        rows: sequences of the experiment's own batch on one chip at a time.
+        rows: examples of the experiment's own batch on one chip at a time.
         cheapest: that batch under the cheapest policy that fits; `None` where none does.
-        largest: for each policy the plan of the largest batch that fits; `None` where not even `quantum` sequences do.
-        quantum: sequences that a chip's batch is a multiple of.
+        largest: for each policy the plan of the largest batch that fits; `None` where not even `quantum` examples do.
+        quantum: examples that a chip's batch is a multiple of.
     """
 
     rows: int
@@ -283,7 +290,7 @@ def search(
         if (remat, batch_size) not in known:
             model = dataclasses.replace(experiment.model, remat=remat)
             found = planner(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
-            say(f"  remat {remat}, {found.rows} sequences a chip: {found.memory}")
+            say(f"  remat {remat}, {found.rows} examples a chip: {found.memory}")
             known[remat, batch_size] = found
         return known[remat, batch_size]
 

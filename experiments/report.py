@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from data.tokenizers import Vocabulary
 from evaluation.baselines import comparison
+from experiments import pictures
 from experiments.assemble import EVALUATION_SEED, Assembly
 from objectives.objective import IGNORED
 from training.checkpoints import flatten
@@ -32,27 +33,36 @@ svg { max-width: 100%; height: auto; } .sentence { margin: .8rem 0; line-height:
 .gap { border-radius: 4px; padding: .1rem .3rem; white-space: nowrap; } 
 .right { background: #d3f2dc; } .wrong { background: #fde2dd; }
 .gap small { color: #57606a; } details { margin-top: .6rem; } .dim { color: #57606a; }
+figure { display: inline-block; margin: .4rem .8rem .4rem 0; vertical-align: top; }
 """
 
 
-def write_report(folder: Path, assembly: Assembly, params: Any, sentences: int = 6) -> Path:
+SAID = {
+    "tokens": "Held-out text, asked as in training. For each token asked the guess, its probability, and the original where"
+    " the guess is wrong.",
+    "images": "Held-out pictures, with the likeliest class, its probability, and the right one where that is another; or"
+    " as they are, with the gaps that the model is shown, and with what it puts there.",
+}
+"""What the guesses are, by what examples consist of."""
+
+
+def write_report(folder: Path, assembly: Assembly, variables: Any, sentences: int = 6) -> Path:
     """Write `folder/report.html` from the run's metrics, its result and the model's guesses on held-out text."""
     result = json.loads((folder / "result.json").read_text())
     lines = read_metrics(folder / "metrics.jsonl")
     body = [
         f"<h1>{html.escape(result['name'])}</h1>",
         f"<p>{html.escape(type(assembly.student).__name__)} with {result['parameters']:,} parameters,"
-        f" {result['steps']:,} steps of up to {result['tokens_per_step']:,} tokens,"
-        f" trained on {result['corpus']['documents']:,} documents,"
-        f" measured on {result['corpus']['held_out_documents']:,} that it has not seen.</p>",
+        f" {result['steps']:,} steps of up to {result['items_per_step']:,} {result['items']},"
+        f" trained on {result['corpus']['training']:,} {result['corpus']['of']},"
+        f" measured on {result['corpus']['held_out']:,} that it has not seen.</p>",
         "<h2>Held out</h2>",
         results_table(result),
         "<h2>Curves</h2>",
         *curves(lines, result["baselines"]),
         "<h2>What it guesses</h2>",
-        "<p class=dim>Held-out text, asked as in training. For each token asked the guess, its probability,"
-        " and the original where the guess is wrong.</p>",
-        *guesses(assembly, params, sentences),
+        f"<p class=dim>{SAID[assembly.experiment.data.items]}</p>",
+        *guesses(assembly, variables, sentences),
         "<h2>The run</h2>",
         run_table(result, lines),
         "<details><summary>Every setting</summary>" + settings_table(assembly) + "</details>",
@@ -130,14 +140,22 @@ def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
-def guesses(assembly: Assembly, params: Any, count: int) -> list[str]:
+def guesses(assembly: Assembly, variables: Any, count: int) -> list[str]:
     """Held-out examples with the model's guess for each token asked; empty for a model that predicts no tokens."""
-    batch = next(assembly.evaluation_batches(share=(0, 1)))
-    batch = {name: x.reshape(-1, *x.shape[2:])[:count] for name, x in batch.items()}
+    images = assembly.experiment.data.items == "images"
+    if images:  # they lie class by class
+        held_out = assembly.held_out()
+        shown = min(4 * count, len(held_out))
+        batch = held_out.batch(np.arange(shown) * len(held_out) // shown)
+    else:
+        batch = next(assembly.evaluation_batches(share=(0, 1)))
+        batch = {name: x.reshape(-1, *x.shape[2:])[:count] for name, x in batch.items()}
     seen = assembly.seen(batch, EVALUATION_SEED)
     if "label_positions" in seen:  # trained on all places, asked here at these
         seen["masked_positions"] = seen.pop("label_positions")
-    outputs = jax.device_get(jax.jit(lambda p, b: forward(assembly.student, p, b))(params, seen))
+    outputs = jax.device_get(jax.jit(lambda v, b: forward(assembly.student, v, b))(variables, seen))
+    if images:
+        return picture_guesses(assembly, batch, seen, outputs)
     name = next((name for name in ("prediction_logits", "generator_logits", "logits") if name in outputs), None)
     if name is None or "labels" not in seen or outputs[name].shape[:-1] != seen["labels"].shape:
         return []
@@ -164,6 +182,25 @@ def guesses(assembly: Assembly, params: Any, count: int) -> list[str]:
         else:
             lines = f"{read[0]} {' '.join(gaps)}"
         blocks.append(f"<div class=sentence>{lines}{verdict(outputs, seen, row)}</div>")
+    return blocks
+
+
+def picture_guesses(
+    assembly: Assembly,
+    batch: Mapping[str, np.ndarray],
+    seen: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> list[str]:
+    """Held-out pictures with the guessed class, or with what the model puts into their gaps."""
+    names = assembly.data.vocabulary.names
+    blocks = []
+    for row, given in enumerate(batch["pixel_values"]):
+        one = [{name: x[row] for name, x in arrays.items()} for arrays in (seen, outputs)]
+        if "reconstruction" in outputs:
+            blocks.append(pictures.figure(pictures.beside(pictures.stages(given, *one, assembly.normalization)), ""))
+        elif "logits" in outputs and outputs["logits"].ndim == 2:
+            label = int(seen["labels"][row]) if seen.get("labels", np.zeros(0)).ndim == 1 else None
+            blocks.append(pictures.figure(given, pictures.verdict(outputs["logits"][row], label, names)))
     return blocks
 
 
@@ -200,7 +237,7 @@ def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
         seconds = float(np.median([time["step_seconds"] for time in times]))
         rows += [
             ("step, median", f"{seconds:.3f} s"),
-            ("tokens per second", f"{result['tokens_per_step'] / seconds:,.0f}"),
+            (f"{result['items']} per second", f"{result['items_per_step'] / seconds:,.0f}"),
             ("of which the host waited for input", f"{input_wait(times):.1%}"),
             *[
                 (name.replace("_bytes", ", most").replace("_", " "), f"{max(t[name] for t in times) / 2**20:,.0f} MiB")

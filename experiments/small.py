@@ -8,6 +8,8 @@ regularisation. What differs is what is being compared: the architecture, and wh
 import dataclasses
 from typing import Any
 
+from data.augmentation import Augmentation
+from data.images import Images
 from data.text import Text
 from experiments.experiment import Experiment, Phase
 from models.config import ModelConfig
@@ -38,6 +40,47 @@ def sibling(
         phases=(Phase(1.0, LENGTH),),
         evaluate_every=500,
         evaluation_examples=512,
+        checkpoint_every=500,
+        log_every=1,
+    )
+    return dataclasses.replace(experiment, **changes)
+
+
+DIGITS = tuple("0123456789")
+IMAGE_SIZE = 24
+
+
+def picture_sibling(
+    name: str,
+    architecture: str,
+    model: ModelConfig,
+    objective: Objective,
+    image_size: int = IMAGE_SIZE,
+    **changes: Any,
+) -> Experiment:
+    """A run of some minutes on two CPU cores, on the handwritten digits that the `demo` extra installs.
+
+    Args:
+        changes: fields of the experiment to set otherwise.
+    """
+    experiment = Experiment(
+        name=f"{name}-digits",
+        architecture=architecture,
+        model=model,
+        objective=objective,
+        data=Images(
+            source="sklearn_digits",
+            held_out=0.2,
+            scale=(0.6, 1.0),
+            crop_pct=1.0,
+            augment=Augmentation(flip=0.0, image_mean=(0.5, 0.5, 0.5), image_std=(0.5, 0.5, 0.5)),
+        ),
+        optimizer=AdamW(learning_rate=1e-3, warmup_steps=100, decay="cosine", weight_decay=0.05, eps=1e-8),
+        batch_size=64,
+        steps=1_500,
+        phases=(Phase(1.0, image_size=image_size),),
+        evaluate_every=250,
+        evaluation_examples=1_024,
         checkpoint_every=500,
         log_every=1,
     )

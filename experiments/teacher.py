@@ -24,14 +24,18 @@ class Teacher:
 
     Attributes:
         folder: of the published checkpoint.
-        params: on the host; `None` where steps are compiled and not run.
-        digest: of the parameters, by which a run knows its teacher again.
+        variables: on the host; `None` where steps are compiled and not run.
+        digest: of the variables, by which a run knows its teacher again.
     """
 
     folder: Path
     model: nn.Module
-    params: PyTree | None = None
+    variables: dict[str, PyTree] | None = None
     digest: str = ""
+
+    @property
+    def params(self) -> PyTree | None:
+        return None if self.variables is None else self.variables["params"]
 
     @property
     def tokenizer(self) -> Path | None:
@@ -67,14 +71,14 @@ def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
     if outlined:
         return Teacher(hub.checkpoint_folder(place, only="config.json"), hub.outline(place, **changes))
     model, variables = hub.load(place, **changes)
-    params = jax.device_get(variables["params"])
-    return Teacher(hub.checkpoint_folder(place), model, params, digest(params))
+    variables = jax.device_get(variables)
+    return Teacher(hub.checkpoint_folder(place), model, variables, digest(*variables.values()))
 
 
-def digest(params: PyTree) -> str:
-    """A checksum of parameters and of their names."""
+def digest(*trees: PyTree) -> str:
+    """A checksum of arrays and of their names."""
     found = hashlib.sha256()
-    for path, value in jax.tree_util.tree_leaves_with_path(params):
+    for path, value in (leaf for tree in trees for leaf in jax.tree_util.tree_leaves_with_path(tree)):
         found.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
         found.update(np.ascontiguousarray(value).data.cast("B"))
     return found.hexdigest()

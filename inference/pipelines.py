@@ -1,4 +1,4 @@
-"""Task pipelines: from text to an answer, with the result keys of `transformers`' pipelines.
+"""Task pipelines: from text or pictures to an answer, with the result keys of `transformers`' pipelines.
 
 ask = pipeline("fill-mask", "runs/bert-demo/model")
 ask("The capital of France is [MASK].")
@@ -19,19 +19,17 @@ from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
 from data import tokenizers
+from data.image_processor import ImageProcessor
+from inference.answers import TOGETHER, Answer, softmax
 from inference.generation import GenerationConfig, generate, writes_anew
+from inference.image_pipelines import Viewer, image_classification
 from models import hub
 from models.config import ModelError, nearest
 from models.hub import files
 from models.outputs import ModelOutput
 
-Answer = dict[str, Any]
-
 TEXT = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Inputs that a model may take of a text, and what they are called in its encoding."""
-
-TOGETHER = 32
-"""Texts that the model sees at a time: a longer list is answered piece by piece."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +84,6 @@ class Asker:
     @functools.cached_property
     def _apply(self) -> Callable[..., ModelOutput]:
         return jax.jit(lambda variables, inputs: self.model.apply(variables, **inputs))
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    shares = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 def fill_mask(ask: Asker, texts: Sequence[str], top_k: int = 5) -> list[list[Answer] | list[list[Answer]]]:
@@ -273,6 +266,17 @@ TASKS: dict[str, tuple[Callable[..., list], tuple[str, ...]]] = {
 }
 """Task → how it is answered, and what the class of a model that can ends with."""
 
+IMAGE_TASKS: dict[str, tuple[Callable[..., list], tuple[str, ...]]] = {
+    "image-classification": (
+        image_classification,
+        ("ForImageClassification", "ForImageClassificationWithTeacher"),
+    ),
+}
+"""The same of tasks that are asked of pictures."""
+
+PICTURE = (str, Path, bytes, np.ndarray)
+"""What a single picture may come as."""
+
 
 def writing_task(folder: str | Path) -> str:
     """The task of the model in `folder` that has it write: going on with a text, or writing another."""
@@ -292,31 +296,38 @@ def generation_of(folder: Path, task: str) -> dict[str, Any]:
 
 
 def pipeline(task: str, folder: str | Path) -> Callable[..., Any]:
-    """A function from a text (or a list of them) to the answer of the model in `folder` (or a list of them).
+    """A function from a text or a picture (or a list of them) to the answer of the model in `folder` (or a list of them).
 
-    `folder` may be a name on the Hugging Face hub; a translation may name its languages (`translation_en_to_de`), where a
-    model has several.
+    A picture is a path, the bytes of a file, or an array uint8 [height, width, 3]. `folder` may be a name on the Hugging Face
+    hub; a translation may name its languages (`translation_en_to_de`), where a model has several.
 
     Raises:
         ModelError: unknown task, a folder that is no checkpoint, or a model that has no head for the task.
+        DataError: a folder does not say how pictures are prepared; later, a picture cannot be read.
     """
     kind = re.sub(r"^translation_\w+_to_\w+$", "translation", task)
-    if kind not in TASKS:
-        raise ModelError(f"unknown task {task!r}: {nearest(task, list(TASKS))}")
-    solve, suited = TASKS[kind]
+    known = TASKS | IMAGE_TASKS
+    if kind not in known:
+        raise ModelError(f"unknown task {task!r}: {nearest(task, list(known))}")
+    solve, suited = known[kind]
     folder = hub.checkpoint_folder(folder)
     model, variables = hub.load(folder)
     if not type(model).__name__.endswith(suited):
         raise ModelError(f"{folder} holds a {type(model).__name__}; {task} takes a model …{' or …'.join(suited)}")
-    generation = generation_of(folder, task)
-    ask = Asker(model, variables, tokenizers.load(folder), generation, generation["prefix"] or "")
+    if kind in IMAGE_TASKS:
+        ask = Viewer(model, variables, ImageProcessor.read(folder, model.config.model_type))
+        one, name = PICTURE, "picture"
+    else:
+        generation = generation_of(folder, task)
+        ask = Asker(model, variables, tokenizers.load(folder), generation, generation["prefix"] or "")
+        one, name = str, "text"
 
-    def answer(texts: str | Sequence[str], **settings: Any) -> Any:
-        several = not isinstance(texts, str)
-        texts = list(texts) if several else [texts]
-        if not texts:
-            raise ModelError(f"{task}: no text came")
-        pieces = (texts[begin : begin + TOGETHER] for begin in range(0, len(texts), TOGETHER))
+    def answer(inputs: Any, **settings: Any) -> Any:
+        several = not isinstance(inputs, one)
+        inputs = list(inputs) if several else [inputs]
+        if not inputs:
+            raise ModelError(f"{task}: no {name} came")
+        pieces = (inputs[begin : begin + TOGETHER] for begin in range(0, len(inputs), TOGETHER))
         found = [result for piece in pieces for result in solve(ask, piece, **settings)]
         return found if several else found[0]
 

@@ -18,6 +18,11 @@ def nearest(name: str, known: list[str]) -> str:
     return (f"did you mean {match[0]!r}? " if match else "") + f"known: {', '.join(known)}"
 
 
+def hashable(value: Any) -> Any:
+    """A value from JSON, its lists as tuples."""
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Base of all configs. Fields named as in the published `config.json`; the four below say how to run, not what.
@@ -90,7 +95,7 @@ class ModelConfig:
     def from_json(cls, published: dict[str, Any], **changes: Any) -> "ModelConfig":
         """From a published `config.json`; keys that this code has no use for are ignored."""
         names = {field.name for field in dataclasses.fields(cls)} - set(cls.execution)
-        known = {name: value for name, value in published.items() if name in names and value is not None}
+        known = {name: hashable(value) for name, value in published.items() if name in names and value is not None}
         if "labels" in names and published.get("id2label"):
             labels = {int(number): name for number, name in published["id2label"].items()}
             known["labels"] = tuple(labels[number] for number in sorted(labels))

@@ -101,12 +101,28 @@ def dropout(x: Float[Array, "batch ..."], rate: float, keys: Keys) -> Float[Arra
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
+def drop_path(x: Float[Array, "batch ..."], rate: float | Float[Array, ""], keys: Keys) -> Float[Array, "batch ..."]:
+    """Zero whole examples with probability `rate` and scale the others by 1 / (1 - rate): of a residual branch, so that its
+    layer is skipped ("stochastic depth", Huang et al., 2016, arXiv 1603.09382). `rate` may be an array: of a layer in a
+    `stack`.
+    """
+    if keys is None or (isinstance(rate, float) and rate == 0.0):
+        return x
+    drawn = (dropout_bits(keys, ()) >> 8).astype(jnp.float32) * 2.0**-24
+    keep = jnp.expand_dims(drawn < 1.0 - rate, range(1, x.ndim))
+    return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
 # ── Projections, norms, embeddings ───────────────────────────────────────────────────────────────────────────────────
 
 
 def truncated_normal(stddev: float) -> Initializer:
     """N(0, stddev²) cut at ±2 stddev, as the TensorFlow models of 2018 were initialised."""
     return nn.initializers.truncated_normal(stddev)
+
+
+torch_uniform: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""U(-1/√fan_in, 1/√fan_in): how the kernels of torch's linear layers and convolutions begin."""
 
 
 def by_example(x: Float[Array, "batch ..."], features: str | None = None) -> Float[Array, "batch ..."]:
@@ -345,6 +361,50 @@ class Cache:
         return self.replace(mask=mask, length=self.length + new)
 
 
+def attend(
+    query: Float[Array, "batch heads length dim"],
+    key: Float[Array, "batch key_value_heads keys dim"],
+    value: Float[Array, "batch key_value_heads keys value_dim"],
+    mask: Bool[Array, "#batch 1 #length keys"] | None = None,
+    *,
+    scale: float,
+    position_bias: Float[Array, "#batch heads length keys"] | None = None,
+    dropout_rate: float = 0.0,
+    dropout_keys: Keys = None,
+) -> tuple[Float[Array, "batch length features"], Float[Array, "batch heads length keys"]]:
+    """softmax(query · key · scale + position_bias) · value (Vaswani et al., 2017, equation 1), the softmax in float32.
+
+    Returns the heads side by side, and the attention probabilities before dropout. A query that `mask` lets look nowhere
+    looks everywhere alike. Heads of keys and values, where there are fewer, are each shared by as many heads of queries.
+    """
+    heads = query.shape[1]
+    shared = heads // key.shape[1]
+    if shared > 1:  # the heads that share keys are so many more queries to them
+        query = rearrange(query, "batch (heads shared) length dim -> batch heads (shared length) dim", shared=shared)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    scores = scores.astype(jnp.float32) * scale
+    if shared > 1:
+        scores = rearrange(
+            scores, "batch heads (shared length) keys -> batch (heads shared) length keys", shared=shared
+        )
+    if position_bias is not None:
+        scores += position_bias
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    dropped = dropout(probabilities, dropout_rate, dropout_keys)
+    if shared > 1:
+        dropped = rearrange(
+            dropped, "batch (heads shared) length keys -> batch heads (shared length) keys", shared=shared
+        )
+    attended = jnp.einsum("bhqk,bhkd->bhqd", dropped, value)
+    if shared > 1:
+        attended = rearrange(
+            attended, "batch heads (shared length) dim -> batch (heads shared) length dim", shared=shared
+        )
+    return rearrange(attended, "batch heads length dim -> batch length (heads dim)"), probabilities
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al., 2017, arXiv 1706.03762, section 3.2).
 
@@ -422,36 +482,18 @@ class Attention(nn.Module):
                     for old, new in zip(cache, (key, value), strict=True)
                 )
             key, value = cache
-        keys_and_values = key, value
-        shared = self.num_heads // (self.num_key_value_heads or self.num_heads)
-        if shared > 1:  # the heads that share keys are so many more queries to them
-            query = rearrange(
-                query, "batch (heads shared) length dim -> batch heads (shared length) dim", shared=shared
-            )
-        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = scores.astype(jnp.float32) * (self.size**-0.5 if self.scale is None else self.scale)
-        if shared > 1:
-            scores = rearrange(
-                scores, "batch heads (shared length) keys -> batch (heads shared) length keys", shared=shared
-            )
-        if position_bias is not None:
-            scores += position_bias
-        if mask is not None:
-            scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-        probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        dropped = dropout(probabilities, self.dropout_rate, dropout_keys)
-        if shared > 1:
-            dropped = rearrange(
-                dropped, "batch (heads shared) length keys -> batch heads (shared length) keys", shared=shared
-            )
-        attended = jnp.einsum("bhqk,bhkd->bhqd", dropped, value)
-        if shared > 1:
-            attended = rearrange(
-                attended, "batch heads (shared length) dim -> batch (heads shared) length dim", shared=shared
-            )
-        attended = rearrange(attended, "batch heads length dim -> batch length (heads dim)")
+        attended, probabilities = attend(
+            query,
+            key,
+            value,
+            mask,
+            scale=self.size**-0.5 if self.scale is None else self.scale,
+            position_bias=position_bias,
+            dropout_rate=self.dropout_rate,
+            dropout_keys=dropout_keys,
+        )
         out = self._dense(self.features, "out", ("heads", "embed"))(attended)
-        return out, probabilities, keys_and_values
+        return out, probabilities, (key, value)
 
     def _project(self, hidden, memory, read: bool) -> tuple[Array, Array | None, Array | None]:
         """Queries, and where `read` keys and values, each `(batch, heads, length, dim)`."""
@@ -509,7 +551,7 @@ def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | N
         layer = nn.remat(layer, policy=policies[config.remat], prevent_cse=not config.scan_layers)
     return nn.scan(
         layer,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, "batch_stats": 0},
         split_rngs={"params": True},
         in_axes=(0, nn.broadcast),
         length=count,

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 def model_inputs(model: nn.Module) -> tuple[str, ...]:
@@ -14,6 +15,18 @@ def model_inputs(model: nn.Module) -> tuple[str, ...]:
         return model.inputs
     parameters = inspect.signature(type(model).__call__).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
+
+
+def blank_inputs(model: nn.Module) -> dict[str, jax.Array]:
+    """Zeros of the kind that `model` takes: what `init` wants to see, parameters depending on nothing else.
+
+    An image (1, height, width, channels) of the config's `image_size`, of 64 pixels where it names none; or two tokens.
+    """
+    if "pixel_values" in model_inputs(model):
+        size = getattr(model.config, "image_size", 64)
+        height, width = size if isinstance(size, tuple) else (size, size)
+        return {"pixel_values": jnp.zeros((1, height, width, model.config.num_channels))}
+    return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -4,7 +4,7 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arX
 layers of its teacher: Sanh et al., "DistilBERT", 2019, arXiv 1910.01108, section 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,19 +15,22 @@ from jaxtyping import Array, PyTree
 
 from models import hub
 from models.config import ModelConfig, ModelError
+from models.convolution import BatchAxes
 from models.layers import Keys
 from models.outputs import ModelOutput, model_inputs
 
 FROZEN = "frozen"
-"""The collection with the parameters of the teacher; those of the student are `params`, as if it were alone."""
+"""The collection with the variables of the teacher (`as_teacher`); those of the student are as if it were alone."""
 
 
 class StudentTeacher(nn.Module):
-    """Any two models of this repository that speak of the same tokens: `apply({"params": …, "frozen": {"teacher": …}}, …)`.
+    """Any two models of this repository that speak of the same tokens or classes, which are run with the student's variables
+    and those of its teacher, `apply({"params": …, **as_teacher(…)}, …)`.
 
     Outputs: the student's, with `hidden` (batch, length, hidden), its last layer; `teacher_logits` (batch, places,
-    vocabulary) and `teacher_hidden` (batch, length, hidden) of the teacher, which runs without dropout, and which no
-    gradient reaches. Without the teacher's parameters, as in `init`, there are the student's outputs alone.
+    vocabulary) or (batch, classes) and `teacher_hidden` (batch, length, hidden) of the teacher, which runs without dropout
+    and with the running statistics of its batch norms, and which no gradient reaches. Without the teacher's parameters, as
+    in `init`, there are the student's outputs alone.
     """
 
     student: nn.Module
@@ -49,18 +52,34 @@ class StudentTeacher(nn.Module):
         """The names of the arrays that either takes; each gets those that it takes itself."""
         return tuple(dict.fromkeys(name for model in self.pair for name in model_inputs(model)))
 
-    def __call__(self, *, dropout_keys: Keys = None, **arrays: Array) -> ModelOutput:
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether the student has batch norms."""
+        return getattr(self.student, "batch_statistics", False)
+
+    def __call__(self, *, dropout_keys: Keys = None, batch_axes: BatchAxes = None, **arrays: Array) -> ModelOutput:
         def taken(model: nn.Module) -> dict[str, Array]:
             return {name: value for name, value in arrays.items() if name in model_inputs(model)}
 
-        said = self.student(**taken(self.student), dropout_keys=dropout_keys)
+        settings = {"batch_axes": batch_axes} if self.batch_statistics else {}
+        said = self.student(**taken(self.student), dropout_keys=dropout_keys, **settings)
         outputs = {"hidden": said.get("last_hidden_state"), **said}
         if self.has_variable(FROZEN, "teacher"):
-            params = jax.lax.stop_gradient(self.get_variable(FROZEN, "teacher"))
-            heard = self.teacher.clone(parent=None).apply({"params": params}, **taken(self.teacher))
+            variables = {"params": jax.lax.stop_gradient(self.get_variable(FROZEN, "teacher"))}
+            if self.has_variable(FROZEN, "teacher_statistics"):
+                variables["batch_stats"] = self.get_variable(FROZEN, "teacher_statistics")
+            heard = self.teacher.clone(parent=None).apply(variables, **taken(self.teacher))
             outputs["teacher_logits"] = heard.get("prediction_logits", heard.get("logits"))
             outputs["teacher_hidden"] = heard.get("last_hidden_state")
         return ModelOutput(**outputs)
+
+
+def as_teacher(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """The variables of a model that teaches, as `StudentTeacher` finds them."""
+    frozen = {"teacher": variables["params"]}
+    if "batch_stats" in variables:
+        frozen["teacher_statistics"] = variables["batch_stats"]
+    return {FROZEN: frozen}
 
 
 def check_pair(student: nn.Module, teacher: nn.Module, hidden: bool) -> None:
@@ -71,12 +90,14 @@ def check_pair(student: nn.Module, teacher: nn.Module, hidden: bool) -> None:
     """
     names = f"{type(student).__name__} and its teacher {type(teacher).__name__}"
     one, other = student.config, teacher.config
-    if one.vocab_size != other.vocab_size:
-        raise ModelError(f"{names} have different vocabularies: vocab_size {one.vocab_size} and {other.vocab_size}")
-    widths = [width(config) for config in (one, other)]
-    if hidden and widths[0] != widths[1]:
+    vocabularies = [getattr(config, "vocab_size", None) for config in (one, other)]
+    if vocabularies[0] != vocabularies[1]:
+        raise ModelError(f"{names} have different vocabularies: vocab_size {vocabularies[0]} and {vocabularies[1]}")
+    if vocabularies[0] is None and len(one.labels) != len(other.labels):
+        raise ModelError(f"{names} tell different classes apart: {len(one.labels)} and {len(other.labels)} labels")
+    if hidden and width(one) != width(other):
         raise ModelError(
-            f"{names} have hidden states of different widths, {widths[0]} and {widths[1]}, which have no cosine:"
+            f"{names} have hidden states of different widths, {width(one)} and {width(other)}, which have no cosine:"
             " make them equal, or set the objective's cosine_weight to 0"
         )
 

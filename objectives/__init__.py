@@ -2,10 +2,14 @@
 
 import difflib
 
+from objectives.augmented import Augmented
 from objectives.causal import CausalLM
+from objectives.class_distillation import ClassDistillation
+from objectives.classification import Classification
 from objectives.distillation import Distillation
 from objectives.infilling import Infilling
 from objectives.masked import MaskedLM
+from objectives.masked_image import MaskedAutoencoder, MaskedImage
 from objectives.next_sentence import NextSentence
 from objectives.objective import Losses, Objective, ObjectiveError, Sum
 from objectives.replaced_token_detection import ReplacedTokenDetection
@@ -26,9 +30,13 @@ KINDS: dict[str, type[Objective]] = {
         MixtureOfDenoisers,
         Seq2Seq,
         Distillation,
+        Classification,
+        ClassDistillation,
+        MaskedImage,
+        MaskedAutoencoder,
     )
 }
-"""All objectives here, by the names that `named` knows."""
+"""All objectives here that need no other, by the names that `named` knows."""
 
 
 def named(names: str) -> Objective:
@@ -54,10 +62,15 @@ def named(names: str) -> Objective:
 
 __all__ = [
     "KINDS",
+    "Augmented",
     "CausalLM",
+    "ClassDistillation",
+    "Classification",
     "Distillation",
     "Infilling",
     "Losses",
+    "MaskedAutoencoder",
+    "MaskedImage",
     "MaskedLM",
     "MixtureOfDenoisers",
     "NextSentence",

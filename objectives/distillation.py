@@ -6,20 +6,19 @@ Sanh et al., "DistilBERT, a distilled version of BERT", 2019, arXiv 1910.01108, 
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from objectives.masked import MaskedLM
-from objectives.objective import IGNORED, Answers, Example, Losses, Objective, ObjectiveError
+from objectives.objective import IGNORED, Answers, Around, Example, Losses, Objective, ObjectiveError
 
 Mask = Bool[Array, "batch places"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Distillation(Objective):
+class Distillation(Around):
     """The teacher's distribution, the task's own labels, and the direction of the teacher's hidden states.
 
     Student and teacher run in one forward pass on the same corrupted text, the teacher without dropout. It returns:
@@ -59,34 +58,12 @@ class Distillation(Objective):
         return (("prediction_logits", "logits"), ("teacher_logits",), *hidden)
 
     @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.task.reads
-
-    @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(self._renamed(dict.fromkeys(self.task.writes)))
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(name for name in self.task.takes if not (self.everywhere and name == "masked_positions"))
-
-    @property
-    def causal(self) -> bool:  # type: ignore[override]
-        return self.task.causal
-
-    @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.task.needs
-
-    @property
-    def overlap(self) -> int:  # type: ignore[override]
-        return self.task.overlap
-
-    def bind(self, vocabulary: Any) -> "Distillation":
-        return dataclasses.replace(self, task=self.task.bind(vocabulary))
-
-    def length_read(self, length: int) -> int:
-        return self.task.length_read(length)
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         """As the task does; with `everywhere`, `masked_positions` becomes `label_positions`, which no model heeds."""
@@ -101,7 +78,8 @@ class Distillation(Objective):
         """T² · KL(teacher ‖ student) summed over places, what the task asks, and 1 - cos of hidden states over tokens."""
         logits, teacher = self.output(outputs, 0), self.output(outputs, 1)
         compared = self._attended(batch, logits) if self.everywhere else batch["labels"] != IGNORED
-        losses = {"distillation_loss": _summed(self.distillation_weight * self._divergence(logits, teacher), compared)}
+        apart = self.distillation_weight * divergence(logits, teacher, self.temperature)
+        losses = {"distillation_loss": _summed(apart, compared)}
         for name, (amount, weight) in self.task.loss(self._at_labels(outputs, batch), batch).items():
             losses[f"weighted_{name}"] = (self.task_weight * amount, weight)
         if self.cosine_weight:
@@ -135,14 +113,15 @@ class Distillation(Objective):
         name = next(name for name in self.asks[0] if name in outputs)
         return {name: jnp.take_along_axis(outputs[name], batch["label_positions"][..., None], axis=1)}
 
-    def _divergence(
-        self, logits: Float[Array, "batch places vocab"], teacher: Float[Array, "batch places vocab"]
-    ) -> Float[Array, "batch places"]:
-        """T² · KL(softmax(teacher / T) ‖ softmax(logits / T)), in float32."""
-        teacher = jax.lax.stop_gradient(teacher)
-        student_log = jax.nn.log_softmax(logits.astype(jnp.float32) / self.temperature)
-        teacher_log = jax.nn.log_softmax(teacher.astype(jnp.float32) / self.temperature)
-        return self.temperature**2 * (jnp.exp(teacher_log) * (teacher_log - student_log)).sum(axis=-1)
+
+def divergence(
+    logits: Float[Array, "*places classes"], teacher: Float[Array, "*places classes"], temperature: float
+) -> Float[Array, "*places"]:
+    """T² · KL(softmax(teacher / T) ‖ softmax(logits / T)), in float32; no gradient reaches the teacher."""
+    teacher = jax.lax.stop_gradient(teacher)
+    student_log = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+    teacher_log = jax.nn.log_softmax(teacher.astype(jnp.float32) / temperature)
+    return temperature**2 * (jnp.exp(teacher_log) * (teacher_log - student_log)).sum(axis=-1)
 
 
 def _cosine(

@@ -88,7 +88,7 @@ class Objective:
         if missing:
             raise ObjectiveError(
                 f"{self!r} needs {', '.join(self.needs)} of its vocabulary, which has no {', '.join(missing)}:"
-                " choose a tokenizer that does"
+                " choose a tokenizer or data that do"
             )
         bound = copy.copy(self)
         object.__setattr__(bound, "vocabulary", vocabulary)
@@ -190,18 +190,91 @@ class Sum(Objective):
         return {name: right for part in self.parts for name, right in part.answers(outputs, batch).items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Around(Objective):
+    """Base of an objective around another one, which it is in all that it does not define itself.
+
+    Attributes:
+        around: the name of the field with the other one.
+    """
+
+    around: ClassVar[str] = "task"
+
+    @property
+    def inner(self) -> Objective:
+        return getattr(self, self.around)
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.reads
+
+    @property
+    def writes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.writes
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.takes
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return self.inner.causal
+
+    @property
+    def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
+        return self.inner.asks
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.needs
+
+    @property
+    def overlap(self) -> int:  # type: ignore[override]
+        return self.inner.overlap
+
+    @property
+    def arranges(self) -> bool:  # type: ignore[override]
+        return self.inner.arranges
+
+    def bind(self, vocabulary: Any) -> "Around":
+        return dataclasses.replace(self, **{self.around: self.inner.bind(vocabulary)})
+
+    def length_read(self, length: int) -> int:
+        return self.inner.length_read(length)
+
+    def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
+        return self.inner.corrupt(key, example)
+
+    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+        return self.inner.loss(outputs, batch)
+
+    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+        return self.inner.metrics(outputs, batch)
+
+    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+        return self.inner.answers(outputs, batch)
+
+
 IGNORED = -100
 """The label of a place that is not asked (as in `transformers`)."""
 
 
-def cross_entropy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"], smoothing: float = 0.0) -> Pair:
+def cross_entropy(
+    logits: Float[Array, "*shape classes"],
+    labels: Int[Array, "*shape"],
+    smoothing: float = 0.0,
+    shares: Float[Array, "*shape"] | None = None,
+) -> Pair:
     """`(sum, weight)` of -Σ target · log softmax(logits) in float32, over the places whose label is not `IGNORED`.
 
     The target is the label, of which `smoothing` is spread evenly over all classes, the label among them (Szegedy et al.,
-    2015, arXiv 1512.00567, section 7; `torch.nn.CrossEntropyLoss(label_smoothing=...)`).
+    2015, arXiv 1512.00567, section 7; `torch.nn.CrossEntropyLoss(label_smoothing=...)`). With `shares` a place's loss is
+    multiplied by its share; its weight is not.
     """
     asked = labels != IGNORED
     losses = _surprise(logits, jnp.where(asked, labels, 0), smoothing)
+    if shares is not None:
+        losses *= shares
     return jnp.where(asked, losses, 0.0).sum(), asked.sum().astype(jnp.float32)
 
 
@@ -241,14 +314,15 @@ def two_classes(logits: Float[Array, "*places classes"]) -> Float[Array, "*place
     return logits
 
 
-def accuracy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"]) -> Pair:
-    """`(sum, weight)` of the places where the label has the highest score, over those not `IGNORED`."""
+def accuracy(logits: Float[Array, "*shape classes"], labels: Int[Array, "*shape"], among: int = 1) -> Pair:
+    """`(sum, weight)` of the places where the label has one of the `among` highest scores, over those not `IGNORED`."""
     asked = labels != IGNORED
     place = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
     label = jnp.where(asked, labels, 0)[..., None]
     chosen = jnp.take_along_axis(logits, label, axis=-1)
     # The same as argmax(logits) == labels, of several highest the first, but a reduction that vectorises on CPUs too.
-    right = asked & jnp.all((chosen > logits) | ((chosen == logits) & (label <= place)), axis=-1)
+    no_higher = (chosen > logits) | ((chosen == logits) & (label <= place))
+    right = asked & (jnp.all(no_higher, axis=-1) if among == 1 else (~no_higher).sum(axis=-1) < among)
     return right.sum().astype(jnp.float32), asked.sum().astype(jnp.float32)
 
 

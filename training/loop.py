@@ -109,7 +109,7 @@ def fit(
             values["learning_rate"] = float(learning_rates[number - 1])
             log.write(number, "train", values, time | peak_memory())
         shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
-        bar.update(number, shown, {name: time[name] for name in ("tokens_per_second", "mfu") if name in time})
+        bar.update(number, shown, {name: time[name] for name in time if name.endswith("_per_second") or name == "mfu"})
 
     try:
         with StopRequest() as stop:

@@ -133,13 +133,14 @@ class Speed:
     """Steps per second, from a moving mean of step times, the first steps (compilation) left out.
 
     Args:
-        tokens: per step, of the global batch.
+        items: per step, of the global batch.
         flops: per step, of the global batch.
         peak: of all devices together, FLOP/s; 0 where unknown.
+        unit: what the items are called.
     """
 
-    def __init__(self, tokens: int, flops: float, peak: float):
-        self.tokens, self.flops, self.peak = tokens, flops, peak
+    def __init__(self, items: int, flops: float, peak: float, unit: str = "tokens"):
+        self.items, self.flops, self.peak, self.unit = items, flops, peak, unit
         self.seconds: float | None = None
         self.steps, self.last, self.waited = 0, time.perf_counter(), 0.0
 
@@ -164,7 +165,7 @@ class Speed:
             self.seconds = elapsed if self.seconds is None else 0.95 * self.seconds + 0.05 * elapsed
         found = {"step_seconds": elapsed, "input_wait": waited / elapsed}
         if self.seconds:
-            found["tokens_per_second"] = self.tokens / self.seconds
+            found[f"{self.unit}_per_second"] = self.items / self.seconds
             if self.peak:
                 found["mfu"] = self.flops / self.seconds / self.peak
         return found

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from training.layer_rates import LayerDepths, scale_by_layer
+from training.stacks import is_stack, names_of, own_axes
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
@@ -19,8 +22,12 @@ class Optimizer:
         """Learning rate of each step of a run of `steps` steps, the first being step 0."""
         raise NotImplementedError
 
-    def build(self, steps: int) -> optax.GradientTransformation:
-        """The transformation for a run of `steps` steps."""
+    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+        """The transformation for a run of `steps` steps.
+
+        Args:
+            layer_depths: of the model, where it has such a method, for those optimizers that heed it.
+        """
         raise NotImplementedError
 
     def rates(self, steps: int) -> np.ndarray:
@@ -29,33 +36,25 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2017, arXiv 1711.05101), a warm-up and a decay.
+class Warmed(Optimizer):
+    """Base of the optimizers whose learning rate grows for a while and then falls.
 
     Attributes:
-        learning_rate: the peak, reached after `warmup_steps` of linear growth from 0.
+        learning_rate: the peak, reached after `warmup_steps` of linear growth from `warmup_init`.
         decay: what follows until the last step: `linear` or `cosine` to `final_share` of the peak, or `constant`; or,
             whatever the last step,
             `inverse_sqrt`: √(warmup_steps / step). With the peak (d_model · warmup_steps)^-0.5 that is the schedule of
             Vaswani et al. (2017, equation 3): d_model^-0.5 · min(step^-0.5, step · warmup_steps^-1.5).
-        weight_decay: not applied to biases and norms.
-        bias_correction: whether the moments are corrected for starting at 0; BERT's released optimizer does not.
-        clip_norm: the gradient's global norm is brought down to it; `None` leaves it alone.
     """
 
     learning_rate: float = 1e-4
     warmup_steps: int = 10_000
     decay: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
     final_share: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-6
-    weight_decay: float = 0.01
-    bias_correction: bool = True
-    clip_norm: float | None = 1.0
+    warmup_init: float = 0.0
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """Learning rate of each step; the first is above 0 already."""
+        """Learning rate of each step; the first is above `warmup_init` already."""
 
         def rate(step: int | jax.Array) -> jax.Array:
             step = jnp.asarray(step, jnp.float32)
@@ -67,15 +66,96 @@ class AdamW(Optimizer):
                 "inverse_sqrt": jax.lax.rsqrt(jnp.maximum(1.0, (step + 1) / max(1, self.warmup_steps))),
             }[self.decay]
             warmed = jnp.minimum(1.0, (step + 1) / max(1, self.warmup_steps))
+            if self.warmup_init:
+                warmed += (1 - warmed) * (self.warmup_init / self.learning_rate)
             return self.learning_rate * warmed * decayed
 
         return rate
 
-    def build(self, steps: int) -> optax.GradientTransformation:
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Warmed):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2017, arXiv 1711.05101), a warm-up and a decay.
+
+    Attributes:
+        weight_decay: of kernels and tables of embeddings (`decayed`).
+        bias_correction: whether the moments are corrected for starting at 0; BERT's released optimizer does not.
+        clip_norm: the gradient's global norm is brought down to it; `None` leaves it alone.
+        adaptive_clip: the norm of the gradient of each unit is brought down to this share of the unit's own
+            (`clip_by_unit`), before `clip_norm`; `None` leaves it alone.
+        layer_decay: what the rate is multiplied with from each layer to the one before it (`training.layer_rates`).
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    bias_correction: bool = True
+    clip_norm: float | None = 1.0
+    adaptive_clip: float | None = None
+    layer_decay: float = 1.0
+
+    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
         return optax.chain(
-            optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm),
+            *([] if self.adaptive_clip is None else [clip_by_unit(self.adaptive_clip)]),
+            clip(self.clip_norm),
             scale_by_adam(self.b1, self.b2, self.eps, self.bias_correction),
             optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.scale_by_learning_rate(self.schedule(steps)),
+            *([] if self.layer_decay == 1 else [scale_by_layer(self.layer_decay, layer_depths)]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LAMB(Warmed):
+    """AdamW whose updates are as large as their parameters, layer by layer, for large batches (You et al., 2019, arXiv
+    1904.00962, algorithm 2, φ(x) = x).
+
+    Each layer of a stack counts as a layer of its own. Parameters without weight decay, biases and norms, take Adam's
+    updates as they are, as in the code released with the paper.
+
+    Attributes:
+        weight_decay: of kernels and tables of embeddings (`decayed`).
+        clip_norm: the gradient's global norm is brought down to it; `None` leaves it alone.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    clip_norm: float | None = 1.0
+
+    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+        return optax.chain(
+            clip(self.clip_norm),
+            scale_by_adam(self.b1, self.b2, self.eps, bias_correction=True),
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            scale_by_trust_ratio(),
+            optax.scale_by_learning_rate(self.schedule(steps)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(Warmed):
+    """Stochastic gradient descent with momentum (Sutskever et al., 2013, PMLR 28(3), section 2), as `torch.optim.SGD`.
+
+    Attributes:
+        momentum: what is kept of the sum of the gradients before.
+        nesterov: look ahead by the momentum of the next step.
+        weight_decay: added to the gradient, and so to the momentum; of kernels and tables of embeddings (`decayed`).
+        clip_norm: the gradient's global norm is brought down to it; `None` leaves it alone.
+    """
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+        return optax.chain(
+            clip(self.clip_norm),
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.trace(self.momentum, self.nesterov),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
 
@@ -110,7 +190,7 @@ class Adafactor(Optimizer):
 
         return rate
 
-    def build(self, steps: int) -> optax.GradientTransformation:
+    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
         return optax.chain(
             scale_by_factored_squares(self.decay_exponent, self.factored_from),
             scale_to_parameters(self.clip_threshold, self.least_scale),
@@ -149,13 +229,62 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
 
 
 def decayed(params: Any) -> Any:
-    """True for the parameters that weight decay applies to: all but biases and the scales of norms."""
+    """True for the parameters that weight decay applies to: kernels, and tables of embeddings.
 
-    def applies(path, _) -> bool:
-        names = [str(getattr(key, "key", key)) for key in path]
-        return not (names[-1].endswith("bias") or any(name.endswith("norm") for name in names))
+    So it does in all published recipes here: not to biases, norms, scales of layers, class tokens and, of pictures, positions.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: names_of(path)[-1] in ("kernel", "embedding"), params)
 
-    return jax.tree_util.tree_map_with_path(applies, params)
+
+def clip(norm: float | None) -> optax.GradientTransformation:
+    """Gradients with a global norm of at most `norm`; as they are for `None`."""
+    return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+
+
+def clip_by_unit(share: float, least: float = 1e-3) -> optax.GradientTransformation:
+    """Gradients whose norm is at most `share` of that of their parameter, unit by unit (Brock et al., 2021, arXiv
+    2102.06171, section 4: adaptive gradient clipping); a unit counts as no smaller than `least`.
+
+    The unit of a kernel is an output, with all its inputs. Of what is no kernel, in a layer of its own, a unit is a row, and
+    of a vector the whole.
+    """
+
+    def update(gradients, state, params=None):
+        def one(path, gradient, parameter):
+            axes = own_axes(path, gradient)
+            if names_of(path)[-1] == "kernel":  # (in, *out), or (height, width, in, out)
+                axes = axes[:-1] if len(axes) == 4 else axes[:1]
+            elif len(axes) > 1:
+                axes = axes[1:]
+            most = share * jnp.maximum(norms(parameter, axes), least)
+            found = norms(gradient, axes)
+            return jnp.where(
+                found < most, gradient, gradient * (most / jnp.maximum(found, 1e-6)).astype(gradient.dtype)
+            )
+
+        return jax.tree_util.tree_map_with_path(one, gradients, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+    """Updates with the norm of their parameter, layer by layer, where weight decay applies and neither is 0."""
+
+    def update(updates, state, params=None):
+        def one(path, x, parameter, applies):
+            axes = own_axes(path, x)
+            size, update_size = norms(parameter, axes), norms(x, axes)
+            known = applies & (size > 0) & (update_size > 0)
+            return x * jnp.where(known, size / jnp.where(known, update_size, 1.0), 1.0).astype(x.dtype)
+
+        return jax.tree_util.tree_map_with_path(one, updates, params, decayed(params)), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def norms(x: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """Euclidean norms along these axes, which stay, in float32."""
+    return jnp.sqrt((x.astype(jnp.float32) ** 2).sum(axis=tuple(axes), keepdims=True))
 
 
 class FactoredSquares(NamedTuple):
@@ -218,7 +347,7 @@ def scale_to_parameters(clip_threshold: float, least_scale: float) -> optax.Grad
 
     def update(updates, state, params=None):
         def one(path, x, parameter):
-            axes = tuple(range(int(is_stack(path)), x.ndim))
+            axes = own_axes(path, x)
 
             def size(values: jax.Array) -> jax.Array:
                 return jnp.sqrt((values.astype(jnp.float32) ** 2).mean(axis=axes, keepdims=True))
@@ -228,11 +357,6 @@ def scale_to_parameters(clip_threshold: float, least_scale: float) -> optax.Grad
         return jax.tree_util.tree_map_with_path(one, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def is_stack(path: tuple) -> bool:
-    """Whether the parameter at `path` holds one array for each layer of a stack."""
-    return any(str(getattr(key, "key", key)) == "layers" for key in path)
 
 
 def is_boxed(x: Any) -> bool:

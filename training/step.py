@@ -28,15 +28,33 @@ class TrainState:
 
     Attributes:
         step: int32 scalar, the steps done. Unchecked, like the others: trees of shapes and shardings look alike.
+        batch_stats: running statistics of batch norms; `None` where the model has none.
+        average: of the variables over the steps, as heavy as `train_step`'s `average_decay` says; `None` without.
     """
 
     step: Any
     params: Any
     opt_state: Any
+    batch_stats: Any = None
+    average: Any = None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the model is applied with."""
+        return variables_of(self.params, self.batch_stats)
 
 
-def create_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+def variables_of(params: PyTree, batch_stats: PyTree) -> dict[str, Any]:
+    return {"params": params} if batch_stats is None else {"params": params, "batch_stats": batch_stats}
+
+
+def create_state(
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, averaged: bool = False
+) -> TrainState:
+    """Step 0; the average, where there is to be one, begins as the variables are."""
+    params, batch_stats = variables["params"], variables.get("batch_stats")
+    average = variables_of(params, batch_stats) if averaged else None
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), batch_stats, average)
 
 
 def example_keys(seed: int, index: UInt32[Array, " batch"]) -> tuple[Key[Array, " batch"], Key[Array, " batch"]]:
@@ -76,25 +94,43 @@ def corrupted(objective: Objective, seed: int, batch: Example) -> tuple[Example,
 
 def forward(
     model: nn.Module,
-    params: PyTree,
+    variables: dict[str, Any],
     batch: Example,
     dropout_keys: Key[Array, " batch"] | None = None,
     frozen: PyTree = None,
+    **settings: Any,
 ):
     """The model's outputs on the arrays of `batch` that it takes.
 
     Args:
         frozen: further collections of variables, which no step changes.
+        settings: of `apply`.
     """
     inputs = {name: batch[name] for name in model_inputs(model) if name in batch}
-    return model.apply({"params": params, **(frozen or {})}, **inputs, dropout_keys=dropout_keys)
+    return model.apply({**variables, **(frozen or {})}, **inputs, dropout_keys=dropout_keys, **settings)
+
+
+def forward_in_training(
+    model: nn.Module,
+    variables: dict[str, Any],
+    batch: Example,
+    dropout_keys: Key[Array, " batch"],
+    frozen: PyTree,
+    axis: str | None,
+) -> tuple[Any, PyTree]:
+    """The outputs, batch norms using the statistics of the whole batch, and their running statistics after it."""
+    if "batch_stats" not in variables:
+        return forward(model, variables, batch, dropout_keys, frozen), None
+    axes = (axis,) if axis else ()
+    outputs, changed = forward(model, variables, batch, dropout_keys, frozen, batch_axes=axes, mutable=["batch_stats"])
+    return outputs, changed["batch_stats"]
 
 
 def loss_weights(
-    model: nn.Module, objective: Objective, params: PyTree, batch: Example, frozen: PyTree = None
+    model: nn.Module, objective: Objective, variables: dict[str, Any], batch: Example, frozen: PyTree = None
 ) -> dict[str, Array]:
     """The weight of each loss on `batch`. No model runs: weights depend on the batch alone, by contract."""
-    shapes = jax.eval_shape(lambda: forward(model, params, batch, frozen=frozen))
+    shapes = jax.eval_shape(lambda: forward(model, variables, batch, frozen=frozen))
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return {name: weight for name, (_, weight) in objective.loss(outputs, batch).items()}
 
@@ -108,6 +144,7 @@ def train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     seed: int,
+    average_decay: float | None = None,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One step on a batch `[micro_batches, batch, ...]`; with `axis`, on this device's share of it.
@@ -115,6 +152,7 @@ def train_step(
     Args:
         frozen: what the model needs beside the state's parameters and no step changes (a teacher): no gradient is computed
             for it, the optimizer does not know it, and no checkpoint holds it.
+        average_decay: share of the old in the state's average of the variables, where it has one.
 
     Returns:
         The next state, and {name: (sum, weight)} over the global batch for each loss and metric, with `gradient_norm`
@@ -124,40 +162,50 @@ def train_step(
     micro_batches = batch["index"].shape[0]
     corrupt = jax.vmap(lambda part: corrupted(objective, seed, part))
     seen, dropout_keys = corrupt(batch)
-    weights = jax.vmap(lambda part: loss_weights(model, objective, state.params, part, frozen))(seen)
+    weights = jax.vmap(lambda part: loss_weights(model, objective, state.variables, part, frozen))(seen)
     weights = total(jax.tree.map(lambda weight: weight.sum(axis=0), weights))
 
-    def loss(params: PyTree, part: Example, keys) -> tuple[Array, Losses]:
-        outputs = forward(model, params, part, keys, frozen)
+    def loss(params: PyTree, part: Example, keys) -> tuple[Array, tuple[Losses, PyTree]]:
+        variables = variables_of(params, state.batch_stats)
+        outputs, batch_stats = forward_in_training(model, variables, part, keys, frozen, axis)
         losses = objective.loss(outputs, part)
         value = sum(amount / jnp.maximum(weights[name], 1.0) for name, (amount, _) in losses.items())
-        return value, {**losses, **objective.metrics(outputs, part)}
+        return value, ({**losses, **objective.metrics(outputs, part)}, batch_stats)
+
+    def of_part(part) -> tuple[tuple[PyTree, Losses], PyTree]:
+        gradients, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.params, *part)
+        return (gradients, metrics), batch_stats
 
     def accumulate(carry, part):
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, *part)
-        return jax.tree.map(jnp.add, carry, (gradients, metrics)), None
+        found, batch_stats = of_part(part)
+        return jax.tree.map(jnp.add, carry, found), batch_stats
 
     first = jax.tree.map(lambda x: x[0], (seen, dropout_keys))
     if micro_batches == 1:
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, *first)
+        found, batch_stats = of_part(first)
     else:
-        shapes = jax.eval_shape(jax.grad(loss, has_aux=True), state.params, *first)
+        shapes, _ = jax.eval_shape(of_part, first)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (gradients, metrics), _ = jax.lax.scan(accumulate, zeros, (seen, dropout_keys))
-    gradients, metrics = total((gradients, metrics))
+        found, all_stats = jax.lax.scan(accumulate, zeros, (seen, dropout_keys))
+        batch_stats = jax.tree.map(lambda x: x[-1], all_stats)
+    gradients, metrics = total(found)
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        new = variables_of(params, batch_stats)
+        average = jax.tree.map(lambda old, now: average_decay * old + (1 - average_decay) * now, average, new)
     metrics = {
         **metrics,
         "gradient_norm": (optax.global_norm(gradients), jnp.ones(())),
         "digest": total(jax.vmap(digest)(seen).sum(dtype=jnp.uint32)),
     }
-    return TrainState(state.step + 1, params, opt_state), metrics
+    return TrainState(state.step + 1, params, opt_state, batch_stats, average), metrics
 
 
 def evaluation_step(
-    params: PyTree,
+    variables: dict[str, Any],
     batch: Example,
     frozen: PyTree = None,
     *,
@@ -168,7 +216,7 @@ def evaluation_step(
 ) -> Losses:
     """{name: (sum, weight)} of losses and metrics on a batch `[1, batch, ...]`, without dropout."""
     seen, _ = corrupted(objective, seed, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
-    outputs = forward(model, params, seen, frozen=frozen)
+    outputs = forward(model, variables, seen, frozen=frozen)
     metrics = {**objective.loss(outputs, seen), **objective.metrics(outputs, seen)}
     return jax.lax.psum(metrics, axis) if axis else metrics
 

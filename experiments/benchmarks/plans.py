@@ -45,6 +45,11 @@ FAMILY = {
     "Llama-3-8B": ("experiments/llama/pretrain.py:llama3_8b", {"fsdp": 64, "tensor": 4, "micro_batches": 8}, "full"),
 }
 """Name: recipe, layout under `jit`, remat policy."""
+IMAGES = {
+    "ViT-L/16": ("experiments/vit/pretrain.py:large_16", {}, "none"),
+    "ConvNeXt-XL": ("experiments/convnext/pretrain.py:xlarge", {}, "none"),
+}
+"""The same of image models, under `pmap`."""
 FAMILY_TOPOLOGY = "v5e:16x16"
 
 
@@ -71,7 +76,7 @@ def record(found: PhasePlan) -> dict[str, Any]:
         "collectives": {k: sum(c.moved for c in found.collectives if c.kind == k) for k in kinds},
         "largest_u32": largest and [*largest.shape],
         "seconds": [found.compute_seconds, found.memory_seconds, found.network_seconds, found.step_seconds],
-        "tokens_per_second": found.tokens_per_second,
+        "items_per_second": found.items_per_second,
         "mfu": found.mfu,
         "hours": found.hours,
         "chips": found.topology.chips,
@@ -128,13 +133,14 @@ def main() -> None:
 
 def plan_family(found: dict[str, Any]) -> None:
     """Add the text family's plans to `found`."""
-    for name, (reference, layout, remat) in FAMILY.items():
+    for name, (reference, layout, remat) in (FAMILY | IMAGES).items():
         key = f"{name} {FAMILY_TOPOLOGY}"
         if key in found["plans"]:
             continue
         experiment = load(reference)
         model = dataclasses.replace(experiment.model, remat=remat)
-        experiment = dataclasses.replace(experiment, model=model, parallel=Parallel("jit", **layout))
+        parallel = Parallel("jit", **layout) if layout else Parallel()
+        experiment = dataclasses.replace(experiment, model=model, parallel=parallel)
         tried = apart(plan, experiment, parse_topology(FAMILY_TOPOLOGY), 0, True)
         print(key, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
         found["plans"][key] = {**record(tried), "phase": 0, "refused": {}}
@@ -142,7 +148,8 @@ def plan_family(found: dict[str, Any]) -> None:
 
 
 def write_page(found: dict[str, Any]) -> None:
-    tables = dict(plans=plans_table(found), layouts=layouts_table(found), family=family_table(found))
+    tables = dict(plans=plans_table(found), layouts=layouts_table(found))
+    tables |= dict(family=family_table(found, FAMILY, "tokens"), images=family_table(found, IMAGES, "images"))
     fill(PAGE, **tables, machine=about(found))
 
 
@@ -183,33 +190,35 @@ def plans_table(found: dict[str, Any]) -> str:
             continue
         memory = p["memory"]
         rows.append(
-            [variant, topology, f"{p['batch_size']:,} × {p['sequence_length']}", p["remat"]]
+            [variant, topology, f"{p['batch_size']:,} × {p['length']}", p["remat"]]
             + [f"{memory['total'] / GIB:.2f} of {memory['limit'] / GIB:.2f}", f"{memory['temporaries'] / GIB:.2f}"]
             + [f"{sum(p['collectives'].values()) / 1e6:,.0f} ({p['bound'] / 1e6:,.0f})"]
             + [f"{seconds * 1e3:.1f}" for seconds in p["seconds"]]
-            + [f"{p['tokens_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}"]
+            + [f"{p['items_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}"]
             + [f"{p['hours']:.2f}", f"{p['hours'] * p['chips']:,.0f}"]
         )
     return markdown(head, rows)
 
 
-def family_table(found: dict[str, Any]) -> str:
-    head = ["", "recipe and layout", "steps × batch × length", "remat", "memory, GiB", "sent, MB (bound)"]
-    head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", "tokens/s", "MFU", "hours"]
+def family_table(found: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]], unit: str) -> str:
+    size = {"tokens": "length", "images": "pixels on a side"}[unit]
+    head = ["", "recipe and layout", f"steps × batch × {size}", "remat", "memory, GiB", "sent, MB (bound)"]
+    head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", f"{unit}/s", "MFU", "hours"]
     rows = []
-    for name, (reference, layout, _) in FAMILY.items():
+    for name, (reference, layout, _) in recipes.items():
         p = found["plans"].get(f"{name} {FAMILY_TOPOLOGY}")
         if p is None:
             continue
         memory = p["memory"]
-        flags = " ".join(f"--parallel.{field.replace('_', '-')} {size}" for field, size in layout.items())
+        flags = "--parallel.kind jit " if layout else ""
+        flags += "".join(f"--parallel.{field.replace('_', '-')} {size} " for field, size in layout.items())
         rows.append(
-            [name, f"`{reference} --parallel.kind jit {flags} --model.remat {p['remat']}`"]
-            + [f"{p['steps']:,} × {p['batch_size']:,} × {p['sequence_length']:,}", p["remat"]]
+            [name, f"`{reference} {flags}--model.remat {p['remat']}`"]
+            + [f"{p['steps']:,} × {p['batch_size']:,} × {p['length']:,}", p["remat"]]
             + [f"{memory['total'] / GIB:.2f} of {memory['limit'] / GIB:.2f}"]
             + [f"{sum(p['collectives'].values()) / 1e6:,.0f} ({p['bound'] / 1e6:,.0f})"]
             + [f"{seconds * 1e3:,.0f}" for seconds in p["seconds"]]
-            + [f"{p['tokens_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}", f"{p['hours']:,.0f}"]
+            + [f"{p['items_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}", f"{p['hours']:,.0f}"]
         )
     return markdown(head, rows)
 

@@ -47,7 +47,7 @@ def work() -> tuple[dict[int, float], float]:
         load("experiments/bert/pretrain.py:large"), batch_size=1, parallel=Parallel("jit", devices=1)
     )
     assembly = assemble(
-        experiment, data=experiment.data.outline(experiment.model.vocab_size, experiment.objective.needs)
+        experiment, data=experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs)
     )
     flops = {phase.sequence_length: assembly.work(n)[1] for n, phase in enumerate(experiment.phases)}
     params = jax.eval_shape(assembly.boxed_state).params

@@ -37,15 +37,15 @@ DEFAULT, TORCH, CORRUPTION = "ours, pmap", "transformers, torch", "ours, corrupt
 
 
 class Contestant:
-    """A worker process, told to go one at a time."""
+    """A process of the script `worker` beside this one, told to go one at a time."""
 
-    def __init__(self, name: str, model: str, python: str, keep: bool):
+    def __init__(self, name: str, model: str, python: str, keep: bool, worker: str = "steps_worker.py"):
         self.name, self.keep, self.times = name, keep, []
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         environment = {k: v for k, v in environment.items() if k not in KEEP_FREED_MEMORY}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
-            [python, str(Path(__file__).with_name("steps_worker.py")), name, model],
+            [python, str(Path(__file__).with_name(worker)), name, model],
             env={**environment, **(KEEP_FREED_MEMORY if keep else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

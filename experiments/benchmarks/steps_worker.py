@@ -311,15 +311,20 @@ def warm_up(step: Step, wait: Wait, at_least: int = 6, at_most: int = 40) -> flo
     return sum(times)
 
 
-def main() -> None:
-    build, packages = CONTESTANTS[sys.argv[1]]
+def serve(build: Callable[[], tuple[Step, Wait]], packages: tuple[str, ...]) -> None:
+    """Build and warm up, then run steps as stdin asks."""
     answers, sys.stdout = sys.stdout, sys.stderr
-    step, wait = build(WORK[sys.argv[2]])
+    step, wait = build()
     versions = {name: importlib.metadata.version(name) for name in packages}
     warm = warm_up(step, wait)
     print(json.dumps({"warm": warm, "versions": versions}), file=answers, flush=True)
     for line in sys.stdin:
         print(seconds_per_step(step, wait, int(line)), file=answers, flush=True)
+
+
+def main() -> None:
+    build, packages = CONTESTANTS[sys.argv[1]]
+    serve(lambda: build(WORK[sys.argv[2]]), packages)
 
 
 if __name__ == "__main__":

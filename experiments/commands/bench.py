@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     total = options.warmup + options.measure
     assembly = assemble(dataclasses.replace(experiment, steps=max(total, experiment.steps)), say=console.print)
     state, step = assembly.initial_state(), assembly.compile_train_step()
-    tokens, flops = assembly.work(0)
+    (items, flops), unit = assembly.work(0), experiment.data.items
     batches = list(itertools.islice(assembly.batches(0, 0), min(total, 8)))
     seconds = []
     for number in range(total):
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     peak *= assembly.spread.mesh.devices.size
     out = Console(soft_wrap=True, highlight=False)
     out.print(
-        f"{experiment.name}: {experiment.architecture}, batch {experiment.batch_size}, {tokens:,} tokens a step,"
+        f"{experiment.name}: {experiment.architecture}, batch {experiment.batch_size}, {items:,} {unit} a step,"
         f" {experiment.model.dtype}, {experiment.parallel.kind}"
     )
     for name, value in machine().items():
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
     out.print(
         f"step           {median:.4f} s median of {len(seconds)} (fastest {min(seconds):.4f}, slowest {max(seconds):.4f})"
     )
-    out.print(f"tokens/s       {tokens / median:,.0f}, padding counted")
+    out.print(f"{unit + '/s':<14} {items / median:,.0f}{', padding counted' * (unit == 'tokens')}")
     if peak:
         out.print(f"MFU            {flops / median / peak:.1%} of {peak:.3g} FLOP/s ({how})")
     out.print(

@@ -16,18 +16,25 @@ class Options:
 
     Attributes:
         checkpoint: `last`, `best` (lowest held-out loss), or a step.
+        image_sizes: also at these resolutions, in pixels on a side.
     """
 
     checkpoint: str = "last"
+    image_sizes: tuple[int, ...] = ()
 
 
 def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("evaluate", arguments, Options)
+    if options.image_sizes and (experiment.data.items != "images" or min(options.image_sizes) < 1):
+        raise ExperimentError(f"--image-sizes {options.image_sizes}: expected pixels on a side, of an image experiment")
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint)
-    values = assembly.evaluate(assembly.compile_evaluation_step(), state.params)
-    base = baselines(assembly, assembly.spread.gather(state.params))
-    print(json.dumps({"step": step, "held_out": values, "baselines": base}, indent=2))
+    evaluation_step = assembly.compile_evaluation_step()
+    values = assembly.evaluate(evaluation_step, state)
+    base = baselines(assembly, assembly.spread.gather(state.variables))
+    sizes = {size: assembly.evaluate(evaluation_step, state, size) for size in options.image_sizes}
+    more = {"at_image_size": sizes} if sizes else {}
+    print(json.dumps({"step": step, "held_out": values, "baselines": base, **more}, indent=2))
 
 
 def open_checkpoints(assembly: Assembly) -> Checkpoints:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments import pictures
 from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment
 from experiments.commands.train import console
@@ -40,7 +41,11 @@ def main(arguments: list[str]) -> None:
 
 def show(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
     """Print the example as the data gives it, and as the objective makes it."""
-    experiment, tokenizer = assembly.experiment, assembly.data.tokenizer
+    experiment = assembly.experiment
+    if experiment.data.items == "images":
+        show_picture(assembly, before, seen, number)
+        return
+    tokenizer = assembly.data.tokenizer
 
     def word(token: int) -> str:
         return tokenizer.id_to_token(int(token)) or f"<{token}>"
@@ -72,6 +77,33 @@ def show(assembly: Assembly, before: Example, seen: Example, number: int) -> Non
             out.print(f"{name} {seen[name]}: the second segment {(no, yes)[int(seen[name])]}.")
     if "sampling_key" in seen:
         out.print("The generator draws what stands in the place of the masks when the discriminator reads the text.")
+
+
+def show_picture(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
+    """Save the picture as the data gives it and as the model sees it, and print what is asked of it."""
+    experiment, names = assembly.experiment, assembly.data.vocabulary.names
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(f"example {number} of {experiment.name}, seed {experiment.seed}: {experiment.objective!r}", markup=False)
+    path = experiment.run_folder / f"example-{number}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    given = [before[name] for name in ("pixel_values", "other_pixel_values") if name in before]
+    path.write_bytes(
+        pictures.png(pictures.beside([*given, *pictures.stages(given[0], seen, {}, assembly.normalization)[1:]]))
+    )
+    out.print(
+        f"{path}: as the data give it{' (and what is mixed in)' * (len(given) > 1)}, and as the model sees it",
+        markup=False,
+    )
+    values = seen["pixel_values"]
+    out.print(f"pixel_values {values.shape} {values.dtype}, from {values.min():.3f} to {values.max():.3f}")
+    for name in ("labels", "other_labels"):
+        if name in seen and np.ndim(seen[name]) == 0:
+            out.print(f"{name} {int(seen[name])}: {names[int(seen[name])]}", markup=False)
+    if "mix" in seen:
+        out.print(f"mix {float(seen['mix']):.3f}: the share of the first picture, the rest is the second's")
+    if "bool_masked_pos" in seen:
+        hidden = seen["bool_masked_pos"]
+        out.print(f"{int(hidden.sum())} of {hidden.size} patches are hidden; their pixels are asked")
 
 
 GROUPS = (

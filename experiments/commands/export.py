@@ -8,7 +8,7 @@ import jax
 from experiments.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.commands.evaluate import restored
-from experiments.commands.train import console
+from experiments.commands.train import console, export
 from experiments.experiment import ExperimentError
 from models import hub
 
@@ -19,9 +19,11 @@ class Options:
 
     Attributes:
         checkpoint: `last`, `best` (lowest held-out loss), or a step.
+        average: the average over the steps instead of the parameters of that step.
     """
 
     checkpoint: str = "best"
+    average: bool = False
 
 
 def main(arguments: list[str]) -> None:
@@ -34,8 +36,11 @@ def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("export", [arguments[0], *arguments[2:]], Options)
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint)
-    params = jax.device_get(assembly.spread.whole(state).params)
-    hub.save(folder, assembly.student, {"params": params}, tokenizer=experiment.run_folder / "tokenizer.json")
-    for part, (model, _) in hub.parts(assembly.student, params).items():
+    whole = assembly.spread.whole(state)
+    if options.average and whole.average is None:
+        raise ExperimentError(f"{experiment.name} keeps no average: it has no average_decay")
+    variables = jax.device_get(whole.average if options.average else whole.variables)
+    export(assembly, variables, folder)
+    for part, (model, _) in hub.parts(assembly.student, variables).items():
         path = folder / part
         print(f"step {step} of {experiment.name} is in {path}: {type(model).__name__}.from_pretrained({str(path)!r})")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from data.image_processor import FILE, ImageProcessor
 from models import hub
 from models.config import ModelError
 
@@ -27,4 +28,6 @@ def main(arguments: list[str]) -> None:
         if target.resolve() == folder.resolve():
             raise ModelError(f"{target} is the checkpoint itself: name another folder to write to")
         hub.save(target, model, variables)
+        if (folder / FILE).exists():
+            ImageProcessor.read(folder, model.config.model_type).write(target)
         print(f"written to {target}")

@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
             if result.cheapest is None:
                 raise TrainingError(
                     f"phase {phase + 1} of {experiment.name} fits on {topology.name} under no policy at {result.rows}"
-                    " sequences a chip: more micro-batches (--parallel.micro-batches), fewer sequences or more chips"
+                    " examples a chip: more micro-batches (--parallel.micro-batches), fewer examples or more chips"
                 )
             found.append(result.cheapest)
         else:
@@ -76,8 +76,8 @@ def milliseconds(seconds: float) -> str:
 
 
 ROWS: tuple[tuple[str, Callable[[PhasePlan], str]], ...] = (
-    ("steps × batch × length", lambda p: f"{p.steps:,} × {p.batch_size:,} × {p.sequence_length}"),
-    ("sequences a chip at a time, remat", lambda p: f"{p.rows}, {p.remat}"),
+    ("steps × batch × length", lambda p: f"{p.steps:,} × {p.batch_size:,} × {p.length}"),
+    ("examples a chip at a time, remat", lambda p: f"{p.rows}, {p.remat}"),
     ("memory of a chip", lambda p: str(p.memory)),
     ("  parameters", lambda p: gib(p.memory.parameters)),
     ("  optimizer state", lambda p: gib(p.memory.optimizer)),
@@ -92,7 +92,7 @@ ROWS: tuple[tuple[str, Callable[[PhasePlan], str]], ...] = (
     ("estimate: memory traffic", lambda p: f"{milliseconds(p.memory_seconds)} ({p.traffic / 1e9:.1f} GB)"),
     ("estimate: network", lambda p: milliseconds(p.network_seconds)),
     ("estimate: step, at best", lambda p: milliseconds(p.step_seconds)),
-    ("estimate: tokens/s, MFU", lambda p: f"{p.tokens_per_second:,.0f}, {p.mfu:.1%}"),
+    ("estimate: items/s, MFU", lambda p: f"{p.items_per_second:,.0f} {p.unit}/s, {p.mfu:.1%}"),
     ("estimate: hours, chip-hours", lambda p: f"{p.hours:,.2f}, {p.hours * p.topology.chips:,.1f}"),
 )
 
@@ -148,8 +148,8 @@ def notes(topology: Topology, plans: Sequence[PhasePlan], whole: bool) -> list[s
 
 def search_table(found: Search, phase: int) -> Table:
     """The largest batch under each policy, and the cheapest policy at the experiment's own."""
-    table = Table(title=f"phase {phase + 1}: the largest multiple of {found.quantum} sequences a chip that fits")
-    for column in ("remat", "sequences a chip", "batch", "memory", "executed / needed FLOPs", "tokens/s at best"):
+    table = Table(title=f"phase {phase + 1}: the largest multiple of {found.quantum} examples a chip that fits")
+    for column in ("remat", "examples a chip", "batch", "memory", "executed / needed FLOPs", "items/s at best"):
         table.add_column(column, justify="right")
     for remat, best in found.largest.items():
         if best is None:
@@ -161,8 +161,8 @@ def search_table(found: Search, phase: int) -> Table:
             f"{best.batch_size:,}",
             str(best.memory),
             f"{best.executed_flops / best.counted_flops:.2f}",
-            f"{best.tokens_per_second:,.0f}",
+            f"{best.items_per_second:,.0f}",
         )
     if found.cheapest is not None:
-        table.caption = f"at {found.rows} sequences a chip the cheapest that fits is remat {found.cheapest.remat}"
+        table.caption = f"at {found.rows} examples a chip the cheapest that fits is remat {found.cheapest.remat}"
     return table

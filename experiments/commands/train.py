@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import time
@@ -38,6 +39,7 @@ TRY = {
     "LMHeadModel": GENERATE,
     "ForCausalLM": GENERATE,
     "ForConditionalGeneration": GENERATE,
+    "ForImageClassification": "lacuna predict image-classification PICTURE --model {model}",
 }
 """What to ask a trained model, by what its class ends with."""
 
@@ -96,7 +98,7 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
         return
     if first:
         write_json(folder / "experiment.json", describe(experiment))
-        assembly.data.tokenizer.save(str(folder / "tokenizer.json"))
+        assembly.data.save(folder, experiment.length(-1))
         console.print(
             f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
             f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
@@ -125,7 +127,7 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
             steps=experiment.steps,
             checkpoints=checkpoints,
             log=log,
-            evaluate=lambda state: assembly.evaluate(evaluation_step, state.params),
+            evaluate=lambda state: assembly.evaluate(evaluation_step, state),
             learning_rates=experiment.optimizer.rates(experiment.steps),
             log_every=experiment.log_every,
             evaluate_every=experiment.evaluate_every,
@@ -134,17 +136,22 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
         )
     seconds = time.perf_counter() - begin
     checkpoints.close()
-    held_out = assembly.evaluate(evaluation_step, state.params)
-    params = assembly.spread.gather(state.params)
+    held_out = assembly.evaluate(evaluation_step, state)
+    better = state.variables
+    if held_out.get("average_loss", math.inf) < held_out["loss"]:
+        better, said = state.average, "model/ holds the average over the steps, whose held-out loss is lower"
+        if first:
+            console.print(said)
+    variables = assembly.spread.gather(better)
     if log is not None:
         if profile is not None:
             console.print(profile.where())
-        finish(assembly, params, held_out, folder, reference, seconds, parameters, (peak, how), checkpoints)
+        finish(assembly, variables, held_out, folder, reference, seconds, parameters, (peak, how), checkpoints)
 
 
 def finish(
     assembly: Assembly,
-    params: Any,
+    variables: Any,
     held_out: dict[str, float],
     folder: Path,
     reference: str,
@@ -165,34 +172,44 @@ def finish(
         "parameters": parameters,
         "held_out": held_out,
         "best_step": checkpoints.best(),
-        "baselines": baselines(assembly, params),
-        "tokens_per_step": assembly.work(-1)[0],
+        "baselines": baselines(assembly, variables),
+        "items": experiment.data.items,
+        "items_per_step": assembly.work(-1)[0],
         "flops_per_step": assembly.work(-1)[1],
         "peak_flops": peak[0],
         "peak_source": peak[1],
         "machine": machine(),
         "corpus": {
-            "documents": len(assembly.data.training_documents),
-            "held_out_documents": len(assembly.data.held_out_documents),
+            "of": experiment.data.documents,
+            **dict(zip(("training", "held_out"), assembly.data.counts, strict=True)),
         },
     }
     write_json(folder / "result.json", result)
-    hub.save(folder / "model", assembly.student, {"params": params}, tokenizer=folder / "tokenizer.json")
-    write_report(folder, assembly, params)
+    export(assembly, variables, folder / "model")
+    write_report(folder, assembly, variables)
     print_result(result, folder, reference)
 
 
-def baselines(assembly: Assembly, params: Any) -> dict[str, dict[str, Any]]:
+def export(assembly: Assembly, variables: Any, folder: Path) -> None:
+    """Write a folder that `transformers` opens: the model, and what says how its inputs are made."""
+    if assembly.experiment.data.items == "images":
+        hub.save(folder, assembly.student, variables)
+        assembly.data.save(folder, assembly.experiment.length(-1))
+        return
+    hub.save(folder, assembly.student, variables, tokenizer=assembly.experiment.run_folder / "tokenizer.json")
+
+
+def baselines(assembly: Assembly, variables: Any) -> dict[str, dict[str, Any]]:
     """For each loss that has one, what it is held against on the very same questions: the fields of a `Constant`."""
 
     @jax.jit
-    def answers(params: Any, batch: Any) -> dict[str, Answers]:
-        return assembly.objective.answers(forward(assembly.student, params, batch), batch)
+    def answers(variables: Any, batch: Any) -> dict[str, Answers]:
+        return assembly.objective.answers(forward(assembly.student, variables, batch), batch)
 
     found = []
     for batch in assembly.evaluation_batches(share=(0, 1)):
         seen = assembly.seen({name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}, EVALUATION_SEED)
-        found.append(jax.device_get(answers(params, seen)))
+        found.append(jax.device_get(answers(variables, seen)))
     whole = jax.tree.map(lambda *parts: np.concatenate([np.ravel(part) for part in parts]), *found)
     return {name: dataclasses.asdict(constant(right)) for name, right in whole.items()}
 
@@ -222,7 +239,7 @@ def machine() -> dict[str, str | int]:
 
 def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     """What was measured, where everything lies, and three commands to try next."""
-    table = Table(title=f"{result['name']}: held-out documents after {result['steps']:,} steps")
+    table = Table(title=f"{result['name']}: held-out {result['corpus']['of']} after {result['steps']:,} steps")
     for column in ("", "model", "baseline", "what the baseline is"):
         table.add_column(column, justify="left" if column in ("", "what the baseline is") else "right")
     for row in comparison(result["held_out"], result["baselines"]):

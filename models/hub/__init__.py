@@ -26,6 +26,7 @@ from models.config import ModelConfig, ModelError, nearest
 from models.hub import files, flax_trees
 from models.hub.downloads import checkpoint_folder
 from models.hub.names import Name, NameTable
+from models.outputs import blank_inputs
 
 __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
@@ -53,6 +54,13 @@ def name_table(model_type: str) -> NameTable:
     if model_type not in known:
         raise ModelError(f"unknown model_type {model_type!r}: {nearest(str(model_type), known)}")
     return importlib.import_module(f"models.hub.{model_type}").TABLE
+
+
+def names_of(config: ModelConfig) -> NameTable:
+    """The names of an architecture's models of this shape, those among them that the shape decides (`of_shape`)."""
+    module = importlib.import_module(f"models.hub.{config.model_type}")
+    more = module.of_shape(config) if hasattr(module, "of_shape") else ()
+    return name_table(config.model_type).extended(*more)
 
 
 def model_classes(model_type: str) -> dict[str, type[nn.Module]]:
@@ -86,10 +94,34 @@ def config_class(model_type: str) -> type[ModelConfig]:
     )
 
 
+COLLECTIONS = ("params", "batch_stats")
+"""The variables that a published file holds: parameters, and the running statistics of batch norms."""
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """{path: variable} of what a file holds. Parameters and statistics have no path in common."""
+    variables = nn.unbox(dict(variables))
+    return {path: x for name in COLLECTIONS for path, x in flatten_dict(variables.get(name, {}), sep="/").items()}
+
+
+def nested(found: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """The inverse of `flat`: variables to apply `model` with."""
+    shapes = variable_shapes(model)
+    return {
+        name: unflatten_dict({path: found[path] for path in flatten_dict(shapes[name], sep="/")}, sep="/")
+        for name in COLLECTIONS
+        if name in shapes
+    }
+
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Shapes and dtypes of all that `init` makes."""
+    return nn.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model))))
+
+
 def shapes_of(model: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
-    """{path: shape and dtype} of a model's parameters."""
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
-    return flatten_dict(nn.unbox(variables)["params"], sep="/")
+    """{path: shape and dtype} of a model's parameters, and of the running statistics of its batch norms."""
+    return flat(variable_shapes(model))
 
 
 def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
@@ -111,6 +143,11 @@ def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any
         raise ModelError(f"{path}: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{path} describes no {wanted.__name__}: {error}") from None
+
+
+def labels_of(published: Mapping[str, Any]) -> int:
+    """How many labels a `config.json` names; 2 where it names none."""
+    return len(published.get("id2label") or ()) or 2
 
 
 def architecture_named(folder: Path, published: Mapping[str, Any]) -> str:
@@ -147,7 +184,8 @@ def load(
             where there is no safetensors file; or a name on the Hugging Face hub.
         architecture: the class wanted, where it is not the one that `config.json` names; tensors outside the base model
             that nobody here knows are then left out too.
-        initialize: key of fresh parameters for those that the file lacks (a new head); without it they are an error.
+        initialize: key of fresh parameters for those that the file lacks (a new head), and of a head for another number of
+            `labels`; without it they are an error.
         config_changes: fields of the config to set otherwise, such as `dtype` or `scan_layers`.
 
     Raises:
@@ -155,7 +193,7 @@ def load(
     """
     folder = checkpoint_folder(folder)
     published, config = read_config(folder, config_changes)
-    table = name_table(config.model_type)
+    table = names_of(config)
     wanted = architecture.__name__ if isinstance(architecture, type) else architecture
     kind = model_class(config.model_type, wanted or architecture_named(folder, published))
     if hasattr(kind, "joined"):
@@ -188,6 +226,9 @@ def load(
     known = {table.today(name.published, base) for name in table.names}
     left_out = sorted(name for name in extra if name in known or (wanted is not None and not table.in_base(name)))
     unexpected = sorted(extra - set(left_out))
+    if initialize is not None and len(config_changes.get("labels", ())) not in (0, labels_of(published)):
+        other = [name for name in misshapen if not table.in_base(name.partition(" ")[0])]  # a head for other labels
+        misshapen, missing = [name for name in misshapen if name not in other], missing + other
     if unexpected or misshapen or (missing and initialize is None):
         lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
         said = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
@@ -203,9 +244,8 @@ def load(
         )
     if missing:
         log.warning("%s: freshly initialised, for the file lacks them: %s", folder, ", ".join(missing))
-        fresh = nn.unbox(model.init(initialize, jnp.zeros((1, 2), jnp.int32)))["params"]
-        parameters = flatten_dict(fresh, sep="/") | parameters
-    return model, {"params": unflatten_dict(parameters, sep="/")}
+        parameters = flat(model.init(initialize, **blank_inputs(model))) | parameters
+    return model, nested(parameters, model)
 
 
 def read_parameters(
@@ -217,8 +257,8 @@ def read_parameters(
     """The parameters called `names`, the published tensors that are missing and misshapen, and all that were wanted."""
     parameters, missing, misshapen, used = {}, [], [], set()
     for path, name in names.items():
-        shape, layered = shapes[path], "{layer}" in name.published
-        parts = [name.published.format(layer=i) for i in range(shape.shape[0])] if layered else [name.published]
+        shape, layered = shapes[path], name.layered
+        parts = [name.of_layer(i) for i in range(shape.shape[0])] if layered else [name.published]
         used |= set(parts)
         absent = [part for part in parts if part not in there]
         missing += absent
@@ -289,10 +329,15 @@ def save(
     Raises:
         ModelError: the variables are not those of the model, or a file cannot be read or written.
     """
-    params = nn.unbox(dict(variables).get("params", {}))
-    flat = flatten_dict(params, sep="/")
+    check_shapes(model, variables)
+    for name, (part, own) in parts(model, variables).items():
+        save_one(Path(folder) / name, part, own, tokenizer, max_shard_size)
+
+
+def check_shapes(model: nn.Module, variables: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where the variables are not those of the model."""
     shapes = {path: shape.shape for path, shape in shapes_of(model).items()}
-    found = {path: np.shape(value) for path, value in flat.items()}
+    found = {path: np.shape(value) for path, value in flat(variables).items()}
     if found != shapes:
         differ = sorted(
             f"{path} {found.get(path, 'missing')} for {shapes.get(path, 'none')}"
@@ -300,33 +345,46 @@ def save(
             if found.get(path) != shapes.get(path)
         )
         raise ModelError(f"these are not the parameters of this {type(model).__name__}: {', '.join(differ)}")
-    for name, (part, own) in parts(model, params).items():
-        save_one(Path(folder) / name, part, own, tokenizer, max_shard_size)
 
 
-def parts(model: nn.Module, params: Mapping[str, Any]) -> dict[str, tuple[nn.Module, Mapping[str, Any]]]:
-    """{folder inside the checkpoint's: model and parameters} of all that `save` writes: for most, the model as it is."""
-    return model.published(params) if hasattr(model, "published") else {"": (model, params)}
+def at_image_size(
+    model: nn.Module, variables: Mapping[str, Any], image_size: Any
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """`model` for images of another size, and its variables; the architecture's own `at_image_size` where it has one."""
+    own = getattr(importlib.import_module(f"models.{model.config.model_type}"), "at_image_size", None)
+    if own is not None:
+        return own(model, variables, image_size)
+    return model.clone(config=dataclasses.replace(model.config, image_size=image_size)), variables
+
+
+def parts(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, tuple[nn.Module, Mapping[str, Any]]]:
+    """{folder inside the checkpoint's: model and variables} of all that `save` writes: for most, the model as it is."""
+    if not hasattr(model, "published"):
+        return {"": (model, variables)}
+    published = model.published(nn.unbox(variables["params"]))
+    return {name: (part, {"params": params}) for name, (part, params) in published.items()}
 
 
 def save_one(
     folder: Path,
     model: nn.Module,
-    params: Mapping[str, Any],
+    variables: Mapping[str, Any],
     tokenizer: str | Path | None,
     max_shard_size: int | str,
 ) -> None:
     """`save`, of a model that `transformers` has."""
     config = model.config
-    table = name_table(config.model_type)
-    flat = flatten_dict(params, sep="/")
+    table = names_of(config)
+    found = flat(variables)
     published: dict[str, np.ndarray] = {}
-    for path, name in table.by_ours(flat).items():
-        value = np.asarray(flat[path])
-        if "{layer}" in name.published:
-            published |= {name.published.format(layer=i): name.publish(x) for i, x in enumerate(value)}
+    for path, name in table.by_ours(found).items():
+        value = np.asarray(found[path])
+        if name.layered:
+            published |= {name.of_layer(i): name.publish(x) for i, x in enumerate(value)}
         else:
             published[name.published] = name.publish(value)
+    counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
+    published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
     try:
         text = None if tokenizer is None else Path(tokenizer).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -138,7 +138,7 @@ def write_tensors(folder: Path, values: Mapping[str, np.ndarray], max_shard_size
     """Write `model.safetensors`, or where it would be larger than `max_shard_size` several files and their index."""
 
     def writer(part: Mapping[str, np.ndarray]) -> Callable[[Path], Any]:
-        contiguous = {name: np.ascontiguousarray(value) for name, value in part.items()}
+        contiguous = {name: np.asarray(value, order="C") for name, value in part.items()}  # scalars stay scalars
         return lambda path: save_file(contiguous, str(path), metadata={"format": "pt"})
 
     parts = split(values, parse_size(max_shard_size))

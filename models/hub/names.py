@@ -19,21 +19,42 @@ def transposed(x: np.ndarray) -> np.ndarray:
     return x.T
 
 
+def to_hwio(x: np.ndarray) -> np.ndarray:
+    """A convolution's weight as it is here."""
+    return x.transpose(2, 3, 1, 0)
+
+
+def to_oihw(x: np.ndarray) -> np.ndarray:
+    """A convolution's weight as it is published."""
+    return x.transpose(3, 2, 0, 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Name:
     """One parameter under its two names. `{layer}` in the published one runs over the first axis of ours.
 
     Attributes:
         published: as in a `transformers` state dict.
-        ours: path in the parameter tree, joined by `/`.
+        ours: path in the parameter tree, joined by `/`; of a batch norm's running statistics, in the tree of these.
         transform: published → ours.
         inverse: ours → published; `transform` again where that is its own inverse.
+        layers: (first, step) of the published numbers of the layers that are stacked.
     """
 
     published: str
     ours: str
     transform: Transform = same
     inverse: Transform | None = None
+    layers: tuple[int, int] = (0, 1)
+
+    @property
+    def layered(self) -> bool:
+        return "{layer}" in self.published
+
+    def of_layer(self, index: int) -> str:
+        """The published name of what stands at `index` on the first axis of ours."""
+        first, step = self.layers
+        return self.published.format(layer=first + step * index)
 
     def publish(self, x: np.ndarray) -> np.ndarray:
         """A parameter of ours (of one layer) as it is published."""
@@ -47,7 +68,7 @@ class NameTable:
     Attributes:
         names: the parameters.
         prefix: (published, ours) name of the base model in the models with a head; a base model alone has neither.
-        renamed: endings of tensors in older files → endings of today.
+        renamed: parts of tensors' names in other files → what stands there today.
         aliases: published tensors that are tied to another one (value) in models without a parameter of that name: either
             may be there, or both and equal.
         ignored: patterns (`fnmatch`) of published tensors that are no parameters.
@@ -101,8 +122,7 @@ class NameTable:
     def today(self, published: str, base: bool) -> str:
         """A published name as it is today, with the prefix of a model with a head, or without that of a base model."""
         for old, new in self.renamed.items():
-            if published.endswith(old):
-                published = published.removesuffix(old) + new
+            published = published.replace(old, new)
         bare = published.removeprefix(self.prefix[0])
         if base:
             return bare
@@ -110,7 +130,7 @@ class NameTable:
 
     def is_ignored(self, published: str, base: bool) -> bool:
         """Whether a tensor, called as it is today, is none that a model wants: one tied to another, or no parameter."""
-        patterns = (self.today(pattern, base) for pattern in (*self.aliases, *self.ignored))
+        patterns = (self.today(pattern, base) for pattern in (*self.aliases, *self.ignored, "*.num_batches_tracked"))
         return any(fnmatch.fnmatchcase(published, pattern) for pattern in patterns)
 
     def in_base(self, published: str) -> bool:
@@ -135,6 +155,20 @@ def linear(published: str, ours: str) -> tuple[Name, Name]:
 def norm(published: str, ours: str) -> tuple[Name, Name]:
     """Scale and bias of a layer norm."""
     return Name(f"{published}.weight", f"{ours}/scale"), Name(f"{published}.bias", f"{ours}/bias")
+
+
+def convolution(published: str, ours: str) -> tuple[Name, Name]:
+    """Kernel and bias of a convolution: (out, in, height, width) as published, (height, width, in, out) here."""
+    return Name(f"{published}.weight", f"{ours}/kernel", to_hwio, to_oihw), Name(f"{published}.bias", f"{ours}/bias")
+
+
+def batch_norm(published: str, ours: str) -> tuple[Name, ...]:
+    """Scale, bias and running statistics of a batch norm."""
+    return (
+        *norm(published, ours),
+        Name(f"{published}.running_mean", f"{ours}/mean"),
+        Name(f"{published}.running_var", f"{ours}/var"),
+    )
 
 
 def table_of(published: str, ours: str) -> Name:

@@ -170,7 +170,6 @@ BAD = {
     "an architecture with another shape": (["--architecture", "BertForSequenceClassification"], "cannot be computed"),
     "an unknown architecture": (["--architecture", "BertForMaskedML"], "did you mean 'BertForMaskedLM'"),
     "a share out of range": (["--objective.parts.0.rate", "1.5"], "rate=1.5"),
-    "a batch beyond the held-out text": (["--batch-size", "4096", "--evaluation-examples", "8192"], "lower it"),
 }
 
 

@@ -98,7 +98,7 @@ def test_forward_flops_are_those_of_the_program(head, embedding_size, seen):
     model = getattr(electra, head)(dataclasses.replace(SMALL, embedding_size=embedding_size))
     inputs = seen if head == "ElectraForJointPreTraining" else {k: v for k, v in seen.items() if k != "sampling_key"}
     params = jax.eval_shape(lambda: variables_of(model))["params"]
-    jaxpr = jax.make_jaxpr(lambda params: forward(model, params, inputs))(params).jaxpr
+    jaxpr = jax.make_jaxpr(lambda params: forward(model, {"params": params}, inputs))(params).jaxpr
     assert dot_flops(jaxpr) == model.config.forward_flops({name: x.shape for name, x in inputs.items()})
 
 
@@ -165,11 +165,11 @@ def test_only_what_was_asked_is_replaced(seen):
     model = ElectraForJointPreTraining(SMALL)
     params = variables_of(model)["params"]
     labels = seen["labels"].at[:, 3:].set(IGNORED)  # slots left over, whose masked_positions must touch nothing
-    outputs = forward(model, params, {**seen, "labels": labels})
+    outputs = forward(model, {"params": params}, {**seen, "labels": labels})
     chosen = np.zeros((ROWS, LENGTH), bool)
     np.put_along_axis(chosen, np.asarray(seen["masked_positions"])[:, :3], True, axis=1)
     assert outputs.replaced.any() and not (np.asarray(outputs.replaced) & ~chosen).any()
-    nothing = forward(model, params, {**seen, "labels": jnp.full_like(labels, IGNORED)})
+    nothing = forward(model, {"params": params}, {**seen, "labels": jnp.full_like(labels, IGNORED)})
     alone = electra.ElectraForPreTraining(SMALL).apply(
         {"params": model.published(params)[""][1]}, seen["input_ids"], seen["attention_mask"], seen["token_type_ids"]
     )
@@ -181,10 +181,10 @@ def test_a_drawn_token_that_hits_the_original_is_not_replaced(seen):
     model = ElectraForJointPreTraining(SMALL)
     params = variables_of(model)["params"]
     likeliest = {name: x for name, x in seen.items() if name != "sampling_key"}
-    guessed = forward(model, params, likeliest).generator_logits.argmax(axis=-1)
+    guessed = forward(model, {"params": params}, likeliest).generator_logits.argmax(axis=-1)
     hit = {**likeliest, "labels": jnp.where(seen["labels"] == IGNORED, IGNORED, guessed)}
-    assert not forward(model, params, hit).replaced.any()
-    assert forward(model, params, likeliest).replaced.any()
+    assert not forward(model, {"params": params}, hit).replaced.any()
+    assert forward(model, {"params": params}, likeliest).replaced.any()
 
 
 def test_the_generator_learns_nothing_from_the_discriminator(seen):
@@ -192,7 +192,7 @@ def test_the_generator_learns_nothing_from_the_discriminator(seen):
     params = variables_of(model)["params"]
 
     def loss(params, name):
-        return objective.loss(forward(model, params, seen), seen)[name][0]
+        return objective.loss(forward(model, {"params": params}, seen), seen)[name][0]
 
     detection = jax.jit(jax.grad(loss), static_argnums=1)(params, "detection_loss")
     generation = jax.jit(jax.grad(loss), static_argnums=1)(params, "generator_loss")
@@ -223,7 +223,7 @@ def test_generator_and_discriminator_drop_other_places(seen):
     text = {name: seen[name] for name in ("input_ids", "attention_mask")}
     for dropout_keys, alike in ((None, True), (jax.random.split(jax.random.key(0), ROWS), False)):
         with nn.intercept_methods(keep):
-            forward(model, params, text, dropout_keys)
+            forward(model, {"params": params}, text, dropout_keys)
         assert np.array_equal(bodies["generator"], bodies["discriminator"]) == alike
 
 
@@ -236,7 +236,7 @@ def test_scan_and_remat_change_no_number(remat, scan_layers, seen):
         model = ElectraForJointPreTraining(dataclasses.replace(SMALL, **settings))
 
         def loss(params):
-            outputs = forward(model, params, seen, jax.random.split(jax.random.key(5), ROWS))
+            outputs = forward(model, {"params": params}, seen, jax.random.split(jax.random.key(5), ROWS))
             losses = objective.loss(outputs, seen)
             return sum(amount / weight for amount, weight in losses.values()), outputs
 
@@ -261,7 +261,7 @@ def test_every_layout_takes_the_same_steps(parallel, vocabulary):
     optimizer = AdamW(learning_rate=1e-3, warmup_steps=1).build(10)
 
     def initial():
-        return create_state(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"], optimizer)
+        return create_state(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)), optimizer)
 
     def steps(parallel: Parallel) -> tuple[dict, list]:
         spread = parallel.spread(logical_axes(jax.eval_shape(initial)))

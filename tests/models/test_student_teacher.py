@@ -1,6 +1,7 @@
 """A student and its teacher as one model: what each says, where gradients go, and a student that begins as its teacher."""
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,10 +11,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from models.bert import BertConfig, BertForPreTraining, BertModel
-from models.config import ModelError
+from models.config import ModelConfig, ModelError
+from models.convolution import BatchAxes
 from models.distilbert import DistilBertConfig, DistilBertForMaskedLM
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
-from models.student_teacher import FROZEN, StudentTeacher, check_pair, initial_params
+from models.layers import dense
+from models.outputs import ModelOutput
+from models.student_teacher import FROZEN, StudentTeacher, as_teacher, check_pair, initial_params
 from objectives import Distillation
 
 BERT = BertConfig(
@@ -153,3 +157,54 @@ def test_pairs_that_cannot_be_compared_are_refused():
     with pytest.raises(ModelError, match="vocab_size 60 and 61"):
         check_pair(student, BertForPreTraining(dataclasses.replace(BERT, vocab_size=61)), hidden=False)
     assert ("hidden",) not in Distillation(cosine_weight=0.0).asks
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenConfig(ModelConfig):
+    """Of a model of pictures as small as can be."""
+
+    labels: tuple[str, ...] = ("cat", "dog", "bird")
+    num_channels: int = 3
+    image_size: int = 4
+
+
+class Seen(nn.Module):
+    """A projection of the mean colour, less that of the batch or a running one."""
+
+    config: SeenConfig
+    batch_statistics: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(self, pixel_values, *, dropout_keys=None, batch_axes: BatchAxes = None) -> ModelOutput:
+        running = self.variable("batch_stats", "mean", jnp.zeros, pixel_values.shape[-1:])
+        colours, mean = pixel_values.mean(axis=(1, 2)), running.value
+        if batch_axes is not None:
+            mean = colours.mean(axis=0)
+            running.value = 0.9 * running.value + 0.1 * mean
+        head = dense(self.config, len(self.config.labels), "classifier", ("embed", None))
+        return ModelOutput(logits=head(colours - mean[None]))
+
+
+def test_classifiers_are_paired_by_the_number_of_their_classes():
+    student, teacher = Seen(SeenConfig()), Seen(SeenConfig(labels=("a", "b", "c")))
+    check_pair(student, teacher, hidden=False)
+    with pytest.raises(ModelError, match="different classes apart: 3 and 2 labels"):
+        check_pair(student, Seen(SeenConfig(labels=("cat", "dog"))), hidden=False)
+    with pytest.raises(ModelError, match="vocab_size None and 60"):
+        check_pair(student, BertForPreTraining(BERT), hidden=False)
+
+
+def test_a_student_with_batch_norms_uses_those_of_the_batch_and_its_teacher_running_ones():
+    student, teacher = Seen(SeenConfig()), Seen(SeenConfig())
+    pixels = jax.random.normal(jax.random.key(0), (5, 4, 4, 3)) * 2 + 1
+    own, frozen = (nn.unbox(student.init(jax.random.key(seed), pixels)) for seed in (1, 2))
+    frozen["batch_stats"] = {"mean": jnp.array([0.5, 0.2, -1.0])}
+    joint = StudentTeacher(student, teacher)
+    assert joint.batch_statistics and joint.inputs == ("pixel_values",)
+    outputs, changed = joint.apply(
+        {**own, **as_teacher(frozen)}, pixel_values=pixels, batch_axes=(), mutable=["batch_stats"]
+    )
+    alone, wanted = student.apply(own, pixels, batch_axes=(), mutable=["batch_stats"])
+    np.testing.assert_array_equal(outputs.logits, alone.logits)
+    jax.tree.map(np.testing.assert_array_equal, changed, wanted)
+    np.testing.assert_array_equal(outputs.teacher_logits, teacher.apply(frozen, pixels).logits)

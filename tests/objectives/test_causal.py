@@ -107,7 +107,9 @@ def test_packed_documents_cost_what_they_cost_alone(windows):
     params = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
 
     def loss(objective, examples):
-        losses = jax.jit(lambda params, seen: objective.loss(forward(model, params, seen), seen)["causal_lm_loss"])
+        losses = jax.jit(
+            lambda params, seen: objective.loss(forward(model, {"params": params}, seen), seen)["causal_lm_loss"]
+        )
         return np.array(losses(params, jax.tree.map(jnp.asarray, corrupt(objective, examples))))
 
     apart = loss(CausalLM(across_documents=False), examples)

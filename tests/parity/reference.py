@@ -1,7 +1,8 @@
 """What the comparisons with live `transformers` share: perturbed reference models, and all that is held against them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,9 @@ TUPLES = (
 )
 """Outputs that `transformers` gives as one array per layer."""
 
+IMAGES = ("pixel_values", "reconstruction")
+"""Inputs and outputs with channels, last here and behind the batch there."""
+
 
 def perturbed(architecture: str, config):
     """The reference model with every parameter perturbed: fresh ones hide swapped norms and forgotten biases."""
@@ -38,7 +42,13 @@ def perturbed(architecture: str, config):
 
 
 def tensors(arrays) -> dict:
-    return {name: torch.tensor(np.asarray(value), dtype=torch.long) for name, value in arrays.items()}
+    """What `transformers` takes: whole numbers as int64, images with their channels first."""
+    arrays = {name: np.asarray(value) for name, value in arrays.items()}
+    arrays = {name: np.moveaxis(value, -1, 1) if name in IMAGES else value for name, value in arrays.items()}
+    return {
+        name: torch.tensor(value, dtype=torch.long if value.dtype.kind in "iu" else None)
+        for name, value in arrays.items()
+    }
 
 
 def difference(ours, theirs, where: np.ndarray | None = None) -> float:
@@ -59,6 +69,7 @@ def differences(
     our_loss: Callable,
     their_loss: Callable | None = None,
     where: np.ndarray | dict[str, np.ndarray] | None = None,
+    options: Mapping = MappingProxyType({}),
     **changes,
 ) -> tuple[dict[str, float], set[str]]:
     """{what: difference} of outputs, hidden states, attentions, loss and the gradient of every parameter.
@@ -71,6 +82,7 @@ def differences(
         their_loss: of their outputs, where it is not `loss`.
         where: (batch, length), the places of which hidden states and logits are compared; all where `None`. Where encoder
             and decoder differ, a dictionary: those of the `encoder`, and those of the `decoder`.
+        options: further arguments of both, no arrays.
         changes: to our config.
 
     Also returns the names of our outputs.
@@ -78,13 +90,14 @@ def differences(
     theirs.save_pretrained(folder)
     model, variables = hub.load(folder, **changes)
     assert type(model).__name__ == type(theirs).__name__
-    expected = theirs(**tensors({**arrays, **labels}), output_hidden_states=True, output_attentions=True)
+    options = dict(options, output_hidden_states=True, output_attentions=True)
+    expected = theirs(**tensors({**arrays, **labels}), **options)
 
     def loss(params):
-        outputs = model.apply({"params": params}, **arrays, output_hidden_states=True, output_attentions=True)
+        outputs = model.apply({"params": params}, **arrays, **options)
         return our_loss(outputs), outputs
 
-    arrays = {name: jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
+    arrays = {name: jnp.asarray(value) for name, value in arrays.items()}
     (value, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
     found = {}
     for name in outputs:
@@ -92,6 +105,7 @@ def differences(
         if reference is None:
             continue
         reference = torch.stack(reference) if name in TUPLES else reference
+        reference = reference.movedim(1, -1) if name in IMAGES else reference
         per_place = "attentions" not in name and outputs[name].ndim > 2
         places = where["encoder" if name.startswith("encoder") else "decoder"] if isinstance(where, dict) else where
         found[name] = difference(outputs[name], reference, places if per_place else None)
@@ -104,15 +118,17 @@ def differences(
 
 def gradient_differences(theirs, model, gradients) -> dict[str, float]:
     """{gradient of a published tensor: difference}; every parameter of `theirs` must be among them."""
-    named = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.requires_grad}
     flat = flatten_dict(gradients, sep="/")
-    table = hub.name_table(model.config.model_type).by_ours(flat)
+    names = hub.names_of(model.config)
+    base = names.is_base(flat)
+    parameters = {names.today(name, base): parameter for name, parameter in theirs.named_parameters()}
+    named = {name: parameter.grad for name, parameter in parameters.items() if parameter.requires_grad}
+    table = names.by_ours(flat)
     found, compared = {}, set()
     for path, gradient in flat.items():
         name = table[path]
-        layers = range(len(gradient)) if "{layer}" in name.published else [None]
-        for layer in layers:
-            published = name.published if layer is None else name.published.format(layer=layer)
+        for layer in range(len(gradient)) if name.layered else [None]:
+            published = name.published if layer is None else name.of_layer(layer)
             ours = name.publish(np.asarray(gradient if layer is None else gradient[layer]))
             reference = named.get(published)
             # Some classes have a head of their own name or none; what has no gradient there must have none here.

@@ -107,7 +107,8 @@ def run(layout: Layout) -> dict[str, np.ndarray]:
 
     def initial():
         params = model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"]
-        return create_state(one_rounding(params, jax.random.key(1)) if layout.rounded else params, optimizer)
+        params = one_rounding(params, jax.random.key(1)) if layout.rounded else params
+        return create_state({"params": params}, optimizer)
 
     spread = layout.parallel.spread(logical_axes(jax.eval_shape(initial)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))

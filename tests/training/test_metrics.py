@@ -61,7 +61,7 @@ def test_the_wait_for_input_is_a_share_of_the_step():
             time.sleep(0.06)
             yield None
 
-    speed = Speed(tokens=1, flops=1.0, peak=0.0)
+    speed = Speed(items=1, flops=1.0, peak=0.0)
     shares = []
     for _ in speed.feed(slow()):
         time.sleep(0.02)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.optimizers import AdamW
+from training.optimizers import LAMB, SGD, AdamW
 
 
 def test_inverse_square_root_is_the_schedule_of_the_transformer():
@@ -12,3 +12,22 @@ def test_inverse_square_root_is_the_schedule_of_the_transformer():
     expected = [width**-0.5 * min(step**-0.5, step * warmup**-1.5) for step in range(1, 201)]
     np.testing.assert_allclose(optimizer.rates(200), expected, rtol=1e-6)
     np.testing.assert_array_equal(optimizer.rates(100), optimizer.rates(200)[:100])
+
+
+def test_warmup_and_floor_are_those_of_convnext_and_levit():
+    """`cosine_scheduler` of ConvNeXt, `numpy.linspace` and a cosine, both ends of which are steps; here the first is left out."""
+    peak, first, last, warmup, steps = 4e-3, 1e-6, 1e-5, 20, 200
+    optimizer = AdamW(
+        learning_rate=peak, warmup_steps=warmup, warmup_init=first, decay="cosine", final_share=last / peak
+    )
+    rising = np.linspace(first, peak, warmup + 1)[1:]
+    falling = [
+        last + 0.5 * (peak - last) * (1 + np.cos(np.pi * i / (steps - warmup))) for i in range(1, steps - warmup + 1)
+    ]
+    np.testing.assert_allclose(optimizer.rates(steps), [*rising, *falling], rtol=1e-5)
+
+
+def test_all_warmed_optimizers_have_the_same_rates():
+    settings = dict(learning_rate=0.03, warmup_steps=5, decay="cosine", warmup_init=0.001)
+    for kind in (SGD, LAMB):
+        np.testing.assert_array_equal(kind(**settings).rates(50), AdamW(**settings).rates(50))

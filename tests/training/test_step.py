@@ -37,7 +37,7 @@ def run(parts, parallel: Parallel, steps: int = STEPS, **execution):
     optimizer = OPTIMIZER.build(100)
 
     def initial():
-        return create_state(model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"], optimizer)
+        return create_state(model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)), optimizer)
 
     spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))
@@ -109,7 +109,8 @@ def test_dropout_is_on_and_other_seeds_differ(parts):
     seen, keys = corrupted(objective, SEED, examples)
     params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
     logits = [
-        forward(model, params, seen, k).prediction_logits for k in (None, keys, example_keys(8, examples["index"])[1])
+        forward(model, {"params": params}, seen, k).prediction_logits
+        for k in (None, keys, example_keys(8, examples["index"])[1])
     ]
     assert all(float(jnp.abs(logits[i] - logits[j]).max()) > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
 
@@ -124,7 +125,7 @@ def test_gradient_is_that_of_the_global_means(parts):
     seen, _ = corrupted(objective, SEED, examples)
 
     def plain(params):
-        outputs = forward(model, params, seen)
+        outputs = forward(model, {"params": params}, seen)
         log_shares = jax.nn.log_softmax(outputs.prediction_logits)
         asked = (seen["labels"] != IGNORED)[..., None]
         chosen = jnp.where(asked, jnp.take_along_axis(log_shares, jnp.maximum(seen["labels"], 0)[..., None], -1), 0)
@@ -135,7 +136,9 @@ def test_gradient_is_that_of_the_global_means(parts):
     expected = jax.grad(plain)(params)
     sgd = optax.sgd(1.0)
     micro = {name: x.reshape(4, -1, *x.shape[1:]) for name, x in examples.items()}
-    state, _ = train_step(create_state(params, sgd), micro, model=model, objective=objective, optimizer=sgd, seed=SEED)
+    state, _ = train_step(
+        create_state({"params": params}, sgd), micro, model=model, objective=objective, optimizer=sgd, seed=SEED
+    )
     found = jax.tree.map(lambda before, after: before - after, params, state.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), expected, found)
 
@@ -144,8 +147,8 @@ def test_weights_come_from_the_batch_alone(parts):
     model, objective = parts
     params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
     seen, _ = corrupted(objective, SEED, {name: jnp.asarray(x) for name, x in batch(range(BATCH), LENGTH).items()})
-    weights = loss_weights(model, objective, params, seen)
-    outputs = forward(model, params, seen)
+    weights = loss_weights(model, objective, {"params": params}, seen)
+    outputs = forward(model, {"params": params}, seen)
     assert {name: float(w) for name, w in weights.items()} == {
         name: float(w) for name, (_, w) in objective.loss(outputs, seen).items()
     }

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from objectives import Objective
 from training.hardware import GIB
-from training.step import corrupted, forward
+from training.step import corrupted, forward_in_training, variables_of
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -20,7 +20,8 @@ class Memory:
     """Bytes of one chip.
 
     Attributes:
-        parameters, optimizer: of the state, as it is laid out, the parameters with those of a teacher.
+        parameters, optimizer: of the state, as it is laid out, the parameters with those of a teacher, the optimizer with
+            all else that a step carries on.
         activations: kept for the backward pass, as JAX asks for them; the compiler may keep less.
         temporaries: all that the step needs beside its arguments, activations and gradients included.
         total: needed at once.
@@ -49,24 +50,25 @@ def held(shapes: PyTree) -> int:
 
 
 def saved_for_backward(
-    model: nn.Module, objective: Objective, params: PyTree, batch: PyTree, frozen: PyTree = None
+    model: nn.Module, objective: Objective, variables: PyTree, batch: PyTree, frozen: PyTree = None
 ) -> int:
     """Bytes that the forward pass leaves for the backward pass, parameters apart, as JAX asks for them.
 
     Args:
-        params, batch: shapes; the batch of one chip, `[batch, ...]`, as the data give it.
+        variables, batch: shapes; the batch of one chip, `[batch, ...]`, as the data give it.
         frozen: shapes of what else the model needs.
     """
     seen, keys = jax.eval_shape(lambda batch: corrupted(objective, 0, batch), batch)
 
-    def saved(params, seen, keys, frozen):
+    def saved(variables, seen, keys, frozen):
         def loss(params):
-            losses = objective.loss(forward(model, params, seen, keys, frozen), seen)
-            return sum(amount for amount, _ in losses.values())
+            own = variables_of(params, variables.get("batch_stats"))
+            outputs, _ = forward_in_training(model, own, seen, keys, frozen, axis=None)
+            return sum(amount for amount, _ in objective.loss(outputs, seen).values())
 
-        return jax.vjp(loss, params)[1]
+        return jax.vjp(loss, variables["params"])[1]
 
-    jaxpr = jax.make_jaxpr(saved)(params, seen, keys, frozen).jaxpr
+    jaxpr = jax.make_jaxpr(saved)(variables, seen, keys, frozen).jaxpr
     given = {id(variable) for variable in jaxpr.invars}
     kept = {id(variable): variable.aval for variable in jaxpr.outvars if id(variable) not in given}
     return sum(aval.size * aval.dtype.itemsize for aval in kept.values())

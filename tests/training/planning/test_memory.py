@@ -29,7 +29,7 @@ def saved(parts, **execution) -> int:
     model = BertForPreTraining(dataclasses.replace(config, **execution))
     params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]))
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch(range(ROWS), LENGTH).items()}
-    return saved_for_backward(model, objective, params, shapes)
+    return saved_for_backward(model, objective, {"params": params}, shapes)
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])

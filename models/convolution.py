@@ -1,0 +1,210 @@
+"""Convolution and batch normalisation: what the vision models share. Images are (batch, height, width, channels)."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from models import convolution_cpu
+from models.config import ModelConfig, ModelError
+from models.convolution_window import Image, Kernel, Pair, Window, forward, input_gradient, kernel_gradient
+from models.layers import PROJECTION, Initializer, add_bias, by_example, matmul, truncated_normal
+
+BatchAxes = tuple[str, ...] | None
+"""Whose statistics a batch norm uses: `None` for its running ones; else those of the batch, over these mapped axes, too."""
+
+
+def pair(size: int | Sequence[int]) -> Pair:
+    """(height, width) of a size that may be one number for both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def check_image(config: ModelConfig, pixel_values: Image, least: Pair = (1, 1)) -> None:
+    """Raise unless images have the channels that the config names, and at least so many rows and columns."""
+    _, height, width, channels = pixel_values.shape
+    if channels != config.num_channels:
+        raise ModelError(
+            f"pixel_values has {channels} channels, num_channels={config.num_channels}: "
+            f"images are (batch, height, width, channels), here {pixel_values.shape}"
+        )
+    if height < least[0] or width < least[1]:
+        raise ModelError(
+            f"an image of {height} × {width} pixels is too small: this model wants {least[0]} × {least[1]}"
+        )
+
+
+def places(length: int, kernel: int, stride: int, padding: int) -> int:
+    """How many places a kernel has along an axis of `length`, padded on both sides: what is left of that axis."""
+    return (length + 2 * padding - kernel) // stride + 1
+
+
+def convolve(
+    x: Image,
+    kernel: Kernel,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    groups: int = 1,
+) -> Image:
+    """The cross-correlation of `x`, padded with zeros on both sides, with `kernel`, in the dtype of `x`.
+
+    The kernel's gradient is in its own dtype, for the reason that `models.layers.matmul` gives. On accelerators this is
+    XLA's convolution; on CPUs, where that is slow, what `models.convolution_cpu` makes of it. The numbers are the same.
+    """
+    if kernel.shape[:2] == (1, 1) and padding == (0, 0) and groups == 1:
+        return matmul(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
+    return _convolve(x, kernel, Window(kernel.shape[:2], stride, padding, groups))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: Image, kernel: Kernel, window: Window) -> Image:
+    return jax.lax.platform_dependent(
+        x,
+        kernel.astype(x.dtype),
+        cpu=functools.partial(convolution_cpu.forward, window=window),
+        default=functools.partial(forward, window=window),
+    )
+
+
+def _convolve_backward(window: Window, saved: tuple[Image, Kernel], gradient: Image) -> tuple[Image, Kernel]:
+    x, kernel = saved
+    as_seen = kernel.astype(x.dtype)
+    settings = dict(window=window, shape=x.shape)
+    inputs = jax.lax.platform_dependent(
+        gradient,
+        as_seen,
+        cpu=functools.partial(convolution_cpu.input_gradient, **settings),
+        default=functools.partial(input_gradient, **settings),
+    )
+    settings = dict(window=window, dtype=kernel.dtype)
+    weights = jax.lax.platform_dependent(
+        x,
+        gradient,
+        cpu=functools.partial(convolution_cpu.kernel_gradient, **settings),
+        default=functools.partial(kernel_gradient, **settings),
+    )
+    return inputs, weights
+
+
+_convolve.defvjp(lambda x, kernel, window: (_convolve(x, kernel, window), (x, kernel)), _convolve_backward)
+
+
+class Conv(nn.Module):
+    """A convolution, `kernel` (height, width, in / groups, features) and `bias` (features). See `conv`."""
+
+    config: ModelConfig
+    features: int
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair
+    groups: int
+    use_bias: bool
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Image) -> Image:
+        dtype = jnp.dtype(self.config.param_dtype)
+        init = nn.with_logical_partitioning(self.kernel_init, (None, None, None, "embed"))
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", init, shape, dtype)
+        y = convolve(x.astype(self.config.compute_dtype), kernel, self.stride, self.padding, self.groups)
+        y = by_example(checkpoint_name(y, PROJECTION))
+        if not self.use_bias:
+            return y
+        bias_init = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
+        return add_bias(y, self.param("bias", bias_init, (self.features,), dtype))
+
+
+def conv(
+    config: ModelConfig,
+    features: int,
+    kernel_size: int | Sequence[int],
+    name: str | None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    bias: bool = True,
+    stddev: float = 0.02,
+    kernel_init: Initializer | None = None,
+) -> Conv:
+    """A convolution of `features` outputs, its kernel N(0, stddev²) cut at ±2 stddev at first.
+
+    Args:
+        groups: the channels are cut into so many parts, each seen by its own part of the outputs; as many as there are
+            channels make it depthwise.
+    """
+    return Conv(
+        config,
+        features,
+        pair(kernel_size),
+        pair(stride),
+        pair(padding),
+        groups,
+        bias,
+        kernel_init or truncated_normal(stddev),
+        name=name,
+    )
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015, arXiv 1502.03167), in float32.
+
+    Parameters `scale` and `bias`; in the collection `batch_stats` the running `mean` and `var` (of the unbiased estimate, as
+    torch keeps it). With `batch_axes` the statistics are those of the whole batch, over the mapped axes too: the same
+    however it is spread over devices.
+
+    Attributes:
+        momentum: the share of a batch in the running statistics.
+        frozen: use the running statistics whatever is asked for, and give scale and bias no gradient.
+    """
+
+    config: ModelConfig
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+    scale_init: Initializer = nn.initializers.ones
+    frozen: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... features"], batch_axes: BatchAxes = None) -> Float[Array, "... features"]:
+        shape, dtype = x.shape[-1:], jnp.dtype(self.config.param_dtype)
+        scale = self.param("scale", nn.with_logical_partitioning(self.scale_init, ("norm",)), shape, dtype)
+        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, ("norm",)), shape, dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        if self.frozen:
+            scale, bias, batch_axes = jax.lax.stop_gradient(scale), jax.lax.stop_gradient(bias), None
+        wide = x.astype(jnp.float32)
+        axes = tuple(range(x.ndim - 1))
+        if batch_axes is None:
+            mean, var = running_mean.value, running_var.value
+            centred = wide - jnp.expand_dims(mean, axes)
+        else:
+            mean = across(wide.mean(axis=axes), batch_axes)
+            centred = wide - jnp.expand_dims(mean, axes)
+            var = across((centred**2).mean(axis=axes), batch_axes)
+            if not self.is_initializing():
+                count = math.prod(x.shape[:-1]) * jax.lax.psum(1, batch_axes)
+                self._move(running_mean, mean)
+                self._move(running_var, var * (count / max(count - 1, 1)))
+        factor = jnp.expand_dims(jax.lax.rsqrt(var + self.epsilon) * scale.astype(jnp.float32), axes)
+        normed = centred * factor + jnp.expand_dims(bias.astype(jnp.float32), axes)
+        return normed.astype(self.config.compute_dtype)
+
+    def _move(self, running: nn.Variable, found: Float[Array, " features"]) -> None:
+        """Bring a running statistic nearer to what this batch has."""
+        running.value = (1 - self.momentum) * running.value + self.momentum * jax.lax.stop_gradient(found)
+
+
+def across(x: Array, axes: tuple[str, ...]) -> Array:
+    """The mean of `x` over mapped axes."""
+    return jax.lax.pmean(x, axes) if axes else x
+
+
+def max_pool(x: Image, size: Pair, stride: Pair, padding: Pair) -> Image:
+    """The largest value in each window; what lies outside of the image is none."""
+    return nn.max_pool(x, size, stride, tuple((length, length) for length in padding))

@@ -1,0 +1,129 @@
+"""Convolutions as XLA's CPU backend is fast at them: matrix products of patches, and sums of shifted images.
+
+Its own depthwise convolution takes about twenty times as long as a sum over the kernel's places, and its gradients of
+kernels mostly longer than a matrix product. Where neither helps (grouped, but not depthwise), they are what is left.
+All three are compiled as they are, so that without `jit` too a convolution is one program.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from models import convolution_window as plain
+from models.convolution_window import Image, Kernel, Window
+
+COLUMNS = 14
+"""How many columns at a time the gradient of a depthwise kernel adds up within one loop."""
+
+
+def patched(window: Window) -> bool:
+    """Whether each place of the images is seen once: the images are cut into patches and nothing is padded."""
+    return window.size == window.stride and window.padding == (0, 0) and window.groups == 1
+
+
+def depthwise(window: Window, channels: int, features: int) -> bool:
+    """Whether each channel has a kernel of its own; the padding must leave some of that on the image."""
+    inside = window.padding[0] < window.size[0] and window.padding[1] < window.size[1]
+    return window.groups == channels == features and window.stride == (1, 1) and inside
+
+
+@functools.partial(jax.jit, static_argnames="window")
+def forward(x: Image, kernel: Kernel, window: Window) -> Image:
+    """The convolution, as `models.convolution_window` has it."""
+    if depthwise(window, x.shape[-1], kernel.shape[-1]):
+        return shifted_sum(x, kernel, window.padding)
+    if window.groups > 1 or not patched(window):
+        return plain.forward(x, kernel, window)
+    return patches(x, window) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+@functools.partial(jax.jit, static_argnames=("window", "shape"))
+def input_gradient(gradient: Image, kernel: Kernel, window: Window, shape: tuple[int, ...]) -> Image:
+    """The gradient with respect to the images, which are of this shape."""
+    if depthwise(window, shape[-1], kernel.shape[-1]):
+        padding = (window.size[0] - 1 - window.padding[0], window.size[1] - 1 - window.padding[1])
+        return shifted_sum(gradient, kernel[::-1, ::-1], padding)
+    if window.groups > 1 or not patched(window):
+        return plain.input_gradient(gradient, kernel, window, shape)
+    rows = gradient @ kernel.reshape(-1, kernel.shape[-1]).T
+    height, width = window.size
+    images = rearrange(rows, "b h w (i j c) -> b (h i) (w j) c", i=height, j=width)
+    unseen = [(0, whole - seen) for whole, seen in zip(shape, images.shape, strict=True)]
+    return jnp.pad(images, unseen)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "dtype"))
+def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
+    """The gradient with respect to the kernel, in this dtype."""
+    features = gradient.shape[-1]
+    if depthwise(window, x.shape[-1], features):
+        return depthwise_kernel_gradient(x, gradient, window).astype(dtype)
+    if window.groups > 1:
+        return plain.kernel_gradient(x, gradient, window, dtype)
+    rows = patches(x, window).reshape(-1, window.size[0] * window.size[1] * x.shape[-1])
+    outputs = gradient.reshape(-1, features)
+    kernel = jax.lax.dot_general(rows, outputs, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
+    return kernel.reshape(*window.size, x.shape[-1], features)
+
+
+def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _patch"]:
+    """All that the kernel sees at each place, side by side: rows, then columns, then channels."""
+    height, width = window.size
+    rows, columns = window.places(x.shape)
+    if patched(window):
+        seen = x[:, : rows * height, : columns * width]
+        return rearrange(seen, "b (h i) (w j) c -> b h w (i j c)", i=height, j=width)
+    x = pad(x, window.padding)
+    down, right = window.stride
+    shifted = [
+        x[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right]
+        for i in range(height)
+        for j in range(width)
+    ]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+def pad(x: Image, padding: tuple[int, int]) -> Image:
+    """Rows and columns of zeros on both sides."""
+    return jnp.pad(x, ((0, 0), (padding[0], padding[0]), (padding[1], padding[1]), (0, 0)))
+
+
+def widened(x: Array) -> Array:
+    """Numbers to add up: in float32 or wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def shifted_sum(x: Image, kernel: Kernel, padding: tuple[int, int]) -> Image:
+    """A depthwise convolution: one multiply-add per place of the kernel, all of them in one loop over the image."""
+    height, width, _, channels = kernel.shape
+    wide = pad(widened(x), padding)
+    rows, columns = wide.shape[1] - height + 1, wide.shape[2] - width + 1
+    weights = widened(kernel).reshape(height, width, 1, 1, 1, channels)
+    total = sum(wide[:, i : i + rows, j : j + columns] * weights[i, j] for i in range(height) for j in range(width))
+    return total.astype(x.dtype)
+
+
+def depthwise_kernel_gradient(x: Image, gradient: Image, window: Window) -> Kernel:
+    """Σ over examples, rows h and columns w of x[h + i, w + j] · gradient[h, w], for each place (i, j) of the kernel.
+
+    The columns of a strip are added up in one loop for all j, which leaves little to XLA's slow sum over leading axes.
+    Stacked, for else XLA makes one loop of both, which takes many times as long.
+    """
+    height, width = window.size
+    _, rows, columns, _ = gradient.shape
+    size = min(columns, COLUMNS)
+    strips = -(-columns // size)
+    wide = ((0, 0), (0, 0), (0, strips * size - columns), (0, 0))
+    x = jnp.pad(pad(widened(x), window.padding), wide)
+    gradient = jnp.pad(widened(gradient), wide)
+    gradient = rearrange(gradient, "b h (strip w) c -> b h strip w c", w=size)
+    x = jnp.stack([x[:, :, first : first + size + width - 1] for first in range(0, strips * size, size)], axis=2)
+    sums = [
+        sum(x[:, i : i + rows, :, w : w + width] * gradient[:, :, :, w : w + 1] for w in range(size))
+        for i in range(height)
+    ]
+    kernel = jax.lax.optimization_barrier(jnp.stack(sums)).sum(axis=(1, 2, 3))
+    return kernel[:, :, None]

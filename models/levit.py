@@ -1,0 +1,513 @@
+"""LeViT: a convolutional stem, then attention and MLPs in three stages of shrinking grids, with batch norms throughout.
+
+Graham, El-Nouby, Touvron, Stock, Joulin, Jégou, Douze: "LeViT: a Vision Transformer in ConvNet's Clothing for Faster
+Inference", 2021, arXiv 2104.01136; details after the released `levit.py`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from models.config import ModelConfig, ModelError
+from models.convolution import BatchAxes, BatchNorm, Image, conv, places
+from models.layers import Initializer, Keys, attend, dense, drop_path, fold_in, stack, torch_uniform
+from models.outputs import ModelOutput
+
+Tokens = Float[Array, "batch tokens hidden"]
+Pooled = Float[Array, "batch hidden"]
+
+EPSILON = 1e-5
+"""Of all batch norms."""
+
+STAGES, STEM = 3, 4
+"""How many stages there are, and convolutions before them."""
+
+SHRINKING_STRIDE, SHRINKING_VALUE_RATIO, SHRINKING_MLP_RATIO = 2, 4, 2
+"""Between stages: every second token of a row and of a column asks; values are 4 times as wide as keys; then an MLP."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LevitConfig(ModelConfig):
+    """Shape of a LeViT, with the field names of a published `config.json`. Each tuple has one entry per stage.
+
+    Attributes:
+        image_size: height and width of an image, in pixels.
+        kernel_size, stride, padding: of the four convolutions of the stem.
+        patch_size: pixels of an image's side that become one token: what the stem makes of them.
+        key_dim: features of a head's queries and keys.
+        attention_ratio: how much wider a head's values are.
+        drop_path_rate: of every residual branch alike, as in the released code.
+        labels: names of the outputs of the classification heads (`id2label`).
+        fused_norms: there are no batch norms: the layers that they followed do their work, too (`fused`).
+    """
+
+    model_type: ClassVar[str] = "levit"
+    execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "fused_norms")
+    variants: ClassVar[tuple[str, ...]] = ("levit_128s", "levit_128", "levit_192", "levit_256", "levit_384")
+
+    image_size: int = 224
+    num_channels: int = 3
+    kernel_size: int = 3
+    stride: int = 2
+    padding: int = 1
+    patch_size: int = 16
+    hidden_sizes: tuple[int, ...] = (128, 256, 384)
+    num_attention_heads: tuple[int, ...] = (4, 8, 12)
+    depths: tuple[int, ...] = (4, 4, 4)
+    key_dim: tuple[int, ...] = (16, 16, 16)
+    drop_path_rate: float = 0.0
+    mlp_ratio: tuple[int, ...] = (2, 2, 2)
+    attention_ratio: tuple[int, ...] = (2, 2, 2)
+    initializer_range: float = 0.02
+    labels: tuple[str, ...] = tuple(f"LABEL_{i}" for i in range(1000))
+    fused_norms: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("hidden_sizes", "num_attention_heads", "depths", "key_dim", "mlp_ratio", "attention_ratio"):
+            value = getattr(self, name)
+            if len(value) != STAGES or min(value) < 1:
+                raise ModelError(f"{name}={value}: expected a whole number of at least 1 for each of {STAGES} stages")
+        grid = self.stem_sizes[-1]
+        if grid < 1 or grid != self.image_size // self.patch_size:
+            raise ModelError(
+                f"image_size={self.image_size} and patch_size={self.patch_size}: the stem makes {grid} tokens of a row,"
+                " expected image_size // patch_size"
+            )
+
+    @classmethod
+    def from_json(cls, published: dict, **changes) -> "LevitConfig":
+        """From a published `config.json`; attention between stages other than the published models' is refused."""
+        rate = published.get("drop_path", published.get("drop_path_rate", 0))
+        config = super().from_json({**published, "drop_path_rate": float(rate)}, **changes)
+        expected = config.to_json()["down_ops"]
+        found = tuple(tuple(operation) for operation in published.get("down_ops", expected) if operation != [""])
+        if found != expected:
+            raise ModelError(f"down_ops={found}: only {expected} is implemented for LeViT of this shape")
+        return config
+
+    def to_json(self) -> dict:
+        """As a published `config.json`. `transformers` takes whole numbers alone for `drop_path_rate`: what is none stands
+        under `drop_path`, as the released code calls it, where `transformers` does not look."""
+        ratios_and_stride = SHRINKING_VALUE_RATIO, SHRINKING_MLP_RATIO, SHRINKING_STRIDE
+        down_ops = tuple(
+            ("Subsample", self.key_dim[0], self.shrinking_heads(stage), *ratios_and_stride)
+            for stage in range(STAGES - 1)
+        )
+        rate = self.drop_path_rate
+        rates = {"drop_path_rate": int(rate)} if rate == int(rate) else {"drop_path_rate": 0, "drop_path": rate}
+        return {**super().to_json(), **rates, "down_ops": down_ops}
+
+    @classmethod
+    def levit_128s(cls, **changes) -> "LevitConfig":
+        return cls(**{**dict(num_attention_heads=(4, 6, 8), depths=(2, 3, 4)), **changes})
+
+    @classmethod
+    def levit_128(cls, **changes) -> "LevitConfig":
+        return cls(**changes)
+
+    @classmethod
+    def levit_192(cls, **changes) -> "LevitConfig":
+        shape = dict(hidden_sizes=(192, 288, 384), num_attention_heads=(3, 5, 6), key_dim=(32, 32, 32))
+        return cls(**{**shape, **changes})
+
+    @classmethod
+    def levit_256(cls, **changes) -> "LevitConfig":
+        shape = dict(hidden_sizes=(256, 384, 512), num_attention_heads=(4, 6, 8), key_dim=(32, 32, 32))
+        return cls(**{**shape, **changes})
+
+    @classmethod
+    def levit_384(cls, **changes) -> "LevitConfig":
+        shape = dict(hidden_sizes=(384, 512, 768), num_attention_heads=(6, 9, 12), key_dim=(32, 32, 32))
+        return cls(**{**shape, "drop_path_rate": 0.1, **changes})
+
+    @property
+    def stem_channels(self) -> tuple[int, ...]:
+        """Channels that each convolution of the stem returns."""
+        return tuple(self.hidden_sizes[0] // 2 ** (STEM - 1 - i) for i in range(STEM))
+
+    @property
+    def stem_sizes(self) -> tuple[int, ...]:
+        """Height and width of what each convolution of the stem returns."""
+        sizes = [self.image_size]
+        for _ in range(STEM):
+            sizes.append(places(sizes[-1], self.kernel_size, self.stride, self.padding))
+        return tuple(sizes[1:])
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Height and width of each stage's grid of tokens."""
+        grids = [self.stem_sizes[-1]]
+        for _ in range(STAGES - 1):
+            grids.append((grids[-1] - 1) // SHRINKING_STRIDE + 1)
+        return tuple(grids)
+
+    def shrinking_heads(self, stage: int) -> int:
+        """Heads of the attention by which the grid shrinks after a stage."""
+        return self.hidden_sizes[stage] // self.key_dim[0]
+
+    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """Floating-point operations of one forward pass, matrix products and convolutions alone (2 per multiply-add).
+
+        2 K·D·C for each place of a convolution with a kernel of K places, as if it never met an edge. For T tokens of C
+        features in h heads of keys of k and values of v features a layer does 2 T·C·h·(2 k + v) (queries, keys, values),
+        2 T²·h·(k + v) (attention), 2 T·h·v·C (output) and 4 T·C·I (MLP); between stages likewise, with fewer queries. One
+        classification head is counted.
+        """
+        batch, *_ = shapes["pixel_values"]
+        channels = (self.num_channels, *self.stem_channels)
+        total = sum(
+            2 * size**2 * self.kernel_size**2 * channels[i] * channels[i + 1] for i, size in enumerate(self.stem_sizes)
+        )
+        for stage, (grid, features) in enumerate(zip(self.grids, self.hidden_sizes, strict=True)):
+            tokens, heads, key = grid**2, self.num_attention_heads[stage], self.key_dim[stage]
+            value = self.attention_ratio[stage] * key
+            layer = 2 * tokens * features * heads * (2 * key + value) + 2 * tokens**2 * heads * (key + value)
+            layer += 2 * tokens * heads * value * features + 4 * tokens * features**2 * self.mlp_ratio[stage]
+            total += self.depths[stage] * layer
+            if stage + 1 < STAGES:
+                heads, key = self.shrinking_heads(stage), self.key_dim[0]
+                value, queries, after = (
+                    SHRINKING_VALUE_RATIO * key,
+                    self.grids[stage + 1] ** 2,
+                    self.hidden_sizes[stage + 1],
+                )
+                total += 2 * features * heads * (tokens * (key + value) + queries * key)
+                total += 2 * queries * tokens * heads * (key + value) + 2 * queries * heads * value * after
+                total += 4 * queries * after**2 * SHRINKING_MLP_RATIO
+        return batch * (total + 2 * self.hidden_sizes[-1] * len(self.labels))
+
+
+class LevitLinear(nn.Module):
+    """A linear layer without bias, and a batch norm.
+
+    Attributes:
+        scale_init: of the batch norm: zeros where a residual branch ends, so that it begins as nothing.
+    """
+
+    config: LevitConfig
+    features: int
+    axes: tuple[str | None, str | None]
+    batch_axes: BatchAxes
+    scale_init: Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Float[Array, "batch tokens features"]:
+        config = self.config
+        linear = dense(config, self.features, "linear", self.axes, bias=config.fused_norms, kernel_init=torch_uniform)
+        return normalize(config, linear(tokens), self.batch_axes, self.scale_init)
+
+
+def normalize(
+    config: LevitConfig, x: Float[Array, "... features"], batch_axes: BatchAxes, scale_init: Initializer
+) -> Float[Array, "... features"]:
+    """The batch norm behind a linear layer or a convolution, where that does not do its work, too."""
+    if config.fused_norms:
+        return x
+    return BatchNorm(config, EPSILON, scale_init=scale_init, name="norm")(x, batch_axes)
+
+
+class LevitConvolution(nn.Module):
+    """A convolution of the stem, without bias, and a batch norm."""
+
+    config: LevitConfig
+    features: int
+
+    @nn.compact
+    def __call__(self, image: Image, batch_axes: BatchAxes) -> Image:
+        config = self.config
+        convolution = conv(
+            config,
+            self.features,
+            config.kernel_size,
+            "convolution",
+            stride=config.stride,
+            padding=config.padding,
+            bias=config.fused_norms,
+            kernel_init=torch_uniform,
+        )
+        return normalize(config, convolution(image), batch_axes, nn.initializers.ones)
+
+
+class LevitAttention(nn.Module):
+    """Attention among the tokens of a grid, with a learned bias for each head and distance (|Δy|, |Δx|) of two tokens.
+
+    Attributes:
+        features: of the output.
+        grid: height and width, in tokens, of what keys and values are made from.
+        stride: every so many tokens of a row and of a column ask; where not all do, queries have a projection of their own.
+        value_dim: features of a head's values.
+    """
+
+    config: LevitConfig
+    features: int
+    heads: int
+    key_dim: int
+    value_dim: int
+    grid: int
+    stride: int
+    batch_axes: BatchAxes
+    scale_init: Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Float[Array, "batch queries features"]:
+        if self.stride == 1:
+            sizes = (self.key_dim, self.key_dim, self.value_dim)
+            query, key, value = self._project(tokens, "qkv", sizes)
+        else:
+            rows = rearrange(tokens, "batch (height width) hidden -> batch height width hidden", height=self.grid)
+            asking = rows[:, :: self.stride, :: self.stride]
+            asking = rearrange(asking, "batch height width hidden -> batch (height width) hidden")
+            (query,) = self._project(asking, "query", (self.key_dim,))
+            key, value = self._project(tokens, "key_value", (self.key_dim, self.value_dim))
+        init = nn.with_logical_partitioning(nn.initializers.zeros, (None, None))
+        bias = self.param("bias", init, (self.heads, self.grid**2), jnp.dtype(self.config.param_dtype))
+        bias = bias.astype(jnp.float32)[:, distances(self.grid, self.stride)][None]
+        attended, _ = attend(query, key, value, scale=self.key_dim**-0.5, position_bias=bias)
+        return LevitLinear(
+            self.config, self.features, ("heads", "embed"), self.batch_axes, self.scale_init, name="out"
+        )(jax.nn.hard_swish(attended))
+
+    def _project(self, tokens: Tokens, name: str, sizes: tuple[int, ...]) -> list[Array]:
+        """One product, whose features are those of each head side by side, cut into `(batch, heads, tokens, size)`."""
+        linear = LevitLinear(self.config, self.heads * sum(sizes), ("embed", "heads"), self.batch_axes, name=name)
+        by_heads = rearrange(linear(tokens), "batch tokens (heads dim) -> batch heads tokens dim", heads=self.heads)
+        return jnp.split(by_heads, np.cumsum(sizes)[:-1], axis=-1)
+
+
+def distances(grid: int, stride: int) -> np.ndarray:
+    """(queries, keys): |Δy| · grid + |Δx| of each two tokens of a grid, where every `stride`-th of a row and column asks."""
+    apart = np.abs(np.arange(0, grid, stride)[:, None] - np.arange(grid)[None])
+    both = apart[:, None, :, None] * grid + apart[None, :, None, :]
+    return rearrange(both, "y x key_y key_x -> (y x) (key_y key_x)")
+
+
+class LevitMLP(nn.Module):
+    """Two linear layers, `ratio` times as many features between them as at the ends."""
+
+    config: LevitConfig
+    ratio: int
+    batch_axes: BatchAxes
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Tokens:
+        features = tokens.shape[-1]
+        up = LevitLinear(self.config, self.ratio * features, ("embed", "mlp"), self.batch_axes, name="up")
+        down = LevitLinear(self.config, features, ("mlp", "embed"), self.batch_axes, nn.initializers.zeros, name="down")
+        return down(jax.nn.hard_swish(up(tokens)))
+
+
+class LevitLayer(nn.Module):
+    """One layer of a stage: x + attention(x), then x + MLP(x)."""
+
+    config: LevitConfig
+    stage: int
+    batch_axes: BatchAxes
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, index, dropout_keys: Keys):
+        config, stage = self.config, self.stage
+        keys, rate = fold_in(dropout_keys, index), config.drop_path_rate
+        key_dim = config.key_dim[stage]
+        attention = LevitAttention(
+            config,
+            config.hidden_sizes[stage],
+            config.num_attention_heads[stage],
+            key_dim,
+            config.attention_ratio[stage] * key_dim,
+            config.grids[stage],
+            1,
+            self.batch_axes,
+            nn.initializers.zeros,
+            name="attention",
+        )
+        tokens += drop_path(attention(tokens), rate, fold_in(keys, 0))
+        mlp = LevitMLP(config, config.mlp_ratio[stage], self.batch_axes, name="mlp")
+        return tokens + drop_path(mlp(tokens), rate, fold_in(keys, 1)), None
+
+
+class LevitStage(nn.Module):
+    """Layers; then, but in the last stage, attention from every second token of rows and columns, and x + MLP(x)."""
+
+    config: LevitConfig
+    stage: int
+
+    @nn.compact
+    def __call__(
+        self, tokens: Tokens, dropout_keys: Keys, batch_axes: BatchAxes
+    ) -> Float[Array, "batch fewer_tokens features"]:
+        config, stage = self.config, self.stage
+        depth = config.depths[stage]
+        layers = stack(LevitLayer, config, depth, "layers", stage=stage, batch_axes=batch_axes)
+        tokens, _ = layers(tokens, jnp.arange(depth), dropout_keys)
+        if stage == STAGES - 1:
+            return tokens
+        key_dim = config.key_dim[0]
+        tokens = LevitAttention(
+            config,
+            config.hidden_sizes[stage + 1],
+            config.shrinking_heads(stage),
+            key_dim,
+            SHRINKING_VALUE_RATIO * key_dim,
+            config.grids[stage],
+            SHRINKING_STRIDE,
+            batch_axes,
+            name="shrinking_attention",
+        )(tokens)
+        mlp = LevitMLP(config, SHRINKING_MLP_RATIO, batch_axes, name="shrinking_mlp")
+        return tokens + drop_path(mlp(tokens), config.drop_path_rate, fold_in(dropout_keys, depth))
+
+
+class LevitModel(nn.Module):
+    """Stem and stages.
+
+    A fresh model is the released code's: where a residual branch ends in a batch norm, its scale begins at 0
+    (`transformers` begins it at 1), and kernels as U(±1/√fan_in) (there N(0, initializer_range²)).
+
+    Outputs: `last_hidden_state` (batch, tokens, hidden); `pooler_output` (batch, hidden), the mean of the tokens;
+    `hidden_states`, the tokens before the first stage and after each, where asked for.
+    """
+
+    batch_statistics: ClassVar[bool] = True
+
+    config: LevitConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        pixel_values: Image,
+        *,
+        dropout_keys: Keys = None,
+        batch_axes: BatchAxes = None,
+        output_hidden_states: bool = False,
+    ) -> ModelOutput:
+        config = self.config
+        expected = (config.image_size, config.image_size, config.num_channels)
+        if pixel_values.shape[1:] != expected:
+            raise ModelError(
+                f"pixel_values of shape {pixel_values.shape}: expected (batch, {', '.join(map(str, expected))}), by"
+                " image_size and num_channels"
+            )
+        if config.fused_norms and batch_axes is not None:
+            raise ModelError(
+                "fused_norms is set, and batch_axes asks for statistics of the batch: train the model unfused"
+            )
+        image = pixel_values
+        for i, channels in enumerate(config.stem_channels):
+            image = LevitConvolution(config, channels, name=f"stem_{i}")(image, batch_axes)
+            image = jax.nn.hard_swish(image) if i < STEM - 1 else image
+        tokens = rearrange(image, "batch height width hidden -> batch (height width) hidden")
+        states = [tokens]
+        for stage in range(STAGES):
+            tokens = LevitStage(config, stage, name=f"stages_{stage}")(tokens, fold_in(dropout_keys, stage), batch_axes)
+            states.append(tokens)
+        return ModelOutput(
+            last_hidden_state=tokens,
+            pooler_output=tokens.mean(axis=1),
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
+
+
+class LevitClassifier(nn.Module):
+    """A batch norm, then a linear layer."""
+
+    config: LevitConfig
+
+    @nn.compact
+    def __call__(self, pooled: Pooled, batch_axes: BatchAxes) -> Float[Array, "batch labels"]:
+        config = self.config
+        init = nn.initializers.normal(config.initializer_range)
+        linear = dense(config, len(config.labels), "linear", ("embed", "head_out"), kernel_init=init)
+        return linear(normalize(config, pooled, batch_axes, nn.initializers.ones))
+
+
+class LevitHead(nn.Module):
+    """Base of the models with a head, which differ in `head`."""
+
+    batch_statistics: ClassVar[bool] = True
+
+    config: LevitConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        pixel_values: Image,
+        *,
+        dropout_keys: Keys = None,
+        batch_axes: BatchAxes = None,
+        output_hidden_states: bool = False,
+    ) -> ModelOutput:
+        encoded = LevitModel(self.config, name="levit")(
+            pixel_values,
+            dropout_keys=dropout_keys,
+            batch_axes=batch_axes,
+            output_hidden_states=output_hidden_states,
+        )
+        return ModelOutput(**self.head(encoded.pooler_output, batch_axes), **encoded)
+
+
+class LevitForImageClassification(LevitHead):
+    """Output: `logits` (batch, labels)."""
+
+    def head(self, pooled, batch_axes):
+        return dict(logits=LevitClassifier(self.config, name="classifier")(pooled, batch_axes))
+
+
+class LevitForImageClassificationWithTeacher(LevitHead):
+    """Outputs: `cls_logits` and `distillation_logits` (batch, labels), of the head that learns from labels and of the one
+    that learns from a teacher; `logits`, their mean."""
+
+    def head(self, pooled, batch_axes):
+        cls_logits = LevitClassifier(self.config, name="classifier")(pooled, batch_axes)
+        distillation_logits = LevitClassifier(self.config, name="classifier_distill")(pooled, batch_axes)
+        return dict(
+            logits=(cls_logits + distillation_logits) / 2,
+            cls_logits=cls_logits,
+            distillation_logits=distillation_logits,
+        )
+
+
+# ── Batch norms folded into their neighbours ─────────────────────────────────────────────────────────────────────────
+
+
+def fused(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """The same function without batch norms: each with its running statistics is part of the layer that it follows, or in
+    a classifier of the one before which it stands, as the released code fuses them. For inference: it learns no statistics.
+
+    Args:
+        model: one of this file, with its `variables`.
+
+    Returns:
+        The model with `fused_norms` set, and its variables.
+    """
+    variables = nn.unbox(dict(variables))
+    parameters = flatten_dict(variables["params"], sep="/") | flatten_dict(variables["batch_stats"], sep="/")
+    found = {path: value for path, value in parameters.items() if "/norm/" not in path}
+    for path in parameters:
+        if not path.endswith("/norm/scale"):
+            continue
+        layer = path.removesuffix("/norm/scale")
+        scale, bias, mean, var = (
+            parameters[f"{layer}/norm/{name}"].astype(jnp.float32) for name in ("scale", "bias", "mean", "var")
+        )
+        scale = scale / jnp.sqrt(var + EPSILON)
+        shift = bias - mean * scale
+        after = "convolution" if f"{layer}/convolution/kernel" in parameters else "linear"
+        kernel = parameters[f"{layer}/{after}/kernel"]
+        own_bias = parameters.get(f"{layer}/{after}/bias")
+        if own_bias is not None:  # only a classifier has one, and its norm comes first
+            weights, shift = kernel * scale[:, None], own_bias + shift @ kernel
+        else:
+            weights = kernel * jnp.expand_dims(scale, range(scale.ndim - 1, kernel.ndim - 1))
+        found[f"{layer}/{after}/kernel"] = weights.astype(kernel.dtype)
+        found[f"{layer}/{after}/bias"] = shift.astype(kernel.dtype)
+    config = dataclasses.replace(model.config, fused_norms=True)
+    return type(model)(config), {"params": unflatten_dict(found, sep="/")}

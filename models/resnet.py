@@ -1,0 +1,241 @@
+"""ResNet: convolutions with residual connections, the network below many detectors.
+
+He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015, arXiv 1512.03385; the resolution is halved in the
+3 × 3 convolution of a bottleneck ("v1.5", Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv 1706.02677, section 5.1).
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from models.config import ModelConfig, ModelError
+from models.convolution import BatchAxes, BatchNorm, Image, check_image, conv, max_pool
+from models.layers import Keys, activation, dense, stack
+from models.outputs import ModelOutput
+
+REDUCTION = 4
+"""How many times fewer features a bottleneck has within."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig(ModelConfig):
+    """Shape of a ResNet, with the field names of a published `config.json`.
+
+    Attributes:
+        layer_type: `basic` (two 3 × 3 convolutions) or `bottleneck` (1 × 1, 3 × 3, 1 × 1).
+        downsample_in_first_stage: halve the resolution in the first stage as in the others.
+        downsample_in_bottleneck: halve it in the first convolution of a bottleneck, as in 2015, not in the second.
+        hidden_act: the activation after the first convolution and after each sum; within a layer it is `relu` always.
+        labels: names of the outputs of a classification head (`id2label`).
+        freeze_batch_norm: use the running statistics in training too and leave them, scales and biases as they are, as
+            detectors do; a setting of training alone, which no published file has.
+    """
+
+    model_type: ClassVar[str] = "resnet"
+    execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "freeze_batch_norm")
+    variants: ClassVar[tuple[str, ...]] = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+    num_channels: int = 3
+    embedding_size: int = 64
+    hidden_sizes: tuple[int, ...] = (256, 512, 1_024, 2_048)
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    layer_type: str = "bottleneck"
+    hidden_act: str = "relu"
+    downsample_in_first_stage: bool = False
+    downsample_in_bottleneck: bool = False
+    labels: tuple[str, ...] = tuple(f"LABEL_{i}" for i in range(1_000))
+    freeze_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        activation(self.hidden_act)
+        if self.layer_type not in ("basic", "bottleneck"):
+            raise ModelError(f"layer_type={self.layer_type!r}: expected basic or bottleneck")
+        if not 1 <= len(self.hidden_sizes) == len(self.depths) <= 4:
+            raise ModelError(
+                f"hidden_sizes={self.hidden_sizes} and depths={self.depths}: expected as many of each, at most 4"
+            )
+
+    @classmethod
+    def resnet18(cls, **changes) -> "ResNetConfig":
+        return cls.resnet34(**{"depths": (2, 2, 2, 2), **changes})
+
+    @classmethod
+    def resnet34(cls, **changes) -> "ResNetConfig":
+        return cls(**{"hidden_sizes": (64, 128, 256, 512), "layer_type": "basic", **changes})
+
+    @classmethod
+    def resnet50(cls, **changes) -> "ResNetConfig":
+        return cls(**changes)
+
+    @classmethod
+    def resnet101(cls, **changes) -> "ResNetConfig":
+        return cls(**{"depths": (3, 4, 23, 3), **changes})
+
+    @classmethod
+    def resnet152(cls, **changes) -> "ResNetConfig":
+        return cls(**{"depths": (3, 8, 36, 3), **changes})
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """By how much each stage lowers the resolution."""
+        return (2 if self.downsample_in_first_stage else 1, *(2,) * (len(self.depths) - 1))
+
+    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """Floating-point operations of one forward pass, convolutions and the classifier (2 per multiply-add).
+
+        Per place 2 · k² C′ C for each convolution k × k from C′ to C channels, counted where it has outputs, and for the
+        1 × 1 convolution beside a stage's first layer where this changes resolution or channels.
+        """
+        batch, height, width, channels = shapes["pixel_values"]
+        height, width = halved(height, 2), halved(width, 2)
+        flops = height * width * 49 * channels * self.embedding_size
+        height, width, before = halved(height, 2), halved(width, 2), self.embedding_size
+        for features, depth, stride in zip(self.hidden_sizes, self.depths, self.strides, strict=True):
+            places, outer = halved(height, stride) * halved(width, stride), height * width
+            for layer in range(depth):
+                if self.layer_type == "basic":
+                    flops += places * 9 * (before * features + features**2)
+                else:
+                    inner = features // REDUCTION
+                    entering = outer if layer == 0 and not self.downsample_in_bottleneck else places
+                    flops += entering * before * inner + places * (9 * inner**2 + inner * features)
+                flops += places * before * features * (layer == 0 and (stride != 1 or before != features))
+                before = features
+            height, width = halved(height, stride), halved(width, stride)
+        return batch * 2 * (flops + self.hidden_sizes[-1] * len(self.labels))
+
+
+def halved(length: int, stride: int) -> int:
+    """The length of the output of a convolution that is padded by half its kernel."""
+    return -(-length // stride)
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, a batch norm and, unless it is `None`, the activation called `act`."""
+
+    config: ResNetConfig
+    features: int
+    kernel_size: int
+    stride: int = 1
+    act: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Image, batch_axes: BatchAxes) -> Image:
+        config = self.config
+        x = conv(
+            config,
+            self.features,
+            self.kernel_size,
+            "convolution",
+            stride=self.stride,
+            padding=self.kernel_size // 2,
+            bias=False,
+            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        )(x)
+        x = BatchNorm(config, frozen=config.freeze_batch_norm, name="normalization")(x, batch_axes)
+        return x if self.act is None else activation(self.act)(x)
+
+
+class ResNetLayer(nn.Module):
+    """One layer, basic or bottleneck: act(convolutions of x + x), x projected where its shape is not the result's.
+
+    Attributes:
+        batch_axes: whose statistics its batch norms use.
+    """
+
+    config: ResNetConfig
+    features: int
+    batch_axes: BatchAxes
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, hidden: Image, index: Int[Array, ""] | None = None, shared: None = None):
+        config, act = self.config, "relu"
+        if config.layer_type == "basic":
+            plan = ((self.features, 3, self.stride, act), (self.features, 3, 1, None))
+        else:
+            first, second = (self.stride, 1) if config.downsample_in_bottleneck else (1, self.stride)
+            inner = self.features // REDUCTION
+            plan = ((inner, 1, first, act), (inner, 3, second, act), (self.features, 1, 1, None))
+        residual, changed = hidden, hidden.shape[-1] != self.features or self.stride != 1
+        for number, (features, kernel_size, stride, act) in enumerate(plan):
+            hidden = ConvNorm(config, features, kernel_size, stride, act, name=f"conv_{number}")(
+                hidden, self.batch_axes
+            )
+        if changed:
+            residual = ConvNorm(config, self.features, 1, self.stride, name="shortcut")(residual, self.batch_axes)
+        return activation(config.hidden_act)(hidden + residual), None
+
+
+class ResNetModel(nn.Module):
+    """A convolution and a pooling that quarter the resolution, and stages of layers, most of which halve it.
+
+    Outputs: `last_hidden_state` (batch, height / 32, width / 32, features); `pooler_output` (batch, features), its mean;
+    `hidden_states` where asked for, a feature map (batch, height, width, features) before the stages and of each.
+
+    Raises:
+        ModelError: the images have other channels than the model.
+    """
+
+    config: ResNetConfig
+    batch_statistics: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(
+        self,
+        pixel_values: Image,
+        *,
+        dropout_keys: Keys = None,
+        batch_axes: BatchAxes = None,
+        output_hidden_states: bool = False,
+    ) -> ModelOutput:
+        config = self.config
+        check_image(config, pixel_values)
+        hidden = ConvNorm(config, config.embedding_size, 7, 2, config.hidden_act, name="embedder")(
+            pixel_values, batch_axes
+        )
+        hidden = max_pool(hidden, (3, 3), (2, 2), (1, 1))
+        states = [hidden]
+        for stage, (features, depth) in enumerate(zip(config.hidden_sizes, config.depths, strict=True)):
+            layer = dict(features=features, batch_axes=batch_axes)
+            hidden, _ = ResNetLayer(config, **layer, stride=config.strides[stage], name=f"stage_{stage}_first")(hidden)
+            if depth > 1:
+                rest = stack(ResNetLayer, config, depth - 1, f"stage_{stage}_rest", **layer)
+                hidden, _ = rest(hidden, jnp.arange(depth - 1), None)
+            states.append(hidden)
+        return ModelOutput(
+            last_hidden_state=hidden,
+            pooler_output=hidden.mean(axis=(1, 2), dtype=jnp.float32).astype(hidden.dtype),
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
+
+
+class ResNetForImageClassification(nn.Module):
+    """Output: `logits` (batch, labels), beside those of the model without the head."""
+
+    config: ResNetConfig
+    batch_statistics: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(
+        self,
+        pixel_values: Image,
+        *,
+        dropout_keys: Keys = None,
+        batch_axes: BatchAxes = None,
+        output_hidden_states: bool = False,
+    ) -> ModelOutput:
+        config = self.config
+        encoded = ResNetModel(config, name="resnet")(
+            pixel_values,
+            dropout_keys=dropout_keys,
+            batch_axes=batch_axes,
+            output_hidden_states=output_hidden_states,
+        )
+        uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        head = dense(config, len(config.labels), "classifier", ("embed", "head_out"), kernel_init=uniform)
+        return ModelOutput(logits=head(encoded.pooler_output), **encoded)

@@ -1,0 +1,245 @@
+"""Masked autoencoders: a ViT that reads a quarter of an image's patches, and a small decoder that is asked for the others.
+
+He, Chen, Xie, Li, Dollár, Girshick: "Masked Autoencoders Are Scalable Vision Learners", 2021, arXiv 2111.06377.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange, repeat
+from jaxtyping import Array, Float, Int
+
+from models.config import ModelError
+from models.convolution import Image, Pair, conv, pair
+from models.layers import Initializer, Keys, by_example, dense, fold_in, layer_norm, stack
+from models.outputs import ModelOutput
+from models.vit import Hidden, ViTConfig, ViTLayer, ViTModel
+
+Noise = Float[Array, "batch patches"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTMAEConfig(ViTConfig):
+    """Shape of a masked autoencoder, with the field names of a published `config.json`.
+
+    Attributes:
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: as those of
+            the encoder without `decoder`.
+        mask_ratio: share of the patches that the encoder does not read.
+        norm_pix_loss: whether the published model was asked for normalised pixels; `objectives.MaskedAutoencoder` has a
+            setting for it.
+    """
+
+    model_type: ClassVar[str] = "vit_mae"
+    variants: ClassVar[tuple[str, ...]] = ("base", "large", "huge_14")
+
+    decoder_hidden_size: int = 512
+    decoder_num_hidden_layers: int = 8
+    decoder_num_attention_heads: int = 16
+    decoder_intermediate_size: int = 2_048
+    mask_ratio: float = 0.75
+    norm_pix_loss: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.mask_ratio < 1:
+            raise ModelError(f"mask_ratio={self.mask_ratio}: expected a share of at least 0 and below 1")
+        for name in ("hidden_size", "decoder_hidden_size"):
+            if getattr(self, name) % 4:
+                raise ModelError(f"{name}={getattr(self, name)}: sinusoids in two directions want a multiple of 4")
+        if self.decoder_hidden_size % self.decoder_num_attention_heads:
+            raise ModelError(
+                f"decoder_hidden_size={self.decoder_hidden_size} does not divide into"
+                f" decoder_num_attention_heads={self.decoder_num_attention_heads}"
+            )
+
+    @property
+    def decoder(self) -> "ViTMAEConfig":
+        """The decoder's layers as an encoder's."""
+        return dataclasses.replace(
+            self,
+            hidden_size=self.decoder_hidden_size,
+            num_hidden_layers=self.decoder_num_hidden_layers,
+            num_attention_heads=self.decoder_num_attention_heads,
+            intermediate_size=self.decoder_intermediate_size,
+        )
+
+    def read(self, patches: int) -> int:
+        """How many of so many patches the encoder reads."""
+        return int(patches * (1 - self.mask_ratio))
+
+    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """Floating-point operations of one forward pass of `ViTMAEForPreTraining`, matrix products and convolutions alone.
+
+        With N patches of p² pixels, C channels: 2 N p² C H (patches); per token that is read (all where no `noise` is
+        given) and layer 8 H² + 4 H·I + 4 H·T, T of them with [CLS], and 2 H·D to the decoder; the same, with its sizes, of
+        the decoder's N + 1 tokens; 2 D p² C for each patch's pixels.
+        """
+        batch, height, width, channels = shapes["pixel_values"]
+        rows, columns = self.grid_of(height, width)
+        patches, numbers = rows * columns, channels * pair(self.patch_size)[0] * pair(self.patch_size)[1]
+
+        def layers(config: ViTMAEConfig, tokens: int) -> int:
+            hidden = config.hidden_size
+            per_token = 8 * hidden**2 + 4 * hidden * config.intermediate_size + 4 * hidden * tokens
+            return config.num_hidden_layers * tokens * per_token
+
+        tokens = 1 + (self.read(patches) if "noise" in shapes else patches)
+        hidden, width = self.hidden_size, self.decoder_hidden_size
+        count = 2 * patches * numbers * hidden + layers(self, tokens) + 2 * tokens * hidden * width
+        return batch * (count + layers(self.decoder, patches + 1) + 2 * patches * width * numbers)
+
+
+def sinusoids(grid: Pair) -> Initializer:
+    """Sines and cosines of the columns in one half of the features, of the rows in the other; zeros for [CLS], the first."""
+
+    def table(key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "1 places features"]:
+        wavelengths = 10_000.0 ** (np.arange(shape[-1] // 4) / (shape[-1] // 4))
+        rows, columns = (x.reshape(-1, 1) / wavelengths for x in np.indices(grid))
+        features = np.concatenate([np.sin(columns), np.cos(columns), np.sin(rows), np.cos(rows)], axis=1)
+        return jnp.asarray(np.pad(features, ((1, 0), (0, 0)))[None], dtype)
+
+    return table
+
+
+class Vectors(nn.Module):
+    """Base of both halves: vectors among their parameters."""
+
+    config: ViTMAEConfig
+
+    def vectors(self, name: str, count: int, init: Initializer) -> Float[Array, "1 count hidden"]:
+        init = nn.with_logical_partitioning(init, (None, "position", "embed"))
+        return self.param(name, init, (1, count, self.config.hidden_size), jnp.dtype(self.config.param_dtype))
+
+    def positions(self) -> Float[Array, "1 places hidden"]:
+        """Sinusoids, which no training changes: they have no gradient, and `training.optimizers` decays none."""
+        rows, columns = self.config.grid
+        return jax.lax.stop_gradient(self.vectors("sinusoids", 1 + rows * columns, sinusoids(self.config.grid)))
+
+
+class ViTMAEModel(Vectors):
+    """The encoder.
+
+    Outputs: `last_hidden_state` (batch, 1 + read, hidden), normalised, [CLS] first and then the patches that are read, from
+    the least noise on; `mask` (batch, patches), 1 where a patch was left out, 0 where it was read; `ids_restore` (batch,
+    patches), the place of each patch in the order of their noise; `hidden_states` (layers + 1, batch, 1 + read, hidden), the
+    embeddings first and none normalised, and `attentions` (layers, batch, heads, 1 + read, 1 + read) where asked for.
+    """
+
+    unlabelled: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(
+        self,
+        pixel_values: Image,
+        noise: Noise | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        """The patches with the most `noise` are left out, as many as `mask_ratio` says; without noise, none.
+
+        Raises:
+            ModelError: images of another size or number of channels, or noise for other patches.
+        """
+        config = self.config
+        config.check_image(pixel_values.shape, any_size=False)
+        glorot = nn.initializers.xavier_uniform(in_axis=(0, 1, 2), out_axis=3)
+        size = config.patch_size
+        patches = conv(config, config.hidden_size, size, "patch_embeddings", stride=size, kernel_init=glorot)(
+            pixel_values
+        )
+        patches = rearrange(patches, "batch rows columns hidden -> batch (rows columns) hidden")
+        if noise is not None and noise.shape != patches.shape[:2]:
+            raise ModelError(f"noise of shape {noise.shape} for {patches.shape[:2]} images and patches")
+        positions = self.positions()
+        patches = patches + positions[:, 1:]
+        count = patches.shape[1]
+        read = count if noise is None else config.read(count)
+        order = jnp.tile(jnp.arange(count), (len(patches), 1)) if noise is None else jnp.argsort(noise, axis=1)
+        places = jnp.argsort(order, axis=1)
+        patches = jnp.take_along_axis(patches, order[:, :read, None], axis=1)
+        first = self.vectors("cls_token", 1, nn.initializers.normal(config.initializer_range)) + positions[:, :1]
+        first = repeat(first, "1 1 hidden -> batch 1 hidden", batch=len(patches))
+        embedded = by_example(jnp.concatenate([first, patches], axis=1).astype(config.compute_dtype))
+        layers = config.num_hidden_layers
+        hidden, (states, attentions) = stack(ViTLayer, config, layers, "layers")(
+            embedded, jnp.arange(layers), dropout_keys
+        )
+        return ModelOutput(
+            last_hidden_state=layer_norm(config, config.layer_norm_eps, "norm")(hidden),
+            mask=(places >= read).astype(jnp.float32),
+            ids_restore=places,
+            hidden_states=jnp.concatenate([embedded[None], states]) if output_hidden_states else None,
+            attentions=attentions if output_attentions else None,
+        )
+
+
+class ViTMAEDecoder(Vectors):
+    """Pixels of all patches from what the encoder made of those it read. The config is `ViTMAEConfig.decoder`."""
+
+    @nn.compact
+    def __call__(
+        self, hidden: Hidden, places: Int[Array, "batch patches"], dropout_keys: Keys
+    ) -> Float[Array, "batch patches numbers"]:
+        config, stddev = self.config, self.config.initializer_range
+        hidden = dense(config, config.hidden_size, "embed", ("embed", "embed_out"), stddev=stddev)(hidden)
+        missing = self.vectors("mask_token", 1, nn.initializers.normal(stddev)).astype(hidden.dtype)
+        absent = places.shape[1] + 1 - hidden.shape[1]
+        missing = repeat(missing, "1 1 hidden -> batch absent hidden", batch=len(hidden), absent=absent)
+        patches = jnp.concatenate([hidden[:, 1:], missing], axis=1)
+        patches = jnp.take_along_axis(patches, places[..., None], axis=1)
+        hidden = jnp.concatenate([hidden[:, :1], patches], axis=1) + self.positions()
+        hidden = by_example(hidden.astype(config.compute_dtype))
+        layers = config.num_hidden_layers
+        hidden, _ = stack(ViTLayer, config, layers, "layers")(hidden, jnp.arange(layers), dropout_keys)
+        hidden = layer_norm(config, config.layer_norm_eps, "norm")(hidden[:, 1:])
+        tall, wide = pair(config.patch_size)
+        numbers = tall * wide * config.num_channels
+        return dense(config, numbers, "pixels", ("embed", "head_out"), stddev=stddev)(hidden)
+
+
+class ViTMAEForPreTraining(nn.Module):
+    """Output: `logits` (batch, patches, patch_size² · channels), the pixels of all patches row by row, the channels
+    innermost; with `mask`, `ids_restore`, and where asked for the states, of the encoder."""
+
+    config: ViTMAEConfig
+    unlabelled: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(
+        self,
+        pixel_values: Image,
+        noise: Noise | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        encoded = ViTMAEModel(self.config, name="vit")(
+            pixel_values,
+            noise,
+            dropout_keys=dropout_keys,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
+        decoder = ViTMAEDecoder(self.config.decoder, name="decoder")
+        return ModelOutput(logits=decoder(encoded.last_hidden_state, encoded.ids_restore, keys), **encoded)
+
+
+def as_vit(model: nn.Module, variables: Mapping[str, Any]) -> tuple[ViTModel, dict[str, Any]]:
+    """The encoder as a ViT without a pooler, its positions learned from now on: what is fine-tuned or probed."""
+    params = dict(nn.unbox(variables["params"]))
+    params = dict(params.get("vit", params))
+    params["position_embeddings"] = params.pop("sinusoids")
+    settings = {name: getattr(model.config, name) for name in ViTConfig.execution}
+    return ViTModel(ViTConfig.from_json(model.config.to_json(), **settings), add_pooling_layer=False), {
+        "params": params
+    }

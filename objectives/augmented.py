@@ -1,0 +1,59 @@
+"""An objective on augmented examples: each is changed by chance before the objective has its turn."""
+
+import dataclasses
+import zlib
+from typing import ClassVar, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Key
+
+from objectives.objective import Around, Example, Objective
+
+STREAM = zlib.crc32(b"Augmented")
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """What changes an example, as `data.augmentation.Augmentation`."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether another example is mixed in, whose arrays are called `other_…`."""
+        ...
+
+    def __call__(self, key: Key[Array, ""], example: Example, training: bool) -> Example:
+        """The example as the objective is to have it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmented(Around):
+    """`augment`, with a stream of chance of its own, and then the objective, as if it were alone.
+
+    Attributes:
+        training: whether to augment; otherwise `augment` only makes of an example what a model can read.
+    """
+
+    around: ClassVar[str] = "objective"
+
+    objective: Objective
+    augment: Augment
+    training: bool = True
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """What is read of the example that is mixed in: the same as of the first."""
+        return tuple(f"other_{name}" for name in self.objective.reads) if self.training and self.augment.mixes else ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(("pixel_values", *self.objective.reads, *self.others)))
+
+    @property
+    def writes(self) -> tuple[str, ...]:  # type: ignore[override]
+        made = ("pixel_values", "mix") if self.others else ("pixel_values",)
+        return tuple(dict.fromkeys((*made, *self.objective.writes)))
+
+    def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
+        example = self.augment(jax.random.fold_in(key, STREAM), example, self.training)
+        return self.objective.corrupt(key, example)

@@ -1,0 +1,124 @@
+"""Classification of pictures: which of the known things is to be seen, or which of them are.
+
+Label smoothing: Szegedy et al., 2015, arXiv 1512.00567. Two labels in the shares of a mixture: Zhang et al., "mixup", 2017, arXiv
+1710.09412; Yun et al., "CutMix", 2019, arXiv 1905.04899. Each class by itself: Wightman, Touvron, Jégou, "ResNet strikes back",
+2021, arXiv 2110.00476, section 2; Beyer et al., "Are we done with ImageNet?", 2020, arXiv 2006.07159, section 5.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from objectives.objective import (
+    IGNORED,
+    Answers,
+    Example,
+    Losses,
+    Objective,
+    ObjectiveError,
+    Pair,
+    accuracy,
+    cross_entropy,
+)
+
+Targets = Float[Array, "batch classes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Objective):
+    """`labels`, the number of a picture's class, or (classes,) with 1 for each of its classes and 0 for the others.
+
+    A batch of mixtures has `mix` (batch,), too, the share of what `labels` names; the rest is what `other_labels` name.
+
+    Attributes:
+        smoothing: of the labels (see `cross_entropy`).
+        sigmoid: every class is asked for by itself, yes or no, and the losses of all are added up: for several labels, or
+            for one. (`timm` takes the mean over the classes, which for Adam and LAMB is the same.)
+        soft: the example has `targets` (classes,), the probability of each class, in the place of labels.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
+    needs: ClassVar[tuple[str, ...]] = ("classes",)
+
+    smoothing: float = 0.0
+    sigmoid: bool = False
+    soft: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ObjectiveError(f"smoothing={self.smoothing}: a share must lie in [0, 1)")
+
+    @property
+    def answer(self) -> str:
+        """The name of what is right."""
+        return "targets" if self.soft else "labels"
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return "pixel_values", self.answer
+
+    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+        """Cross-entropy of the labels, of two in the shares that they have in a mixture."""
+        logits, answer = self.output(outputs), batch[self.answer]
+        if self.sigmoid or answer.ndim > 1:
+            return {"classification_loss": self._dense(logits, batch)}
+        if "mix" not in batch:
+            return {"classification_loss": cross_entropy(logits, answer, self.smoothing)}
+        amount, weight = cross_entropy(logits, answer, self.smoothing, batch["mix"])
+        other, _ = cross_entropy(logits, batch[f"other_{self.answer}"], self.smoothing, 1 - batch["mix"])
+        return {"classification_loss": (amount + other, weight)}
+
+    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+        """How often the best class is right, and, of more than five, one of the best five; of a mixture the greater part.
+
+        Of several labels any is right, of soft ones the most probable.
+        """
+        logits, answer = self.output(outputs), batch[self.answer]
+        if answer.ndim > 1:
+            targets = self._targets(answer, logits.shape[-1], batch)
+            found = jnp.take_along_axis(targets, logits.argmax(axis=-1, keepdims=True), axis=-1)[:, 0]
+            most = targets.max(axis=-1)
+            right = (found == most) & (most > 0)
+            return {"top_1_accuracy": (right.sum().astype(jnp.float32), (most > 0).sum().astype(jnp.float32))}
+        if "mix" in batch:
+            answer = jnp.where(batch["mix"] < 0.5, batch[f"other_{self.answer}"], answer)
+        metrics = {"top_1_accuracy": accuracy(logits, answer)}
+        if logits.shape[-1] > 5:
+            metrics["top_5_accuracy"] = accuracy(logits, answer, among=5)
+        return metrics
+
+    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+        if self.sigmoid or "mix" in batch or batch[self.answer].ndim > 1:
+            return {}
+        classes = self.output(outputs).shape[-1]
+        return {"classification_loss": Answers(batch[self.answer], classes, "top_1_accuracy", self.smoothing)}
+
+    def _targets(self, answer: Array, classes: int, batch: Example) -> Targets:
+        """The probability of each class, of mixtures too."""
+
+        def dense(answer: Array) -> Targets:
+            return jax.nn.one_hot(answer, classes) if answer.ndim == 1 else answer.astype(jnp.float32)
+
+        if "mix" not in batch:
+            return dense(answer)
+        share = batch["mix"][:, None]
+        return share * dense(answer) + (1 - share) * dense(batch[f"other_{self.answer}"])
+
+    def _dense(self, logits: Float[Array, "batch classes"], batch: Example) -> Pair:
+        """`(sum, weight)` of the loss of targets for each class."""
+        answer, classes, logits = batch[self.answer], logits.shape[-1], logits.astype(jnp.float32)
+        targets = self._targets(answer, classes, batch)
+        if targets.shape != logits.shape:
+            raise ObjectiveError(f"{self.answer} of {targets.shape[-1]} classes, and logits of {classes}")
+        targets = (1 - self.smoothing) * targets + self.smoothing / classes
+        if self.sigmoid:  # -t log σ(x) - (1 - t) log σ(-x)
+            losses = (jax.nn.softplus(logits) - targets * logits).sum(axis=-1)
+        else:
+            losses = -(targets * jax.nn.log_softmax(logits)).sum(axis=-1)
+        asked = answer != IGNORED if answer.ndim == 1 else jnp.ones(len(answer), bool)
+        return jnp.where(asked, losses, 0.0).sum(), asked.sum().astype(jnp.float32)

@@ -1,0 +1,86 @@
+"""Rates that fall from layer to layer: the published numbers, for a stack of layers and for a model's own rule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.convnext import ConvNextConfig, ConvNextForImageClassification
+from training.layer_rates import layer_rates
+from training.optimizers import AdamW
+from training.parallel import TrainingError
+
+LAYERS, DECAY = 3, 0.7
+
+
+def vit() -> dict:
+    """Names and shapes of a small vision transformer."""
+    layers = {"attention": {"out": {"kernel": np.zeros((LAYERS, 4, 4))}}, "mlp_norm": {"scale": np.zeros((LAYERS, 4))}}
+    vit = {"cls_token": np.zeros((1, 1, 4)), "position_embeddings": np.zeros((1, 5, 4)), "layers": layers}
+    vit |= {"patches": {"kernel": np.zeros((2, 2, 3, 4))}, "norm": {"scale": np.zeros(4)}}
+    return jax.tree.map(jnp.asarray, {"vit": vit, "classifier": {"kernel": np.zeros((4, 2)), "bias": np.zeros(2)}})
+
+
+def convnext() -> dict:
+    depths = (3, 3, 9, 3)
+    body = {f"stage_{stage}": {"up": {"kernel": np.zeros((depth, 2, 2))}} for stage, depth in enumerate(depths)}
+    body |= {f"downsampling_{stage}": {"kernel": np.zeros((2, 2, 2, 2))} for stage in (1, 2, 3)}
+    body |= {"patches": {"kernel": np.zeros((4, 4, 3, 2))}, "norm": {"scale": np.zeros(2)}}
+    return jax.tree.map(jnp.asarray, {"convnext": body, "classifier": {"kernel": np.zeros((2, 2))}})
+
+
+convnext_depths = ConvNextForImageClassification(ConvNextConfig.tiny()).layer_depths
+
+
+def test_layers_of_a_stack_are_steps_between_embeddings_and_head():
+    """`get_num_layer_for_vit` of BEiT: embeddings 0, layer i has i + 1, norm and head have L + 1."""
+    rates = layer_rates(vit(), DECAY)
+    assert all(x == np.float32(DECAY**4) for x in jax.tree.leaves([rates["vit"]["patches"], rates["vit"]["cls_token"]]))
+    assert rates["vit"]["position_embeddings"] == np.float32(DECAY**4)
+    for stacked in jax.tree.leaves(rates["vit"]["layers"]):
+        np.testing.assert_allclose(stacked, [DECAY**3, DECAY**2, DECAY], rtol=1e-6)
+    assert all(x == 1 for x in jax.tree.leaves([rates["classifier"], rates["vit"]["norm"]]))
+
+
+def test_a_model_may_know_better():
+    rates = layer_rates(convnext(), 0.8, convnext_depths)
+    body = rates["convnext"]
+    np.testing.assert_allclose(body["stage_2"]["up"]["kernel"], np.repeat(0.8 ** np.arange(10.0, 7, -1), 3), rtol=1e-6)
+    np.testing.assert_allclose(body["stage_0"]["up"]["kernel"], [0.8**12] * 3, rtol=1e-6)
+    assert body["patches"]["kernel"] == np.float32(0.8**13) and rates["classifier"]["kernel"] == 1
+    assert body["downsampling_3"]["kernel"] == np.float32(0.8)
+
+
+def test_updates_are_multiplied_layer_by_layer_weight_decay_and_all():
+    params = jax.tree.map(lambda x: x + 1.0, vit())
+    gradient = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(x.size).normal(size=x.shape), x.dtype), params)
+    plain = AdamW(learning_rate=0.1, warmup_steps=1, weight_decay=0.5)
+
+    def moved(settings):
+        optimizer = settings.build(10)
+        return jax.jit(lambda params: optimizer.update(gradient, optimizer.init(params), params)[0])(params)
+
+    whole, falling = moved(plain), moved(AdamW(**{**vars(plain), "layer_decay": DECAY}))
+    kernel = falling["vit"]["layers"]["attention"]["out"]["kernel"]
+    for number in range(LAYERS):
+        wanted = whole["vit"]["layers"]["attention"]["out"]["kernel"][number] * DECAY ** (LAYERS - number)
+        np.testing.assert_allclose(kernel[number], wanted, rtol=1e-6)
+    np.testing.assert_array_equal(falling["classifier"]["bias"], whole["classifier"]["bias"])
+    np.testing.assert_allclose(
+        falling["vit"]["patches"]["kernel"], whole["vit"]["patches"]["kernel"] * DECAY**4, rtol=1e-6
+    )
+
+
+def test_the_rule_of_a_model_reaches_the_optimizer():
+    params, settings = convnext(), AdamW(learning_rate=0.1, warmup_steps=1, weight_decay=0.0, layer_decay=0.8)
+    gradient = jax.tree.map(jnp.ones_like, params)
+    optimizer = settings.build(10, convnext_depths)
+    updates = jax.jit(lambda params: optimizer.update(gradient, optimizer.init(params), params)[0])(params)
+    first, head = updates["convnext"]["patches"]["kernel"], updates["classifier"]["kernel"]
+    np.testing.assert_allclose(float(first.mean() / head.mean()), 0.8**13, rtol=1e-5)
+
+
+def test_several_stacks_without_a_rule_are_refused_when_the_state_is_made():
+    with pytest.raises(TrainingError, match=r"convnext/stage_0, convnext/stage_1.*layer_depths"):
+        AdamW(layer_decay=0.8).build(10).init(convnext())
+    AdamW().build(10).init(convnext())
