@@ -77,7 +77,7 @@ def picture_sibling(
         ),
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=100, decay="cosine", weight_decay=0.05, eps=1e-8),
         batch_size=64,
-        steps=1_500,
+        steps=2_000,
         phases=(Phase(1.0, image_size=image_size),),
         evaluate_every=250,
         evaluation_examples=1_024,

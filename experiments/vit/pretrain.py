@@ -84,7 +84,7 @@ def masked_stamps() -> Experiment:
 
 
 def small_shape(**changes) -> ViTConfig:
-    """6 layers × 128, patches of 4 × 4 pixels."""
+    """6 layers × 128, patches of 4 × 4 pixels; they begin as wide as 0.02 makes layers of 768 features (BERT's `demo`)."""
     shape = dict(
         hidden_size=128,
         num_hidden_layers=6,
@@ -92,6 +92,7 @@ def small_shape(**changes) -> ViTConfig:
         intermediate_size=512,
         image_size=24,
         patch_size=4,
+        initializer_range=0.05,
         layer_norm_eps=1e-6,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
