@@ -28,7 +28,6 @@ def digits() -> Experiment:
             hidden_sizes=(32, 64, 128),
             depths=(1, 1, 1),
             layer_type="basic",
-            image_size=24,
             labels=DIGITS,
         ),
         Classification(smoothing=0.1),
@@ -40,7 +39,7 @@ def resnet_50() -> Experiment:
     return Experiment(
         name="resnet-50",
         architecture="ResNetForImageClassification",
-        model=ResNetConfig.resnet_50(dtype="bfloat16", scan_layers=True),
+        model=ResNetConfig.resnet50(dtype="bfloat16", scan_layers=True),
         objective=Classification(),
         data=Images(source="imagenet2012"),
         optimizer=SGD(
@@ -57,5 +56,5 @@ def resnet_50() -> Experiment:
 def resnet_101() -> Experiment:
     """ResNet-101 with the same recipe."""
     return dataclasses.replace(
-        resnet_50(), name="resnet-101", model=ResNetConfig.resnet_101(dtype="bfloat16", scan_layers=True)
+        resnet_50(), name="resnet-101", model=ResNetConfig.resnet101(dtype="bfloat16", scan_layers=True)
     )
