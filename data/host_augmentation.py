@@ -1,4 +1,4 @@
-"""Pictures altered at random while they are read: crops, flips, RandAugment. Each takes the generator that it draws from.
+"""Pictures altered at random while they are read: crops, turns, RandAugment. Each takes the generator that it draws from.
 
 Random resized crops: Szegedy et al., "Going Deeper with Convolutions", 2014, arXiv 1409.4842, with the draws of torchvision.
 Crops of padded pictures: He et al., "Deep Residual Learning for Image Recognition", 2015, arXiv 1512.03385, section 4.2.
@@ -48,6 +48,23 @@ def padded_crop(generator: np.random.Generator, image: Image.Image, padding: int
     """A part of the same size of the picture with `padding` black pixels on each side."""
     left, top = generator.integers(-padding, padding + 1, 2).tolist()
     return image.crop((left, top, left + image.width, top + image.height))
+
+
+def turned(
+    generator: np.random.Generator, image: Image.Image, rotation: float, shear: float, resample: int
+) -> Image.Image:
+    """The picture slanted along its rows and rotated about its middle, on black; as torchvision's `RandomAffine` draws.
+
+    Args:
+        rotation, shear: degrees; the angles are uniform between minus and plus so many.
+        resample: Pillow's number of the interpolation.
+    """
+    angle, slant = (math.radians(generator.uniform(-most, most)) for most in (rotation, shear))
+    cos, sin, tan = math.cos(angle), math.sin(angle), math.tan(slant)
+    right, down = (cos, sin + cos * tan), (-sin, cos - sin * tan)  # where a step in the result leads in the picture
+    x, y = image.width / 2, image.height / 2
+    matrix = (*right, x - right[0] * x - right[1] * y, *down, y - down[0] * x - down[1] * y)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resample)
 
 
 def rand_augment(

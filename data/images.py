@@ -12,7 +12,7 @@ from PIL import Image
 from data.augmentation import Augmentation
 from data.documents import split_places
 from data.errors import DataError
-from data.host_augmentation import padded_crop, rand_augment, random_box
+from data.host_augmentation import padded_crop, rand_augment, random_box, turned
 from data.image_processor import ImageProcessor
 from data.image_sources import HELD_OUT, TRAINING, Opened, Picture, Pictures, open_pictures
 from data.loader import Batch
@@ -65,6 +65,8 @@ class Images(Source):
         ratio: its width over its height.
         padding: see `crop`.
         interpolation: of all resizing.
+        rotation: degrees by which training pictures are rotated at most, one way or the other, after the crop.
+        shear: degrees by which they are slanted at most.
         rand_augment: operations of RandAugment, none where 0; timm's `rand-m9-mstd0.5-inc1` has 2.
         magnitude: how much they do, from 0 to 10.
         magnitude_std: of the normal distribution around it.
@@ -85,6 +87,8 @@ class Images(Source):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     padding: int = 4
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    rotation: float = 0.0
+    shear: float = 0.0
     rand_augment: int = 0
     magnitude: float = 9.0
     magnitude_std: float = 0.5
@@ -107,6 +111,9 @@ class Images(Source):
             raise DataError(f"crop_pct={self.crop_pct}: expected a share above 0, at most 1")
         if not 0 <= self.magnitude <= 10:
             raise DataError(f"magnitude={self.magnitude}: expected a number from 0 to 10")
+        for name, most in {"rotation": 180, "shear": 60}.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise DataError(f"{name}={getattr(self, name)}: expected degrees from 0 to {most}")
         for name, least in {"padding": 0, "rand_augment": 0, "magnitude_std": 0, "repeats": 1}.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name}={getattr(self, name)}: expected at least {least}")
@@ -324,6 +331,8 @@ class ImageExamples:
                 image = self._processor.framed(decoded(image))
         if images.crop == "padded":
             image = padded_crop(generator, image, images.padding)
+        if images.rotation or images.shear:
+            image = turned(generator, image, images.rotation, images.shear, resample)
         if images.rand_augment:
             image = rand_augment(
                 generator,

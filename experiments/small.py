@@ -71,7 +71,10 @@ def picture_sibling(
         data=Images(
             source="sklearn_digits",
             held_out=0.2,
-            scale=(0.6, 1.0),
+            crop="padded",
+            padding=2,
+            rotation=15.0,
+            shear=15.0,
             crop_pct=1.0,
             augment=Augmentation(flip=0.0, image_mean=(0.5, 0.5, 0.5), image_std=(0.5, 0.5, 0.5)),
         ),

@@ -17,12 +17,12 @@ from models.convolution import BatchAxes, BatchNorm, Image, Pair, check_image, c
 from models.layers import (
     Initializer,
     Keys,
+    activation,
     attend,
     dense,
     drop_path,
     dropout,
     fold_in,
-    gelu,
     layer_norm,
     stack,
     torch_uniform,
@@ -256,7 +256,7 @@ class CvtLayer(nn.Module):
         tokens += drop_path(attended, path_rate, fold_in(keys, 2))
         inner = layer_norm(config, EPSILON, "mlp_norm")(tokens)
         width = int(config.mlp_ratio[stage] * features)
-        inner = gelu(dense(config, width, "up", ("embed", "mlp"), kernel_init=normal(config))(inner))
+        inner = activation("gelu")(dense(config, width, "up", ("embed", "mlp"), kernel_init=normal(config))(inner))
         inner = dense(config, features, "down", ("mlp", "embed"), kernel_init=normal(config))(inner)
         inner = dropout(inner, config.drop_rate[stage], fold_in(keys, 3))
         return tokens + drop_path(inner, path_rate, fold_in(keys, 4)), None

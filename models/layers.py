@@ -1,5 +1,6 @@
 """Layers that several architectures share. Parameters carry logical axis names, which the training mesh maps to chips."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,26 +19,10 @@ Initializer = Callable[..., Array]
 Keys = Key[Array, " batch"] | None
 
 
-@jax.custom_jvp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 2016, arXiv 1606.08415), in float32 or wider.
-
-    The derivative Φ(x) + x φ(x) is computed beside it: the backward pass keeps one array and runs no erf of its own.
-    """
-    return _gelu_and_slope(x)[0]
-
-
-@gelu.defjvp
-def _gelu_jvp(primals, tangents):
-    value, slope = _gelu_and_slope(*primals)
-    return value, slope * tangents[0]
-
-
-def _gelu_and_slope(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 2016, arXiv 1606.08415), in float32 or wider."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    below = 0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))
-    slope = below + wide * jnp.exp(-0.5 * wide**2) / math.sqrt(2 * math.pi)
-    return (wide * below).astype(x.dtype), slope.astype(x.dtype)
+    return (wide * (0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5))))).astype(x.dtype)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -55,7 +40,37 @@ def activation(name: str) -> Callable[[Array], Array]:
     """The activation that a published config calls `name`."""
     if name not in ACTIVATIONS:
         raise ModelError(f"unknown activation {name!r}: {nearest(name, list(ACTIVATIONS))}")
-    return ACTIVATIONS[name]
+    return functools.partial(_activate, name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _activate(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The backward pass keeps `x` alone, not the many arrays in between, and computes them again in one loop."""
+    return ACTIVATIONS[name](x)
+
+
+def _activate_backward(name, x, gradient):
+    return jax.vjp(ACTIVATIONS[name], x)[1](gradient)
+
+
+_activate.defvjp(lambda name, x: (_activate(name, x), x), _activate_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gated(name: str, gate: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """activation(gate) · x (Shazeer, "GLU Variants Improve Transformer", 2020, arXiv 2002.05202), `name` being the
+    activation's. The backward pass keeps `gate` and `x` alone.
+    """
+    return activation(name)(gate) * x
+
+
+def _gated_backward(name, saved, gradient):
+    gate, x = saved
+    active, back = jax.vjp(ACTIVATIONS[name], gate)
+    return *back(gradient * x), gradient * active
+
+
+gated.defvjp(lambda name, gate, x: (gated(name, gate, x), (gate, x)), _gated_backward)
 
 
 # ── Dropout ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -504,7 +519,7 @@ class Attention(nn.Module):
         width = self.num_heads * self.size
         if self.fused:
             all_three = self._dense((3, width), "qkv", ("embed", None, "heads"))(hidden)
-            query, key, value = (by_heads(all_three[..., i, :]) for i in range(3))
+            query, key, value = (by_heads(part.squeeze(-2)) for part in jnp.split(all_three, 3, axis=-2))
             return query, key, value
         init = self._local_queries if self.local_start else None
         query = by_heads(self._dense(width, "query", ("embed", "heads"), init)(hidden))

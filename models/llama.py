@@ -10,6 +10,7 @@ import math
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
@@ -26,6 +27,7 @@ from models.layers import (
     dense,
     embedding,
     fold_in,
+    gated,
     last_token,
     matmul,
     stack,
@@ -343,7 +345,9 @@ def rotary(config: LlamaConfig, position_ids: Int[Array, "#batch length"]) -> tu
     turned = frequencies(config, position_ids.max() + 1)
     angles = position_ids[:, None, :, None].astype(jnp.float32) * turned[None, None, None]
     angles = jnp.concatenate([angles, angles], axis=-1)
-    return jnp.cos(angles), jnp.sin(angles)
+    # A loop, for what comes out of one XLA does not compute anew for every head of every example.
+    cos, sin = jax.lax.map(lambda odd: jnp.where(odd, jnp.sin(angles), jnp.cos(angles)), jnp.array([False, True]))
+    return cos, sin
 
 
 class LlamaLayer(nn.Module):
@@ -381,7 +385,7 @@ class LlamaLayer(nn.Module):
             dense(config, config.intermediate_size, name, ("embed", "mlp"), bias=config.mlp_bias, kernel_init=normal)
             for name in ("gate", "up")
         )
-        inner = activation(config.hidden_act)(gate(inner)) * up(inner)
+        inner = gated(config.hidden_act, gate(inner), up(inner))
         hidden += dense(config, config.hidden_size, "down", ("mlp", "embed"), bias=config.mlp_bias, kernel_init=normal)(
             inner
         )

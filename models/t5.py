@@ -35,6 +35,7 @@ from models.layers import (
     dropout,
     embedding,
     fold_in,
+    gated,
     matmul,
     stack,
 )
@@ -309,10 +310,11 @@ def feed_forward(config: T5Config, hidden: Hidden, keys: Keys) -> Hidden:
     def project(features: int, name: str, axes: tuple[str, str], x: Array) -> Array:
         return dense(config, features, name, axes, bias=False, kernel_init=config.initial(x.shape[-1]))(x)
 
-    name = "gate" if config.gated else "up"
-    inner = activation(config.activation)(project(config.d_ff, name, ("embed", "mlp"), hidden))
+    inner = project(config.d_ff, "gate" if config.gated else "up", ("embed", "mlp"), hidden)
     if config.gated:
-        inner *= project(config.d_ff, "linear", ("embed", "mlp"), hidden)
+        inner = gated(config.activation, inner, project(config.d_ff, "linear", ("embed", "mlp"), hidden))
+    else:
+        inner = activation(config.activation)(inner)
     return project(config.d_model, "down", ("mlp", "embed"), dropout(inner, config.dropout_rate, keys))
 
 

@@ -237,8 +237,18 @@ def decayed(params: Any) -> Any:
 
 
 def clip(norm: float | None) -> optax.GradientTransformation:
-    """Gradients with a global norm of at most `norm`; as they are for `None`."""
-    return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+    """Gradients with a global norm of at most `norm`; as they are for `None`.
+
+    `optax.clip_by_global_norm` divides where this multiplies by one factor, which fuses with what the optimizer does next.
+    """
+    if norm is None:
+        return optax.identity()
+
+    def update(gradients, state, params=None):
+        factor = jnp.minimum(1.0, norm / optax.global_norm(gradients))
+        return jax.tree.map(lambda gradient: gradient * factor.astype(gradient.dtype), gradients), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def clip_by_unit(share: float, least: float = 1e-3) -> optax.GradientTransformation:

@@ -158,7 +158,8 @@ def train_step(
         The next state, and {name: (sum, weight)} over the global batch for each loss and metric, with `gradient_norm`
         and the `digest` of the examples.
     """
-    total = (lambda tree: jax.lax.psum(tree, axis)) if axis else (lambda tree: tree)
+    alone = axis is None or jax.lax.axis_size(axis) == 1  # of a single device the sum would be one more copy
+    total = (lambda tree: tree) if alone else (lambda tree: jax.lax.psum(tree, axis))
     micro_batches = batch["index"].shape[0]
     corrupt = jax.vmap(lambda part: corrupted(objective, seed, part))
     seen, dropout_keys = corrupt(batch)

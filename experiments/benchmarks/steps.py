@@ -6,7 +6,8 @@
 The interpreter `--parity-python` has `transformers` 5 with PyTorch, `--flax-python` has `transformers` 4.57 with Flax (the
 last to carry it; BERT alone); either may be left out. Every contestant is a process of its own that has built and warmed up
 its step and waits; one runs at a time, in turn, so that a change in the machine's speed meets all alike. Each is there
-twice, with glibc as it comes and told to keep freed memory instead of handing it back to the kernel after every step.
+twice, with glibc as it comes and told to keep freed memory instead of handing it back to the kernel after every step, as
+`lacuna train` tells it by itself; of several architectures ours is there in that way alone.
 
 The work (`WORK` in steps_worker.py): models of 4 layers × 512, 16 sequences of 128 tokens, AdamW with gradients clipped to
 norm 1, dropout as the architecture has it. Ours also corrupts the batch within the step.
@@ -28,10 +29,13 @@ from experiments.benchmarks.steps_worker import BATCH, CONTESTANTS, LENGTH, WORK
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "speed.md"
 KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_MMAP_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(2**26),
 }
+"""Settings of glibc; without the first two, memory that other threads than the first one ask for is handed back anyway."""
 DEFAULT, TORCH, CORRUPTION = "ours, pmap", "transformers, torch", "ours, corruption alone"
 """How a run of ours steps unless told otherwise, what it is held against, and a part of it."""
 
@@ -94,7 +98,8 @@ def measured(model: str, arguments: argparse.Namespace) -> list[Contestant]:
         python = sys.executable if name.startswith("ours") else theirs
         if python is None or ("Flax" in name and model != "bert"):
             continue
-        for keep in (False, True):
+        as_trained = name.startswith("ours") and len(arguments.models) > 1
+        for keep in (True,) if as_trained else (False, True):
             contestants.append(Contestant(name, model, python, keep))
             print(f"ready: {model}, {name}, after {contestants[-1].warm_up:.1f} s of warming up", file=sys.stderr)
     for _ in range(arguments.rounds):
@@ -151,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "steps.json", help="where the numbers go")
     parser.add_argument("--write", action="store_true", help="fill docs/speed.md")
     arguments = parser.parse_args()
-    models = list(WORK) if arguments.models == ["all"] else arguments.models
+    arguments.models = models = list(WORK) if arguments.models == ["all"] else arguments.models
     if arguments.only is None:
         arguments.only = list(CONTESTANTS) if models == ["bert"] else [DEFAULT, TORCH, CORRUPTION]
 

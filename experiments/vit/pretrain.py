@@ -63,7 +63,15 @@ def stamps() -> Experiment:
         name="vit-stamps",
         model=small_shape(**STAMPS),
         data=dataclasses.replace(
-            base.data, source="stamps", held_out=0.25, scale=(0.35, 1.0), augment=HALVES, rand_augment=2
+            base.data,
+            source="stamps",
+            held_out=0.25,
+            crop="random_resized",
+            scale=(0.35, 1.0),
+            rotation=0.0,
+            shear=0.0,
+            rand_augment=2,
+            augment=HALVES,
         ),
         phases=(Phase(1.0, image_size=64),),
     )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from data import DataError
 from data.augmentation import Augmentation
-from data.host_augmentation import FILL, OPERATIONS, padded_crop, rand_augment, random_box
+from data.host_augmentation import FILL, OPERATIONS, padded_crop, rand_augment, random_box, turned
 from data.images import Images, blank_image
 from data.loader import load
 from data.text import Form
@@ -235,6 +235,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
     for settings in (
         dict(crop="round"), dict(interpolation="cubic"), dict(scale=(0.5, 0.1)), dict(ratio=(0, 1)),
         dict(crop_pct=0), dict(magnitude=11), dict(padding=-1), dict(rand_augment=-1), dict(repeats=0),
+        dict(rotation=-1), dict(rotation=181), dict(shear=61),
     ):  # fmt: skip
         with pytest.raises(DataError, match=f"{next(iter(settings))}="):
             Images(**settings)
@@ -260,7 +261,7 @@ def test_without_scikit_learn_the_digits_say_what_to_install(monkeypatch: pytest
 # ── The stream ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-ALL = dict(rand_augment=2, repeats=3, augment=MIXED, held_out=0.25)
+ALL = dict(rotation=10, shear=5, rand_augment=2, repeats=3, augment=MIXED, held_out=0.25)
 
 
 @pytest.mark.parametrize("settings", [{}, ALL, {**ALL, "crop": "padded"}, {**ALL, "crop": "none"}])
@@ -413,6 +414,43 @@ def affine(*matrix: float):
 
 def levels(image: Image.Image, change) -> Image.Image:
     return Image.fromarray(change(np.asarray(image).astype(int)).clip(0, 255).astype(np.uint8))
+
+
+class Noted(np.random.Generator):
+    """A generator that draws these numbers, then its own, and keeps them all."""
+
+    def __init__(self, *numbers: float):
+        super().__init__(np.random.Philox(0))
+        self.numbers, self.drawn = list(numbers), []
+
+    def uniform(self, least: float, most: float) -> float:
+        self.drawn.append(self.numbers.pop(0) if self.numbers else super().uniform(least, most))
+        return self.drawn[-1]
+
+
+def test_pictures_are_turned_about_their_middle() -> None:
+    image = noise(5, 16, 16)
+    quarter = turned(Noted(90.0, 0.0), image, 180, 0, 0)
+    assert np.array_equal(np.asarray(quarter), np.asarray(image.rotate(-90)))
+    same = turned(Noted(0.0, 0.0), image, 30, 30, 3)
+    assert np.array_equal(np.asarray(same), np.asarray(image))
+    slanted = np.asarray(turned(Noted(0.0, 45.0), image, 0, 45, 0))
+    for row in range(16):  # at 45° a row is moved by its distance from the middle, and black comes into view
+        moved = np.zeros((16, 3), np.uint8)
+        for column in range(16):
+            source = int(np.floor(column + 0.5 + (row + 0.5 - 8)))
+            if 0 <= source < 16:
+                moved[column] = np.asarray(image)[row, source]
+        assert np.array_equal(slanted[row], moved), row
+
+
+def test_the_angles_of_turned_pictures_fill_their_range() -> None:
+    generator, image = Noted(), noise(0)
+    for _ in range(500):
+        turned(generator, image, 20, 10, 0)
+    for angles, most in ((generator.drawn[::2], 20), (generator.drawn[1::2], 10)):
+        assert -most <= min(angles) < -0.97 * most and 0.97 * most < max(angles) <= most
+        assert abs(np.mean(angles)) < 0.1 * most
 
 
 def test_the_operations_of_rand_augment() -> None:
