@@ -56,7 +56,7 @@ def demo() -> Experiment:
         data=Text(source="wikipedia_dump", held_out=0.15),
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=200, b2=0.98),
         batch_size=32,
-        steps=7_500,
+        steps=5_000,
         phases=(Phase(1 / 3, 64), Phase(2 / 3, 128)),
         evaluate_every=500,
         evaluation_examples=1_024,
