@@ -82,7 +82,7 @@ def picture_sibling(
         batch_size=64,
         steps=2_000,
         phases=(Phase(1.0, image_size=image_size),),
-        evaluate_every=250,
+        evaluate_every=500,
         evaluation_examples=1_024,
         checkpoint_every=500,
         log_every=1,

@@ -14,6 +14,7 @@ norm 1, dropout as the architecture has it. Ours also corrupts the batch within 
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -64,11 +65,13 @@ class Contestant:
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
-            raise SystemExit(f"{self.name} ended:\n{self.errors.read()}")
+            code = self.process.wait()
+            raise SystemExit(f"{self.name} ended with exit code {code} (-9: out of memory):\n{self.errors.read()}")
         return json.loads(line)
 
     def go(self, steps: int) -> None:
-        print(steps, file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # of a process that has ended: `answer` says what it said last
+            print(steps, file=self.process.stdin, flush=True)
         self.times.append(self.answer())
 
     def end(self) -> None:
@@ -91,17 +94,31 @@ def processor() -> str:
 
 
 def measured(model: str, arguments: argparse.Namespace) -> list[Contestant]:
-    """The contestants of one model, each with its times."""
+    """The contestants of one model, each with its times.
+
+    Of several architectures both settings of glibc go at once; of one, with all its contestants, one after the other: sixteen
+    processes that keep what they freed do not fit into 24 GB.
+    """
+    if len(arguments.models) > 1:
+        chosen = [(name, keep) for name in arguments.only for keep in (False, True) if keep or name == TORCH]
+        return _in_turn(model, chosen, arguments)
+    return [
+        contestant
+        for keep in (False, True)
+        for contestant in _in_turn(model, [(name, keep) for name in arguments.only], arguments)
+    ]
+
+
+def _in_turn(model: str, chosen: list[tuple[str, bool]], arguments: argparse.Namespace) -> list[Contestant]:
+    """These contestants, by name and by whether they keep freed memory, after they have run in turn."""
     contestants = []
-    for name in arguments.only:
+    for name, keep in chosen:
         theirs = arguments.flax_python if "Flax" in name else arguments.parity_python
         python = sys.executable if name.startswith("ours") else theirs
         if python is None or ("Flax" in name and model != "bert"):
             continue
-        as_trained = name.startswith("ours") and len(arguments.models) > 1
-        for keep in (True,) if as_trained else (False, True):
-            contestants.append(Contestant(name, model, python, keep))
-            print(f"ready: {model}, {name}, after {contestants[-1].warm_up:.1f} s of warming up", file=sys.stderr)
+        contestants.append(Contestant(name, model, python, keep))
+        print(f"ready: {model}, {name}, after {contestants[-1].warm_up:.1f} s of warming up", file=sys.stderr)
     for _ in range(arguments.rounds):
         for contestant in contestants:
             contestant.go(arguments.steps)
