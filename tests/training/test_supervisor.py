@@ -86,12 +86,17 @@ def end(started, seconds: float = 60.0) -> list[tuple[int, str, str]]:
 
 
 def child_of(process: subprocess.Popen) -> int:
-    """The pid of the process that a supervisor watches over."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    """The pid of the process that a supervisor watches over, once it runs its own command.
+
+    Before that it has the supervisor's memory, and the supervisor waits for it in the kernel (vfork): to stop it then would
+    stop both.
+    """
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if found := children.read_text().split():
-            return int(found[0])
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            if command and SUPERVISED.encode() not in command:
+                return int(child)
         time.sleep(0.05)
     raise AssertionError("no process was started")
 
