@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,20 +54,27 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
         MetricsLog(tmp_path / "file")
 
 
-def test_the_wait_for_input_is_a_share_of_the_step():
+def test_the_wait_for_input_is_a_share_of_the_step(monkeypatch):
+    seconds = 100.0
+
+    def later(by: float) -> None:
+        nonlocal seconds
+        seconds += by
+
     def slow():
         for _ in range(2):
-            time.sleep(0.06)
+            later(3.0)
             yield None
 
+    monkeypatch.setattr("training.metrics.time.perf_counter", lambda: seconds)
     speed = Speed(items=1, flops=1.0, peak=0.0)
     shares = []
     for _ in speed.feed(slow()):
-        time.sleep(0.02)
+        later(1.0)
         shares.append(speed.tick()["input_wait"])
-    assert all(0.5 < share < 0.9 for share in shares)
-    time.sleep(0.02)
-    assert speed.tick()["input_wait"] < 0.1
+    assert shares == [0.75, 0.75]
+    later(1.0)
+    assert speed.tick() == {"step_seconds": 1.0, "input_wait": 0.0, "tokens_per_second": 1.0}
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here to hold it against")
