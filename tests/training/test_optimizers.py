@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from models import hub
 from models.outputs import blank_inputs
 from tests.training.test_adafactor import assert_close
-from training.optimizers import LAMB, SGD, AdamW, clip_by_unit, decayed
+from training.optimizers import LAMB, SGD, AdamW, clip, clip_by_unit, decayed
 from training.stacks import is_stack
 
 LAYERS = 4
@@ -119,6 +119,15 @@ def test_sgd_is_the_loop_that_it_is(nesterov):
 
 def step(clipping: optax.GradientTransformation) -> optax.GradientTransformation:
     return optax.chain(clipping, optax.sgd(1.0))
+
+
+@pytest.mark.parametrize("norm", [1e-3, 1.0, 1e9])
+def test_clipping_is_that_of_optax(norm):
+    gradients = [*GRADIENTS, jax.tree.map(jnp.zeros_like, PARAMS)]
+    ours, theirs = (jax.jit(run(step(by)))(PARAMS, gradients) for by in (clip(norm), optax.clip_by_global_norm(norm)))
+    assert_close(ours, theirs)
+    free = jax.jit(run(step(clip(None))))(PARAMS, gradients)
+    assert jnp.array_equal(free["bias"], ours["bias"]) == (norm == 1e9)
 
 
 def test_clipping_by_units_is_that_of_optax_layer_by_layer():
