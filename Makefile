@@ -1,4 +1,4 @@
-# make pretrain   pretrain a small BERT on Wikipedia pages (about ten minutes on two cores; a second call goes on, or says that it is done)
+# make pretrain   pretrain a small BERT on Wikipedia pages (ten to thirteen minutes on two cores with AVX-512; a second call goes on, or says that it is done)
 # make test       format, lint, tests
 # make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
@@ -22,7 +22,7 @@ pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
 
 test: $(VENV)/.installed lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/parity
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/parity
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -363,6 +363,7 @@ def check_parts(
         lambda variables, batch, frozen: forward(model, variables, batch, frozen=frozen), variables, seen, frozen
     )
     check_asks(objective, outputs, name)
+    objective.check_config(getattr(student, "config", None))
     try:
         with jax.numpy_rank_promotion("raise"):
             losses, _ = jax.eval_shape(

@@ -7,6 +7,7 @@ Scalable Vision Learners", 2021, arXiv 2111.06377.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
@@ -95,6 +96,7 @@ class MaskedAutoencoder(Objective):
     writes: ClassVar[tuple[str, ...]] = ("noise",)
     takes: ClassVar[tuple[str, ...]] = ("pixel_values", "noise")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",), ("mask",))
+    agrees: ClassVar[Mapping[str, str]] = MappingProxyType({"rate": "mask_ratio"})
 
     patch_size: int = 16
     rate: float = 0.75

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import flax.struct
@@ -59,6 +60,7 @@ class Objective:
         takes: what a model must take of it: the question makes no sense to one that would leave it out.
         causal: whether what is asked at a place comes behind it, where a model that looks ahead would see the answer.
         asks: for each output that `loss` reads, the names under which a model may give it.
+        agrees: for each field that must be equal to one of the model's config, where that has it, the name there.
         needs: what it takes from the vocabulary; one without is refused when they are bound.
         overlap: tokens that a piece of packed text shares with the next: 1 where the first is read and never asked.
         arranges: whether `corrupt` lays out the text that others then corrupt; in a `Sum` those come first.
@@ -70,6 +72,7 @@ class Objective:
     takes: ClassVar[tuple[str, ...]] = ()
     causal: ClassVar[bool] = False
     asks: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    agrees: ClassVar[Mapping[str, str]] = MappingProxyType({})
     needs: ClassVar[tuple[str, ...]] = ()
     overlap: ClassVar[int] = 0
     arranges: ClassVar[bool] = False
@@ -93,6 +96,13 @@ class Objective:
         bound = copy.copy(self)
         object.__setattr__(bound, "vocabulary", vocabulary)
         return bound
+
+    def check_config(self, config: Any) -> None:
+        """Raise `ObjectiveError` where a field of `agrees` and the model's config say two things."""
+        for ours, theirs in self.agrees.items():
+            own, found = getattr(self, ours), getattr(config, theirs, getattr(self, ours))
+            if own != found:
+                raise ObjectiveError(f"{self!r} and the model must agree: {ours}={own}, and its {theirs} is {found}")
 
     def length_read(self, length: int) -> int:
         """How many tokens of raw text an example needs for a model that reads `length`."""
@@ -169,6 +179,10 @@ class Sum(Objective):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(dict.fromkeys(name for part in self.parts for name in part.needs))
 
+    def check_config(self, config: Any) -> None:
+        for part in self.parts:
+            part.check_config(config)
+
     def bind(self, vocabulary: Any) -> "Sum":
         return type(self)(*(part.bind(vocabulary) for part in self.parts))
 
@@ -235,6 +249,9 @@ class Around(Objective):
     @property
     def arranges(self) -> bool:  # type: ignore[override]
         return self.inner.arranges
+
+    def check_config(self, config: Any) -> None:
+        self.inner.check_config(config)
 
     def bind(self, vocabulary: Any) -> "Around":
         return dataclasses.replace(self, **{self.around: self.inner.bind(vocabulary)})

@@ -108,20 +108,21 @@ def probed(prepared: Any, file: Path) -> float:
     return float(probe.score(scaler.transform(features(other_x)), other_y))
 
 
-def table(results: dict[str, dict[str, Any]], others: dict[str, float], kind: str) -> str:
-    """Markdown: each run on these pictures, and what it is held against."""
+def table(results: dict[str, dict[str, Any]], others: dict[str, float]) -> str:
+    """Markdown: each run on these pictures, what it is held against, and where that was measured."""
     head = ["", "parameters", "steps", "held out", "of", "minutes"]
     rows = []
     for name, result in results.items():
-        if RUNS[name][0] != kind:
-            continue
         held_out, count = result["held_out"], result["corpus"]["held_out"]
         found = held_out.get("top_1_accuracy")
         said = f"loss {held_out['loss']:.4f}" if found is None else f"{found:.2%}"
         rows.append([name, f"{result['parameters']:,}", f"{result['steps']:,}", said, f"{count:,}"])
         rows[-1].append(f"{result['seconds'] / 60:.1f}")
     rows += [[name, "", "", f"{share:.2%}", "", ""] for name, share in others.items()]
-    return markdown(head, rows)
+    machines = {
+        "{processor}, {cores} cores, JAX {jax}".format(**result["machine"]): None for result in results.values()
+    }
+    return f"{markdown(head, rows)}\nMeasured on {' and '.join(machines)}.\n"
 
 
 def main() -> None:
@@ -149,11 +150,10 @@ def main() -> None:
         others = {NEIGHBOURS: nearest(assembly.data, assembly.experiment.length(-1))}
         if kind == "stamps" and arguments.vit_s14 is not None:
             others[PROBED] = probed(assembly.data, arguments.vit_s14)
-        tables[kind] = table(results, others, kind)
+        tables[kind] = table({name: result for name, result in results.items() if RUNS[name][0] == kind}, others)
         print(tables[kind], flush=True)
     if arguments.write:
-        machine = next(iter(results.values()))["machine"]
-        fill(PAGE, **tables, machine=f"{machine['processor']}, {machine['cores']} cores, JAX {machine['jax']}.\n")
+        fill(PAGE, **tables)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def stamps() -> Experiment:
             rand_augment=2,
             augment=HALVES,
         ),
+        steps=1_000,
         phases=(Phase(1.0, image_size=64),),
     )
 
@@ -87,7 +88,7 @@ def masked_stamps() -> Experiment:
         model=small_shape(**STAMPS, encoder_stride=8),
         objective=MaskedImage(patch_size=8, mask_patch_size=8),
         data=dataclasses.replace(base.data, rand_augment=0),
-        steps=4_000,
+        steps=1_200,
     )
 
 

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from objectives import MaskedAutoencoder, MaskedImage, ObjectiveError
+from data.augmentation import Augmentation
+from models.vit import ViTConfig
+from models.vit_mae import ViTMAEConfig
+from objectives import Augmented, MaskedAutoencoder, MaskedImage, ObjectiveError, Sum
 from tests.objectives.conftest import uniform
 
 BATCH, HEIGHT, WIDTH, PATCH = 3, 16, 24, 4
@@ -117,3 +120,11 @@ def test_pictures_and_outputs_that_do_not_fit_are_refused(pictures):
         SIMMIM.loss({"reconstruction": jnp.zeros((BATCH, HEIGHT, WIDTH, 1))}, corrupt(SIMMIM, pictures))
     with pytest.raises(ObjectiveError, match="logits of shape"):
         MAE.loss({"logits": jnp.zeros((BATCH, 24, 3)), "mask": jnp.zeros((BATCH, 24))}, corrupt(MAE, pictures))
+
+
+def test_a_rate_that_is_not_the_models_is_refused():
+    for objective in (MAE, Sum(MAE), Augmented(MAE, Augmentation(), True)):
+        objective.check_config(ViTMAEConfig(mask_ratio=0.75))
+        objective.check_config(ViTConfig())  # which has none
+        with pytest.raises(ObjectiveError, match=r"must agree: rate=0.75, and its mask_ratio is 0.6"):
+            objective.check_config(ViTMAEConfig(mask_ratio=0.6))
