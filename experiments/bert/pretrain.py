@@ -26,7 +26,7 @@ from training.optimizers import AdamW
 
 
 def demo() -> Experiment:
-    """A small BERT in ten minutes on two CPU cores, on the 97 Wikipedia articles that the `demo` extra installs.
+    """A small BERT in some ten minutes on two CPU cores, on the 97 Wikipedia articles that the `demo` extra installs.
 
     Both objectives, their rates and the pairing are the published ones. What is not, and why:
 
