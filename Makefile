@@ -37,6 +37,7 @@ equality: $(VENV)/.installed
 bench: $(VENV)/.installed-parity
 ifeq ($(MODELS),images)
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.vision_steps --parity-python $(BIN)/python --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.image_pipeline --write
 else
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON)) $(if $(MODELS),--models $(MODELS) --write)
 endif

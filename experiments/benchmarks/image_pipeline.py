@@ -1,18 +1,23 @@
-"""Pictures a second of the host, for each process that prepares them: JPEG to a random part of 224 × 224.
+"""Pictures a second of the host, for each process that prepares them: JPEG to a random part of 224 × 224; torchvision beside.
 
-    python -m experiments.benchmarks.image_pipeline                     on photographs made of scikit-learn's two
+    python -m experiments.benchmarks.image_pipeline --write             on photographs made of scikit-learn's two; docs/speed.md
     python -m experiments.benchmarks.image_pipeline --source FOLDER     on a folder of class folders
 
 Each way is timed in turn, several times, and its best round counts: other work on the machine can only slow it down. The time is
 that of the processor, which a process has to itself on a machine that is not shared; of the loader that of the clock.
-`plain` is what torchvision's `RandomResizedCrop` does with Pillow: decode whole, cut, resize. (Flips happen on the device.)
+torchvision's rows, where it is installed, are its `RandomResizedCrop` on what Pillow decodes, and its `RandAugment` with one
+operation: as many as ours does on average, which does each of two with probability 1/2. (Flips and normalisation happen on the
+device and are left out on both sides.)
 """
 
 import argparse
-import os
+import importlib.util
+import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +28,14 @@ from data.host_augmentation import random_box
 from data.images import ImageExamples, Images, PreparedImages
 from data.loader import load
 from data.text import Form
+from experiments.benchmarks.plans import fill, markdown
+from experiments.benchmarks.steps import PAGE, ROOT, processor
+from experiments.benchmarks.vision_steps_worker import OURS, WORK
 
 SIZE, BATCH, ROUNDS = 224, 32, 3
 FORM = Form((), SIZE, SIZE)
+RANDOM_PART = "a random part"
+TORCHVISION = importlib.util.find_spec("torchvision") is not None
 
 
 def photographs(folder: Path, width: int, height: int) -> Path:
@@ -42,14 +52,40 @@ def photographs(folder: Path, width: int, height: int) -> Path:
     return folder
 
 
-def plain(examples: ImageExamples, indices: np.ndarray) -> None:
-    """The same work without ours: see above."""
-    settings, generator = examples.images, np.random.default_rng(int(indices[0]))
-    for place in examples.places[indices % len(examples)]:
-        with Image.open(str(examples.pictures[int(place)].source)) as image:
-            image = image.convert("RGB")
-        box = random_box(generator, (image.height, image.width), settings.scale, settings.ratio)
-        np.asarray(image.crop(box).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+def torchvision_transforms():
+    """torchvision's transforms. Its compiled operators, which none of these needs, load beside a torch of the same build
+    alone; without them it still wants two declared.
+    """
+    import torch
+
+    try:
+        import torchvision.transforms as transforms
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision.transforms as transforms
+
+        transforms.declared = library  # which forgets what it declared once nobody holds it
+    return transforms
+
+
+def torchvision_ways(examples: ImageExamples) -> dict[str, Callable[[np.ndarray], None]]:
+    """The same work by torchvision: name → what prepares the pictures of some indices."""
+    transforms = torchvision_transforms()
+    bicubic, settings = transforms.InterpolationMode.BICUBIC, examples.images
+    crop = transforms.RandomResizedCrop(SIZE, settings.scale, settings.ratio, bicubic)
+    augment = transforms.RandAugment(num_ops=1, interpolation=bicubic)
+
+    def prepare(alter: Callable[[Image.Image], Image.Image], indices: np.ndarray) -> None:
+        for place in examples.places[indices % len(examples)]:
+            with Image.open(str(examples.pictures[int(place)].source)) as image:
+                np.asarray(alter(image.convert("RGB")))
+
+    return {
+        "torchvision: a random part": lambda indices: prepare(crop, indices),
+        "torchvision: the same, and RandAugment": lambda indices: prepare(lambda image: augment(crop(image)), indices),
+    }
 
 
 def rate(run: Callable[[np.ndarray], object], seconds: float) -> float:
@@ -81,12 +117,13 @@ def measure(source: str, workers: list[int], seconds: float) -> list[tuple[str, 
     augmented = prepared(rand_augment=2).training(FORM, 0)
     mixed = prepared(augment=Augmentation(mixup=0.2)).training(FORM, 0)
     ways: dict[str, Callable[[], float]] = {
-        "plain Pillow": lambda: rate(lambda indices: plain(ours, indices), seconds),
-        "a random part": lambda: rate(ours.batch, seconds),
+        RANDOM_PART: lambda: rate(ours.batch, seconds),
         "the same, and RandAugment": lambda: rate(augmented.batch, seconds),
         "the first, and another picture to mix": lambda: rate(mixed.batch, seconds),
         "held out: resized, the middle": lambda: rate(lambda indices: held_out.batch(indices % len(held_out)), seconds),
     }
+    if TORCHVISION:
+        ways |= {name: lambda way=way: rate(way, seconds) for name, way in torchvision_ways(ours).items()}
     for count in workers:
         ways[f"the loader, {count} worker(s)"] = lambda count=count: loaded_rate(ours, count, seconds)
     best = dict.fromkeys(ways, 0.0)
@@ -96,6 +133,22 @@ def measure(source: str, workers: list[int], seconds: float) -> list[tuple[str, 
     return list(best.items())
 
 
+def beside_steps(pictures: float) -> str:
+    """How a number of pictures a second compares with what the steps of `make bench MODELS=images` take, where it ran."""
+    file = ROOT / "build" / "vision_steps.json"
+    if not file.exists():
+        return ""
+    measured = json.loads(file.read_text())
+    if measured["processor"] != processor():
+        return ""
+    taken = {model: WORK[model].batch / statistics.median(t[OURS]) for model, t in measured["results"].items()}
+    model = max(taken, key=taken.__getitem__)
+    return (
+        f" Of the steps above {model}'s takes most pictures, {taken[model]:.1f} a second: one process that cuts random parts"
+        f" prepares {pictures / taken[model]:.0f} times as many."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", help="a folder of class folders")
@@ -103,13 +156,18 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=375)
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1], help="processes of the loader")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way in each of three rounds")
+    parser.add_argument("--write", action="store_true", help="fill docs/speed.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = arguments.source or str(photographs(Path(folder) / "pictures", arguments.width, arguments.height))
         rows = measure(source, arguments.workers, arguments.seconds)
-    print(f"{os.cpu_count()} CPUs, Pillow {Image.__version__}\n\n| | pictures/s | ms each |\n|---|---|---|")
-    for name, found in rows:
-        print(f"| {name} | {found:.0f} | {1000 / found:.2f} |")
+    table = markdown(["", "pictures/s", "ms each"], [[name, f"{n:.0f}", f"{1000 / n:.2f}"] for name, n in rows])
+    packages = ["pillow", *(["torchvision"] if TORCHVISION else [])]
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    said = f"{processor()}; the best of {ROUNDS} rounds; {versions}.{beside_steps(dict(rows)[RANDOM_PART])}\n"
+    print(table, said, sep="\n")
+    if arguments.write:
+        fill(PAGE, **{"image pipeline": table, "image pipeline machine": said})
 
 
 if __name__ == "__main__":
