@@ -56,17 +56,14 @@ def torchvision_transforms():
     """torchvision's transforms. Its compiled operators, which none of these needs, load beside a torch of the same build
     alone; without them it still wants two declared.
     """
-    import torch
+    from torch import library
 
     try:
         import torchvision.transforms as transforms
     except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision.transforms as transforms
-
-        transforms.declared = library  # which forgets what it declared once nobody holds it
     return transforms
 
 
