@@ -35,6 +35,7 @@ class NextSentence(Objective):
     Attributes:
         random_rate: share of pairs whose B is drawn from elsewhere; always, where the text has one sentence only.
         short_rate: share of examples that aim at a random shorter length.
+        weight: of the loss, which is reported as weighted; published: 1.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("input_ids", "tokens", "sentence_ids", "other_tokens", "other_sentence_ids")
@@ -46,8 +47,11 @@ class NextSentence(Objective):
 
     random_rate: float = 0.5
     short_rate: float = 0.1
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ObjectiveError(f"weight={self.weight} of the loss: expected 0 or more")
         for name in ("random_rate", "short_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ObjectiveError(f"{name}={getattr(self, name)}: a share must lie in [0, 1]")
@@ -89,7 +93,8 @@ class NextSentence(Objective):
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """Cross-entropy of "follows" (0) against "drawn from elsewhere" (1)."""
-        return {"next_sentence_loss": cross_entropy(two_classes(self.output(outputs)), batch["next_sentence_label"])}
+        amount, count = cross_entropy(two_classes(self.output(outputs)), batch["next_sentence_label"])
+        return {"next_sentence_loss": (self.weight * amount, count)}
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"next_sentence_accuracy": accuracy(self.output(outputs), batch["next_sentence_label"])}
@@ -97,6 +102,9 @@ class NextSentence(Objective):
     def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
         return {
             "next_sentence_loss": Answers(
-                batch["next_sentence_label"], self.output(outputs).shape[-1], "next_sentence_accuracy"
+                batch["next_sentence_label"],
+                self.output(outputs).shape[-1],
+                "next_sentence_accuracy",
+                factor=self.weight,
             )
         }

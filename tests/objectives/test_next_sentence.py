@@ -112,17 +112,18 @@ def test_order_of_the_parts_changes_nothing(vocabulary):
     assert (alone["token_type_ids"] == one["token_type_ids"]).all()
 
 
-def test_loss_is_the_reference_formula(vocabulary):
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_loss_is_the_reference_formula(vocabulary, weight):
     logits = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
     labels = np.arange(16) % 2
-    objective = NextSentence().bind(vocabulary)
-    amount, weight = objective.loss(
-        {"seq_relationship_logits": jnp.asarray(logits)}, {"next_sentence_label": jnp.asarray(labels)}
-    )["next_sentence_loss"]
-    expected = -sum(
+    objective = NextSentence(weight=weight).bind(vocabulary)
+    asked = {"seq_relationship_logits": jnp.asarray(logits)}, {"next_sentence_label": jnp.asarray(labels)}
+    amount, count = objective.loss(*asked)["next_sentence_loss"]
+    assert objective.answers(*asked)["next_sentence_loss"].factor == weight
+    expected = -weight * sum(
         row[label] - np.log(np.exp(row.astype(np.float64)).sum()) for row, label in zip(logits, labels, strict=True)
     )
-    assert weight == 16
+    assert count == 16
     np.testing.assert_allclose(amount, expected, rtol=1e-6)
 
 
