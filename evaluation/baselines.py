@@ -19,6 +19,7 @@ class Constant:
         standard_error: of an accuracy measured on as many questions, √(p (1 - p) / n).
         count: questions.
         metric: the model's accuracy to be held against; empty where it has none.
+        factor: what `loss` is multiplied by, as the model's is.
     """
 
     loss: float
@@ -26,6 +27,7 @@ class Constant:
     standard_error: float
     count: int
     metric: str = ""
+    factor: float = 1.0
 
 
 def constant(answers: Answers) -> Constant:
@@ -48,6 +50,7 @@ def constant(answers: Answers) -> Constant:
         standard_error=float(np.sqrt(most * (1 - most) / len(labels))),
         count=len(labels),
         metric=answers.accuracy,
+        factor=answers.factor,
     )
 
 
@@ -67,6 +70,8 @@ def comparison(held_out: dict[str, float], baselines: dict[str, dict[str, Any]])
             rows.append((title, f"{held_out[name]:.3f}", "", "" if name != "loss" else "the sum"))
             continue
         said = f"entropy of the {base['count']:,} answers: the best that can be said without looking"
+        if base.get("factor", 1.0) != 1.0:  # runs of before have no such field
+            said += f"; both times {base['factor']:g}, the weight of this loss"
         rows.append((title, f"{held_out[name]:.3f}", f"{base['loss']:.3f}", said))
         if base["metric"] in held_out:
             accuracy = held_out[base["metric"]]

@@ -1,5 +1,7 @@
 """Baselines: what a guesser that does not look can reach, and what the tables say of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,3 +60,11 @@ def test_the_table_has_every_loss_beside_its_baseline():
         ("loss, nats", "3.500", ""),
     ]
     assert "+5.0 standard errors" in rows[2][3]
+    assert "weight" not in rows[1][3]
+
+
+def test_the_table_says_that_a_loss_is_weighted():
+    base = dataclasses.asdict(constant(Answers(np.arange(8) % 2, 2, factor=0.3)))
+    ((_, _, loss, said),) = comparison({"b_loss": 0.2}, {"b_loss": base})
+    assert loss == f"{0.3 * np.log(2):.3f}"
+    assert "times 0.3" in said
