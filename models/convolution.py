@@ -12,7 +12,17 @@ from jaxtyping import Array, Float
 
 from models import convolution_cpu
 from models.config import ModelConfig, ModelError
-from models.convolution_window import Image, Kernel, Pair, Window, forward, input_gradient, kernel_gradient
+from models.convolution_window import (
+    Image,
+    Kernel,
+    Pair,
+    Window,
+    forward,
+    input_gradient,
+    kernel_gradient,
+    max_pool_forward,
+    max_pool_gradient,
+)
 from models.layers import PROJECTION, Initializer, add_bias, by_example, matmul, truncated_normal
 
 BatchAxes = tuple[str, ...] | None
@@ -178,26 +188,61 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if self.frozen:
             scale, bias, batch_axes = jax.lax.stop_gradient(scale), jax.lax.stop_gradient(bias), None
-        wide = x.astype(jnp.float32)
-        axes = tuple(range(x.ndim - 1))
-        if batch_axes is None:
-            mean, var = running_mean.value, running_var.value
-            centred = wide - jnp.expand_dims(mean, axes)
-        else:
-            mean = across(wide.mean(axis=axes), batch_axes)
-            centred = wide - jnp.expand_dims(mean, axes)
-            var = across((centred**2).mean(axis=axes), batch_axes)
+        if batch_axes is not None:
+            y, mean, var = batch_normalized(x, scale, bias, self.epsilon, batch_axes)
             if not self.is_initializing():
                 count = math.prod(x.shape[:-1]) * jax.lax.psum(1, batch_axes)
                 self._move(running_mean, mean)
                 self._move(running_var, var * (count / max(count - 1, 1)))
-        factor = jnp.expand_dims(jax.lax.rsqrt(var + self.epsilon) * scale.astype(jnp.float32), axes)
-        normed = centred * factor + jnp.expand_dims(bias.astype(jnp.float32), axes)
-        return normed.astype(self.config.compute_dtype)
+            return y.astype(self.config.compute_dtype)
+        factor = jax.lax.rsqrt(running_var.value + self.epsilon) * scale.astype(jnp.float32)
+        mean, factor, bias = (jnp.expand_dims(y, range(x.ndim - 1)) for y in (running_mean.value, factor, bias))
+        return ((x.astype(jnp.float32) - mean) * factor + bias).astype(self.config.compute_dtype)
 
     def _move(self, running: nn.Variable, found: Float[Array, " features"]) -> None:
         """Bring a running statistic nearer to what this batch has."""
         running.value = (1 - self.momentum) * running.value + self.momentum * jax.lax.stop_gradient(found)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_normalized(
+    x: Float[Array, "... features"],
+    scale: Float[Array, " features"],
+    bias: Float[Array, " features"],
+    epsilon: float,
+    batch_axes: tuple[str, ...],
+) -> tuple[Float[Array, "... features"], Float[Array, " features"], Float[Array, " features"]]:
+    """(x - mean) / √(variance + epsilon) · scale + bias in the dtype of `x`, and the mean and the variance, over all axes but
+    the last and over `batch_axes`, in float32. Mean and variance pass no gradient on.
+
+    The backward pass keeps `x` and the statistics, and goes over `x` and the gradient twice (`models.layers.normalized`).
+    """
+    return _batch_normalized_forward(x, scale, bias, epsilon, batch_axes)[0]
+
+
+def _batch_normalized_forward(x, scale, bias, epsilon, batch_axes):
+    rows = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = across(wide.mean(axis=rows), batch_axes)
+    centred = wide - jnp.expand_dims(mean, rows)
+    var = across((centred**2).mean(axis=rows), batch_axes)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    y = centred * jnp.expand_dims(inverse * scale, rows) + jnp.expand_dims(bias, rows)
+    return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
+
+
+def _batch_normalized_backward(epsilon, batch_axes, saved, gradients):
+    x, mean, inverse, scale = saved
+    rows, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
+    gradient = gradients[0].astype(inverse.dtype)
+    normed = (x.astype(inverse.dtype) - jnp.expand_dims(mean, rows)) * jnp.expand_dims(inverse, rows)
+    biases, scales = gradient.sum(axis=rows), (gradient * normed).sum(axis=rows)
+    along, beside = (jnp.expand_dims(across(y, batch_axes) / count, rows) for y in (scales, biases))
+    inputs = jnp.expand_dims(inverse * scale, rows) * (gradient - beside - normed * along)
+    return inputs.astype(x.dtype), scales.astype(scale.dtype), biases.astype(scale.dtype)
+
+
+batch_normalized.defvjp(_batch_normalized_forward, _batch_normalized_backward)
 
 
 def across(x: Array, axes: tuple[str, ...]) -> Array:
@@ -206,5 +251,26 @@ def across(x: Array, axes: tuple[str, ...]) -> Array:
 
 
 def max_pool(x: Image, size: Pair, stride: Pair, padding: Pair) -> Image:
-    """The largest value in each window; what lies outside of the image is none."""
-    return nn.max_pool(x, size, stride, tuple((length, length) for length in padding))
+    """The largest value in each window; what lies outside of the image is none. Of equals the first gets the gradient."""
+    return _max_pool(x, Window(size, stride, padding))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: Image, window: Window) -> Image:
+    by = functools.partial(convolution_cpu.max_pool, window=window)
+    return jax.lax.platform_dependent(x, cpu=by, default=functools.partial(max_pool_forward, window=window))
+
+
+def _max_pool_backward(window: Window, x: Image, gradient: Image) -> tuple[Image]:
+    settings = dict(window=window)
+    return (
+        jax.lax.platform_dependent(
+            x,
+            gradient,
+            cpu=functools.partial(convolution_cpu.max_pool_gradient, **settings),
+            default=functools.partial(max_pool_gradient, **settings),
+        ),
+    )
+
+
+_max_pool.defvjp(lambda x, window: (_max_pool(x, window), x), _max_pool_backward)

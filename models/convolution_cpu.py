@@ -5,6 +5,7 @@ kernels mostly longer than a matrix product. Where neither helps (grouped, but n
 All three are compiled as they are, so that without `jit` too a convolution is one program.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -71,24 +72,28 @@ def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype)
 
 def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _patch"]:
     """All that the kernel sees at each place, side by side: rows, then columns, then channels."""
-    height, width = window.size
-    rows, columns = window.places(x.shape)
     if patched(window):
+        (height, width), (rows, columns) = window.size, window.places(x.shape)
         seen = x[:, : rows * height, : columns * width]
         return rearrange(seen, "b (h i) (w j) c -> b h w (i j c)", i=height, j=width)
-    x = pad(x, window.padding)
-    down, right = window.stride
-    shifted = [
+    return jnp.concatenate(shifted(pad(x, window.padding), window), axis=-1)
+
+
+def shifted(x: Image, window: Window) -> list[Image]:
+    """What each place of the kernel sees of padded images, by rows."""
+    (height, width), (down, right) = window.size, window.stride
+    rows, columns = dataclasses.replace(window, padding=(0, 0)).places(x.shape)
+    return [
         x[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right]
         for i in range(height)
         for j in range(width)
     ]
-    return jnp.concatenate(shifted, axis=-1)
 
 
-def pad(x: Image, padding: tuple[int, int]) -> Image:
-    """Rows and columns of zeros on both sides."""
-    return jnp.pad(x, ((0, 0), (padding[0], padding[0]), (padding[1], padding[1]), (0, 0)))
+def pad(x: Image, padding: tuple[int, int], value: float = 0.0) -> Image:
+    """Rows and columns of this value on both sides."""
+    around = ((0, 0), (padding[0], padding[0]), (padding[1], padding[1]), (0, 0))
+    return jnp.pad(x, around, constant_values=value)
 
 
 def widened(x: Array) -> Array:
@@ -127,3 +132,33 @@ def depthwise_kernel_gradient(x: Image, gradient: Image, window: Window) -> Kern
     ]
     kernel = jax.lax.optimization_barrier(jnp.stack(sums)).sum(axis=(1, 2, 3))
     return kernel[:, :, None]
+
+
+@functools.partial(jax.jit, static_argnames="window")
+def max_pool(x: Image, window: Window) -> Image:
+    """The largest value in each window, as `models.convolution_window` has it."""
+    return functools.reduce(jnp.maximum, shifted(pad(x, window.padding, -jnp.inf), window))
+
+
+@functools.partial(jax.jit, static_argnames="window")
+def max_pool_gradient(x: Image, gradient: Image, window: Window) -> Image:
+    """The gradient with respect to the images: to the first of the largest values in each window.
+
+    XLA's CPU backend looks for that with four arrays of indices as large as the images.
+    """
+    seen = shifted(pad(x, window.padding, -jnp.inf), window)
+    most, first = seen[0], jnp.zeros(gradient.shape, jnp.int32)
+    for number, values in enumerate(seen[1:], 1):
+        first = jnp.where(values > most, number, first)
+        most = jnp.maximum(most, values)
+    first = jax.lax.optimization_barrier(first)
+    _, height, width, _ = pad(x, window.padding).shape
+    (down, right), (_, rows, columns, _) = window.stride, gradient.shape
+    total = jnp.zeros((), gradient.dtype)
+    for number in range(len(seen)):
+        i, j = divmod(number, window.size[1])
+        below, beside = height - i - (rows - 1) * down - 1, width - j - (columns - 1) * right - 1
+        spread = ((0, 0, 0), (i, below, down - 1), (j, beside, right - 1), (0, 0, 0))
+        total += jax.lax.pad(jnp.where(first == number, gradient, 0.0), jnp.zeros((), gradient.dtype), spread)
+    (above, before), (_, whole_height, whole_width, _) = window.padding, x.shape
+    return total[:, above : above + whole_height, before : before + whole_width]

@@ -1,7 +1,9 @@
-"""XLA's convolution and its two gradients, as accelerators run them."""
+"""XLA's convolution and maximum over windows, and their gradients, as accelerators run them."""
 
 import dataclasses
+import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,11 +15,11 @@ Pair = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """What a convolution sees at each place.
+    """What a convolution or a maximum sees at each place.
 
     Attributes:
         size: of the kernel, (height, width) like the others.
-        padding: rows and columns of zeros on both sides.
+        padding: rows and columns on both sides: of zeros, or of nothing for a maximum.
         groups: parts of the channels, each seen by its own part of the outputs.
     """
 
@@ -72,3 +74,14 @@ def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype)
         batch_group_count=window.groups,
         preferred_element_type=dtype,
     )
+
+
+def max_pool_forward(x: Image, window: Window) -> Image:
+    """The largest value in each window."""
+    return nn.max_pool(x, window.size, window.stride, tuple((length, length) for length in window.padding))
+
+
+def max_pool_gradient(x: Image, gradient: Image, window: Window) -> Image:
+    """The gradient with respect to the images: to the first of the largest values in each window."""
+    (found,) = jax.vjp(functools.partial(max_pool_forward, window=window), x)[1](gradient)
+    return found

@@ -262,33 +262,76 @@ def embedding(
     )
 
 
-def layer_norm(config: ModelConfig, epsilon: float, name: str | None) -> nn.LayerNorm:
-    """Layer normalisation over the last axis (Ba et al., 2016), in float32, the variance from centred values."""
-    return nn.LayerNorm(
-        epsilon=epsilon,
-        dtype=config.compute_dtype,
-        param_dtype=jnp.dtype(config.param_dtype),
-        use_fast_variance=False,
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("norm",)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("norm",)),
-        name=name,
-    )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalized(
+    x: Float[Array, "... features"],
+    scale: Float[Array, " features"],
+    bias: Float[Array, " features"] | None,
+    epsilon: float,
+    dtype: jnp.dtype,
+) -> Float[Array, "... features"]:
+    """(x - mean) / √(variance + epsilon) · scale + bias over the last axis; without `bias` x / √(mean(x²) + epsilon) · scale.
+
+    In float32, the variance from centred values; without `bias` the quotient is rounded to `dtype` before it is scaled, as in
+    Llama and T5. The backward pass keeps `x` and two numbers of each row, and goes over `x` and the gradient twice: left to
+    itself, XLA's CPU backend goes over them again in every later loop that a gradient passes through.
+    """
+    return _normalized_forward(x, scale, bias, epsilon, dtype)[0]
 
 
-class RMSNorm(nn.Module):
-    """x / √(mean(x²) + epsilon) · scale over the last axis, the quotient in float32 (Zhang & Sennrich, 2019, 1910.07467)."""
+def _normalized_forward(x, scale, bias, epsilon, dtype):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = None if bias is None else wide.mean(axis=-1, keepdims=True)
+    centred = wide if mean is None else wide - mean
+    inverse = jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
+    scale_by, *shift_by = (jnp.expand_dims(y, range(x.ndim - 1)) for y in (scale, bias) if y is not None)
+    if bias is None:
+        y = (centred * inverse).astype(dtype) * scale_by.astype(dtype)
+    else:
+        y = (centred * inverse * scale_by + shift_by[0]).astype(dtype)
+    return y, (x, mean, inverse, scale)
+
+
+def _normalized_backward(epsilon, dtype, saved, gradient):
+    x, mean, inverse, scale = saved
+    gradient = gradient.astype(inverse.dtype)
+    normed = (x.astype(inverse.dtype) - (0.0 if mean is None else mean)) * inverse
+    scaled = gradient * jnp.expand_dims(scale.astype(inverse.dtype), range(x.ndim - 1))
+    along = (scaled * normed).mean(axis=-1, keepdims=True)
+    across = 0.0 if mean is None else scaled.mean(axis=-1, keepdims=True)
+    inputs = (inverse * (scaled - across - normed * along)).astype(x.dtype)
+    rows = tuple(range(x.ndim - 1))
+    scales = (gradient * normed).sum(axis=rows).astype(scale.dtype)
+    return inputs, scales, None if mean is None else gradient.sum(axis=rows).astype(scale.dtype)
+
+
+normalized.defvjp(_normalized_forward, _normalized_backward)
+
+
+class Norm(nn.Module):
+    """Layer normalisation over the last axis (Ba et al., 2016, arXiv 1607.06450), with `scale` and `bias`; without `bias`
+    root mean square normalisation (Zhang & Sennrich, 2019, arXiv 1910.07467). See `normalized`.
+    """
 
     config: ModelConfig
     epsilon: float
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... features"]:
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
-        scale = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.config.param_dtype))
-        wide = x.astype(jnp.float32)
-        normed = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.epsilon)
-        scale = jnp.expand_dims(scale.astype(self.config.compute_dtype), range(x.ndim - 1))
-        return normed.astype(self.config.compute_dtype) * scale
+        features, dtype = x.shape[-1:], jnp.dtype(self.config.param_dtype)
+        scale = self.param("scale", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), features, dtype)
+        bias_init = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
+        bias = self.param("bias", bias_init, features, dtype) if self.use_bias else None
+        return normalized(x, scale, bias, self.epsilon, self.config.compute_dtype)
+
+
+def layer_norm(config: ModelConfig, epsilon: float, name: str | None) -> Norm:
+    return Norm(config, epsilon, name=name)
+
+
+def rms_norm(config: ModelConfig, epsilon: float, name: str | None) -> Norm:
+    return Norm(config, epsilon, use_bias=False, name=name)
 
 
 # ── Attention ────────────────────────────────────────────────────────────────────────────────────────────────────────

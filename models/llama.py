@@ -20,7 +20,6 @@ from models.layers import (
     Attention,
     Cache,
     Keys,
-    RMSNorm,
     activation,
     attention_pattern,
     by_example,
@@ -30,6 +29,7 @@ from models.layers import (
     gated,
     last_token,
     matmul,
+    rms_norm,
     stack,
 )
 from models.outputs import ModelOutput
@@ -372,7 +372,7 @@ class LlamaLayer(nn.Module):
             inits=FrozenDict(query=normal, key=normal, value=normal, out=normal),
             name="attention",
         )(
-            RMSNorm(config, config.rms_norm_eps, name="attention_norm")(hidden),
+            rms_norm(config, config.rms_norm_eps, "attention_norm")(hidden),
             mask,
             fold_in(dropout_keys, index),
             rotary=turns,
@@ -380,7 +380,7 @@ class LlamaLayer(nn.Module):
             cached=cached,
         )
         hidden += attended
-        inner = RMSNorm(config, config.rms_norm_eps, name="mlp_norm")(hidden)
+        inner = rms_norm(config, config.rms_norm_eps, "mlp_norm")(hidden)
         gate, up = (
             dense(config, config.intermediate_size, name, ("embed", "mlp"), bias=config.mlp_bias, kernel_init=normal)
             for name in ("gate", "up")
@@ -415,7 +415,7 @@ class LlamaModel(nn.Module):
             table_init=normal,
         )
         self.layers = stack(LlamaLayer, config, config.num_hidden_layers, None)
-        self.norm = RMSNorm(config, config.rms_norm_eps)
+        self.norm = rms_norm(config, config.rms_norm_eps, None)
 
     def __call__(
         self,

@@ -28,7 +28,6 @@ from models.layers import (
     Cache,
     Initializer,
     Keys,
-    RMSNorm,
     activation,
     by_example,
     dense,
@@ -37,6 +36,7 @@ from models.layers import (
     fold_in,
     gated,
     matmul,
+    rms_norm,
     stack,
 )
 from models.outputs import ModelOutput
@@ -328,12 +328,12 @@ class T5EncoderLayer(nn.Module):
         config = self.config
         mask, position_bias, dropout_keys = shared
         keys = fold_in(dropout_keys, index)
-        normed = RMSNorm(config, config.layer_norm_epsilon, name="attention_norm")(hidden)
+        normed = rms_norm(config, config.layer_norm_epsilon, "attention_norm")(hidden)
         attended, probabilities, _ = attention(config, "attention")(
             normed, mask, fold_in(keys, 0), position_bias=position_bias
         )
         hidden += dropout(attended, config.dropout_rate, fold_in(keys, 1))
-        normed = RMSNorm(config, config.layer_norm_epsilon, name="mlp_norm")(hidden)
+        normed = rms_norm(config, config.layer_norm_epsilon, "mlp_norm")(hidden)
         hidden += dropout(feed_forward(config, normed, fold_in(keys, 2)), config.dropout_rate, fold_in(keys, 3))
         return hidden, (hidden, probabilities)
 
@@ -349,17 +349,17 @@ class T5DecoderLayer(nn.Module):
         index, cache, memory_cache = own
         mask, position_bias, cached, memory, memory_mask, dropout_keys = shared
         keys = fold_in(dropout_keys, index)
-        normed = RMSNorm(config, config.layer_norm_epsilon, name="attention_norm")(hidden)
+        normed = rms_norm(config, config.layer_norm_epsilon, "attention_norm")(hidden)
         attended, probabilities, cache = attention(config, "attention")(
             normed, mask, fold_in(keys, 0), position_bias=position_bias, cache=cache, cached=cached
         )
         hidden += dropout(attended, config.dropout_rate, fold_in(keys, 1))
-        normed = RMSNorm(config, config.layer_norm_epsilon, name="cross_attention_norm")(hidden)
+        normed = rms_norm(config, config.layer_norm_epsilon, "cross_attention_norm")(hidden)
         attended, cross_probabilities, memory_cache = attention(config, "cross_attention")(
             normed, memory_mask, fold_in(keys, 2), memory=memory, cache=memory_cache
         )
         hidden += dropout(attended, config.dropout_rate, fold_in(keys, 3))
-        normed = RMSNorm(config, config.layer_norm_epsilon, name="mlp_norm")(hidden)
+        normed = rms_norm(config, config.layer_norm_epsilon, "mlp_norm")(hidden)
         hidden += dropout(feed_forward(config, normed, fold_in(keys, 4)), config.dropout_rate, fold_in(keys, 5))
         caches = None if cached is None else (cache, memory_cache)
         return hidden, (hidden, probabilities, cross_probabilities, caches)
@@ -378,7 +378,7 @@ class T5Stack(Stack):
         config = self.config
         self.relative_attention_bias = RelativePositions(config, bidirectional=self.bidirectional)
         self.layers = stack(self.layer, config, self.count, None)
-        self.norm = RMSNorm(config, config.layer_norm_epsilon)
+        self.norm = rms_norm(config, config.layer_norm_epsilon, None)
 
     def embed(self, words: Hidden, dropout_keys: Keys, positions: Int[Array, "#batch length"], room: int) -> Hidden:
         return dropout(words, self.config.dropout_rate, fold_in(dropout_keys, self.count))

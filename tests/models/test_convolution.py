@@ -9,7 +9,7 @@ import pytest
 
 from models import convolution_cpu, convolution_window
 from models.config import ModelConfig
-from models.convolution import BatchNorm, conv, convolve
+from models.convolution import BatchNorm, batch_normalized, conv, convolve
 from models.convolution_window import Window
 
 CONFIG = ModelConfig()
@@ -143,3 +143,33 @@ def test_a_frozen_batch_norm_keeps_all_it_has():
     np.testing.assert_allclose(y, x, atol=1e-4)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_params)) and np.all(of_x != 0)
     assert all(map(np.array_equal, jax.tree.leaves(moved), jax.tree.leaves(variables["batch_stats"])))
+
+
+@pytest.mark.parametrize("name", ["3 × 3", "halving", "stem", "uneven", "patches"])
+def test_the_largest_of_each_window_and_its_gradient_are_those_of_accelerators(name):
+    shape, _, window = WINDOWS[name]
+    x = jax.nn.relu(jax.random.normal(jax.random.key(0), shape))  # with many equals
+    most = convolution_window.max_pool_forward(x, window)
+    np.testing.assert_array_equal(convolution_cpu.max_pool(x, window), most)
+    gradient = jax.random.normal(jax.random.key(1), most.shape)
+    np.testing.assert_allclose(
+        convolution_cpu.max_pool_gradient(x, gradient, window),
+        convolution_window.max_pool_gradient(x, gradient, window),
+        atol=1e-6,
+    )
+
+
+def test_batch_norm_has_the_derivatives_of_its_formula():
+    def formula(x, scale, bias):
+        centred = x - x.mean(axis=(0, 1, 2), keepdims=True)
+        var = (centred**2).mean(axis=(0, 1, 2), keepdims=True)
+        return centred / jnp.sqrt(var + 1e-5) * scale[None, None, None] + bias[None, None, None]
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = (2, 5, 4, 3), (3,), (3,), (2, 5, 4, 3)
+    *given, gradient = (jax.random.normal(key, shape) + 1 for key, shape in zip(keys, shapes, strict=True))
+    y, expected = jax.vjp(formula, *given)
+    found_y, found = jax.vjp(lambda *x: batch_normalized(*x, 1e-5, ())[0], *given)
+    np.testing.assert_allclose(found_y, y, atol=1e-5)
+    for one, other in zip(found(gradient), expected(gradient), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import ACTIVATIONS, ModelError, activation, gated
+from models.layers import ACTIVATIONS, ModelError, activation, gated, normalized
 
 GATE, X, SEED = (jnp.asarray(np.random.default_rng(seed).normal(size=(3, 4, 5)), jnp.float32) for seed in range(3))
 
@@ -45,3 +45,30 @@ def test_the_backward_pass_of_a_gate_keeps_its_two_inputs():
 def test_an_unknown_activation_is_refused_with_the_nearest():
     with pytest.raises(ModelError, match=r"unknown activation 'gelu_neu'.*gelu_new"):
         activation("gelu_neu")
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_norms_have_the_derivatives_of_their_formulas(with_bias):
+    def formula(x, scale, bias):
+        centred = x - x.mean(axis=-1, keepdims=True) if with_bias else x
+        y = centred / jnp.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-3) * scale[None, None]
+        return y + bias[None, None] if with_bias else y
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = (2, 5, 8), (8,), (8,), (2, 5, 8)
+    *given, gradient = (jax.random.normal(key, shape) + 1 for key, shape in zip(keys, shapes, strict=True))
+    y, expected = jax.vjp(formula, *given)
+
+    def ours(x, scale, bias):
+        return normalized(x, scale, bias if with_bias else None, 1e-3, jnp.dtype("float32"))
+
+    found_y, found = jax.vjp(ours, *given)
+    np.testing.assert_allclose(found_y, y, atol=1e-5)
+    for one, other in zip(found(gradient), expected(gradient), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_the_backward_pass_of_a_norm_keeps_its_input_in_the_dtype_it_came_in():
+    x, scale = jnp.ones((4, 6, 8), jnp.bfloat16), jnp.ones(8)
+    saved = jax.vjp(lambda x: normalized(x, scale, scale, 1e-6, jnp.dtype("bfloat16")), x)[1]
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(saved)) <= x.nbytes + scale.nbytes + 2 * 4 * 6 * 4
