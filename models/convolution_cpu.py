@@ -2,7 +2,7 @@
 
 Its own depthwise convolution takes about twenty times as long as a sum over the kernel's places, and its gradients of
 kernels mostly longer than a matrix product. Where neither helps (grouped, but not depthwise), they are what is left.
-All three are compiled as they are, so that without `jit` too a convolution is one program.
+All are compiled as they are, so that without `jit` too a convolution is one program. The maximum over windows stands below.
 """
 
 import dataclasses
