@@ -50,8 +50,8 @@ def demo() -> Experiment:
       | next sentences | 58.5 % | 64.5 % | 58.8 % | 58.5 % |
 
     Tried and left, all with a weight of 1: an MLP of 512 is slower, worse at tokens and little better at sentences (4.10 nats,
-    60.3 %); with it 2 heads are worse at sentences (3.93, 56.5 %) and batches of 16 still on the plateau after 6,000 steps (5.74); with an
-    MLP of 256 so is a rate of 2e-3 after 2,000 (5.86, where 1e-3 has 5.53).
+    60.3 %); with it 2 heads are worse at sentences (3.93, 56.5 %), and batches of 16 still on the plateau after 6,000 steps
+    (5.74). With an MLP of 256 a rate of 2e-3 is still there after 2,000 (5.86, where 1e-3 has 5.53).
     """
     return dataclasses.replace(
         base(),
