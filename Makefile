@@ -3,7 +3,8 @@
 # make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare the speed of BERT with theirs (FLAX_PYTHON: interpreter of an environment with transformers 4.57);
-#                 MODELS=all: of every text architecture, MODELS=images: of image models, the tables in docs/speed.md
+#                 MODELS=all: of every text architecture, MODELS=images: of image models, MODELS=gpu: of both on an
+#                 NVIDIA GPU (extra `cuda`, a torch with CUDA), the tables in docs/speed.md
 # make learning   small models of one budget, one for each objective, on two texts, after
 #                 make pretrain (docs/learning.md; AUSTEN: see there)
 # make learning-images  small image models on digits and stamps (docs/learning-images.md; DIGITS, STAMPS, VIT_S14: see there)
@@ -38,6 +39,8 @@ bench: $(VENV)/.installed-parity
 ifeq ($(MODELS),images)
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.vision_steps --parity-python $(BIN)/python --write
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.image_pipeline --write
+else ifeq ($(MODELS),gpu)
+	$(BIN)/python -m experiments.benchmarks.gpu_steps --write
 else
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --parity-python $(BIN)/python $(if $(FLAX_PYTHON),--flax-python $(FLAX_PYTHON)) $(if $(MODELS),--models $(MODELS) --write)
 endif

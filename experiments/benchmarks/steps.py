@@ -1,6 +1,6 @@
 """Train steps on this CPU beside those of `transformers`: who does how many tokens a second.
 
-    make bench [FLAX_PYTHON=PATH]                              BERT, all contestants
+    make bench [FLAX_PYTHON=PATH]                              BERT in float32 beside torch and Flax
     make bench MODELS=all                                      every text architecture beside torch, docs/speed.md
 
 The interpreter `--parity-python` has `transformers` 5 with PyTorch, `--flax-python` has `transformers` 4.57 with Flax (the
@@ -10,7 +10,7 @@ twice, with glibc as it comes and told to keep freed memory instead of handing i
 `lacuna train` tells it by itself; of several architectures ours is there in that way alone.
 
 The work (`WORK` in steps_worker.py): models of 4 layers × 512, 16 sequences of 128 tokens, AdamW with gradients clipped to
-norm 1, dropout as the architecture has it. Ours also corrupts the batch within the step.
+norm 1, dropout as the architecture has it. Ours also corrupts the batch within the step. `gpu_steps` does the same on a GPU.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.benchmarks.steps_worker import BATCH, CONTESTANTS, LENGTH, WORK
+from experiments.benchmarks.steps_worker import LENGTH, WORK
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "speed.md"
@@ -39,27 +39,46 @@ KEEP_FREED_MEMORY = {
 """Settings of glibc; without the first two, memory that other threads than the first one ask for is handed back anyway."""
 DEFAULT, TORCH, CORRUPTION = "ours, pmap", "transformers, torch", "ours, corruption alone"
 """How a run of ours steps unless told otherwise, what it is held against, and a part of it."""
+SINGLE = [DEFAULT, "ours, jit", TORCH, "transformers, Flax", "transformers, Flax, integer labels"]
+"""Contestants where one model is asked for: what computes in float32 (all at once, keeping memory, need more than 24 GB)."""
 
 
 class Contestant:
-    """A process of the script `worker` beside this one, told to go one at a time."""
+    """A process of the script `worker` beside this one, begun at once; when `ready`, told to go one at a time."""
 
-    def __init__(self, name: str, model: str, python: str, keep: bool, worker: str = "steps_worker.py"):
-        self.name, self.keep, self.times = name, keep, []
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        python: str,
+        keep: bool,
+        platform: str = "cpu",
+        batch: int | None = None,
+        worker: str = "steps_worker.py",
+    ):
+        self.name, self.model, self.keep, self.times = name, model, keep, []
+        environment = {**os.environ, "JAX_PLATFORMS": platform, "HF_HUB_OFFLINE": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # they share a GPU
         environment = {k: v for k, v in environment.items() if k not in KEEP_FREED_MEMORY}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(worker)), name, model],
+            [python, str(Path(__file__).with_name(worker)), name, model, *([] if batch is None else [str(batch)])],
             env={**environment, **(KEEP_FREED_MEMORY if keep else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
         )
-        ready = self.answer()
-        self.versions = ready["versions"]
-        self.warm_up = ready["warm"]
+
+    def ready(self) -> "Contestant":
+        """Wait until it has warmed up."""
+        said = self.answer()
+        self.versions, self.warm_up = said["versions"], said["warm"]
+        print(
+            f"ready: {self.model}, {self.name}, after {self.warm_up:.1f} s of warming up", file=sys.stderr, flush=True
+        )
+        return self
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -117,8 +136,7 @@ def _in_turn(model: str, chosen: list[tuple[str, bool]], arguments: argparse.Nam
         python = sys.executable if name.startswith("ours") else theirs
         if python is None or ("Flax" in name and model != "bert"):
             continue
-        contestants.append(Contestant(name, model, python, keep))
-        print(f"ready: {model}, {name}, after {contestants[-1].warm_up:.1f} s of warming up", file=sys.stderr)
+        contestants.append(Contestant(name, model, python, keep).ready())
     for _ in range(arguments.rounds):
         for contestant in contestants:
             contestant.go(arguments.steps)
@@ -127,15 +145,15 @@ def _in_turn(model: str, chosen: list[tuple[str, bool]], arguments: argparse.Nam
     return contestants
 
 
-def table(contestants: list[Contestant]) -> str:
-    """Markdown: each contestant's median step, and how many of its steps the fastest of ours (f32) does meanwhile."""
+def table(contestants: list[Contestant], tokens: int) -> str:
+    """Markdown: each contestant's median step of `tokens`, and how many steps the fastest of ours (f32) does meanwhile."""
     best = min(c.seconds for c in contestants if c.name in ("ours, pmap", "ours, jit"))
     rows = ["| step | glibc | seconds | range | tokens/s | × ours | versions |", "|---|---|--:|--:|--:|--:|---|"]
     for c in contestants:
         versions = ", ".join(f"{name} {version}" for name, version in c.versions.items())
         rows.append(
             f"| {c.name} | {'keeps memory' if c.keep else 'as it comes'} | {c.seconds:.3f}"
-            f" | {min(c.times):.3f}–{max(c.times):.3f} | {BATCH * LENGTH / c.seconds:,.0f}"
+            f" | {min(c.times):.3f}–{max(c.times):.3f} | {tokens / c.seconds:,.0f}"
             f" | {c.seconds / best:.2f} | {versions} |"
         )
     return "\n".join(rows)
@@ -175,13 +193,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.models = models = list(WORK) if arguments.models == ["all"] else arguments.models
     if arguments.only is None:
-        arguments.only = list(CONTESTANTS) if models == ["bert"] else [DEFAULT, TORCH, CORRUPTION]
+        arguments.only = SINGLE if models == ["bert"] else [DEFAULT, TORCH, CORRUPTION]
 
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     found, results = {}, {}
     for model in models:
         found[model] = measured(model, arguments)
-        print(f"\n{model}\n\n{table(found[model])}\n", flush=True)
+        print(f"\n{model}\n\n{table(found[model], WORK[model].batch * LENGTH)}\n", flush=True)
         fields = ("name", "keep", "seconds", "times", "warm_up", "versions")
         results[model] = [{field: getattr(c, field) for field in fields} for c in found[model]]
         arguments.json.write_text(json.dumps({"processor": processor(), "results": results}, indent=1) + "\n")

@@ -1,7 +1,8 @@
 """One contestant of `steps`: builds its train step, warms up, then runs some steps for each line on stdin.
 
-    python steps_worker.py CONTESTANT MODEL
+    python steps_worker.py CONTESTANT MODEL [BATCH]
 
+JAX_PLATFORMS says where, for torch too: `cpu`, or `cuda`, where both multiply float32 matrices in TF32, as JAX does unasked.
 Runs under the interpreter of the library it measures, so only that library is imported and this file stands alone.
 Answers are lines of JSON on stdout: first `{"warm": seconds, "versions": …}`, then for each line `N` the seconds per step
 over N steps, waiting for the last one's parameters.
@@ -11,13 +12,16 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-BATCH, LENGTH, MASKED = 16, 128, 20
+LENGTH, MASKED = 128, 20
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-4, 0.01, 1.0
+
+PLATFORM = os.environ.get("JAX_PLATFORMS", "cpu")
 
 Step = Callable[[], None]
 Wait = Callable[[], object]
@@ -32,6 +36,7 @@ class Work:
         config: fields of the published `config.json` of both.
         objective: ours, by name; the batches of the others are as it leaves them.
         target: tokens that the decoder of an encoder-decoder is asked for.
+        batch: sequences in a step.
     """
 
     architecture: str
@@ -39,6 +44,7 @@ class Work:
     config: dict[str, Any]
     objective: str
     target: int | None = None
+    batch: int = 16
 
 
 BERT = dict(vocab_size=30_522, num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2_048)
@@ -118,7 +124,7 @@ def examples_of(work: Work, objective, vocabulary):
     random = np.random.default_rng(0)
     examples = {}
     for name, blank in Outline(vocabulary).training(form(objective, LENGTH), 0)[0].items():
-        shape = (BATCH, *np.shape(blank))
+        shape = (work.batch, *np.shape(blank))
         if name.endswith("tokens"):
             examples[name] = random.integers(1_000, work.config["vocab_size"], shape, dtype=np.int32)
         elif name.endswith("sentence_ids"):
@@ -145,8 +151,8 @@ def corruption(work: Work) -> tuple[Step, Wait]:
 
     def step() -> None:
         nonlocal seen, done
-        seen = compiled({**examples, "index": np.arange(done, done + BATCH, dtype=np.uint32)})
-        done += BATCH
+        seen = compiled({**examples, "index": np.arange(done, done + work.batch, dtype=np.uint32)})
+        done += work.batch
 
     return step, lambda: jax.block_until_ready(seen)
 
@@ -185,9 +191,9 @@ def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
 
     def step() -> None:
         nonlocal state, done
-        batch = {**examples, "index": np.arange(done, done + BATCH, dtype=np.uint32)}
+        batch = {**examples, "index": np.arange(done, done + work.batch, dtype=np.uint32)}
         state, _ = compiled(state, spread.put_batch({name: x[None] for name, x in batch.items()}))
-        done += BATCH
+        done += work.batch
 
     return step, lambda: jax.block_until_ready(state)
 
@@ -195,45 +201,57 @@ def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
 def batch_of_theirs(work: Work, numpy):
     """What a collator would hand over, already corrupted: token ids and labels, -100 where nothing is asked."""
     random = numpy.random.default_rng(0)
-    input_ids = random.integers(1_000, work.config["vocab_size"], (BATCH, LENGTH), dtype=numpy.int64)
+    input_ids = random.integers(1_000, work.config["vocab_size"], (work.batch, LENGTH), dtype=numpy.int64)
     batch = dict(input_ids=input_ids, attention_mask=numpy.ones_like(input_ids), labels=input_ids)
     if work.target is not None:
-        batch["labels"] = random.integers(1_000, work.config["vocab_size"], (BATCH, work.target), dtype=numpy.int64)
+        batch["labels"] = random.integers(
+            1_000, work.config["vocab_size"], (work.batch, work.target), dtype=numpy.int64
+        )
     if "MaskedLM" in work.objective:
-        batch["labels"] = numpy.full((BATCH, LENGTH), -100, numpy.int64)
-        for row in range(BATCH):
+        batch["labels"] = numpy.full((work.batch, LENGTH), -100, numpy.int64)
+        for row in range(work.batch):
             places = random.choice(LENGTH, MASKED, replace=False)
             batch["labels"][row, places] = input_ids[row, places]
     if "NextSentence" in work.objective:
-        batch["token_type_ids"] = numpy.tile(numpy.arange(LENGTH) * 2 // LENGTH, (BATCH, 1))
-        batch["next_sentence_label"] = random.integers(0, 2, BATCH)
+        batch["token_type_ids"] = numpy.tile(numpy.arange(LENGTH) * 2 // LENGTH, (work.batch, 1))
+        batch["next_sentence_label"] = random.integers(0, 2, work.batch)
     return batch
 
 
-def torch(work: Work, dtype: str) -> tuple[Step, Wait]:
-    """`transformers` on PyTorch in train mode, with its default (sdpa) attention and fused AdamW."""
+def torch(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wait]:
+    """`transformers` on PyTorch, with its default (sdpa) attention."""
     import numpy
+
+    batch = {name: numpy.asarray(x, numpy.int64) for name, x in batch_of_theirs(work, numpy).items()}
+    return torch_step(work.architecture, work.model_type, work.config, batch, dtype, compiled)
+
+
+def torch_step(architecture: str, model_type: str, config, batch, dtype: str, compiled: bool) -> tuple[Step, Wait]:
+    """A step of `transformers` on PyTorch in train mode, with fused AdamW; `batch` is what the model is called with."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(work.model_type, **work.config)
-    model = getattr(transformers, work.architecture)(config).train()
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    config = transformers.AutoConfig.for_model(model_type, **config)
+    model = getattr(transformers, architecture)(config).train().to(PLATFORM)
+    compute = torch.compile(model) if compiled else model
     plain = [p for p in model.parameters() if p.ndim < 2]
     weights = [p for p in model.parameters() if p.ndim >= 2]
     groups = [dict(params=weights, weight_decay=WEIGHT_DECAY), dict(params=plain, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-    batch = {name: torch.from_numpy(numpy.asarray(x, numpy.int64)) for name, x in batch_of_theirs(work, numpy).items()}
+    batch = {name: torch.from_numpy(x).to(PLATFORM) for name, x in batch.items()}
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = model(**batch).loss
+        with torch.autocast(PLATFORM, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = compute(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return step, lambda: None
+    return step, torch.cuda.synchronize if PLATFORM == "cuda" else lambda: None
 
 
 def flax(work: Work, one_hot: bool) -> tuple[Step, Wait]:
@@ -286,10 +304,16 @@ def flax(work: Work, one_hot: bool) -> tuple[Step, Wait]:
 CONTESTANTS: dict[str, tuple[Callable[[Work], tuple[Step, Wait]], tuple[str, ...]]] = {
     "ours, pmap": (lambda work: ours(work, "pmap", "float32"), ("jax", "flax")),
     "ours, jit": (lambda work: ours(work, "jit", "float32"), ("jax", "flax")),
+    "ours, pmap, bf16": (lambda work: ours(work, "pmap", "bfloat16"), ("jax", "flax")),
     "ours, jit, bf16": (lambda work: ours(work, "jit", "bfloat16"), ("jax", "flax")),
     "ours, corruption alone": (corruption, ("jax",)),
     "transformers, torch": (lambda work: torch(work, "float32"), ("transformers", "torch")),
     "transformers, torch, bf16 autocast": (lambda work: torch(work, "bfloat16"), ("transformers", "torch")),
+    "transformers, torch.compile": (lambda work: torch(work, "float32", compiled=True), ("transformers", "torch")),
+    "transformers, torch.compile, bf16 autocast": (
+        lambda work: torch(work, "bfloat16", compiled=True),
+        ("transformers", "torch"),
+    ),
     "transformers, Flax": (lambda work: flax(work, one_hot=True), ("transformers", "jax", "flax")),
     "transformers, Flax, integer labels": (lambda work: flax(work, one_hot=False), ("transformers", "jax", "flax")),
 }
@@ -322,10 +346,13 @@ def serve(build: Callable[[], tuple[Step, Wait]], packages: tuple[str, ...]) -> 
         print(seconds_per_step(step, wait, int(line)), file=answers, flush=True)
 
 
-def main() -> None:
-    build, packages = CONTESTANTS[sys.argv[1]]
-    serve(lambda: build(WORK[sys.argv[2]]), packages)
+def main(contestants, works) -> None:
+    """Serve as the command line says."""
+    name, model, *batch = sys.argv[1:]
+    build, packages = contestants[name]
+    work = dataclasses.replace(works[model], **({"batch": int(batch[0])} if batch else {}))
+    serve(lambda: build(work), packages)
 
 
 if __name__ == "__main__":
-    main()
+    main(CONTESTANTS, WORK)

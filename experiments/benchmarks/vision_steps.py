@@ -23,7 +23,8 @@ def measured(model: str, arguments: argparse.Namespace) -> list[Contestant]:
     """Ours and theirs, each with its times."""
     pythons = {OURS: sys.executable, THEIRS: arguments.parity_python}
     contestants = [
-        Contestant(name, model, python, keep=True, worker="vision_steps_worker.py") for name, python in pythons.items()
+        Contestant(name, model, python, keep=True, worker="vision_steps_worker.py").ready()
+        for name, python in pythons.items()
     ]
     for _ in range(arguments.rounds):
         for contestant in contestants:

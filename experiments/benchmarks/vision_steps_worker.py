@@ -1,13 +1,12 @@
 """One contestant of `vision_steps`, as `steps_worker` is one of `steps`.
 
-python vision_steps_worker.py CONTESTANT MODEL
+python vision_steps_worker.py CONTESTANT MODEL [BATCH]
 """
 
 import dataclasses
-import sys
 from typing import Any
 
-from experiments.benchmarks.steps_worker import CLIP_NORM, LEARNING_RATE, WEIGHT_DECAY, Step, Wait, serve
+from experiments.benchmarks.steps_worker import CLIP_NORM, LEARNING_RATE, WEIGHT_DECAY, Step, Wait, main, torch_step
 
 OURS, THEIRS = "ours", "transformers, torch"
 LABELS, SIZE = 1_000, 224
@@ -36,7 +35,7 @@ WORK = {
 }
 
 
-def ours(work: Work) -> tuple[Step, Wait]:
+def ours(work: Work, dtype: str) -> tuple[Step, Wait]:
     """One compiled program: forward, gradients, AdamW."""
     import flax.linen as nn
     import jax
@@ -49,7 +48,7 @@ def ours(work: Work) -> tuple[Step, Wait]:
     from objectives.objective import cross_entropy
     from training.optimizers import AdamW
 
-    config = hub.config_class(work.model_type).from_json({"model_type": work.model_type, **work.published})
+    config = hub.config_class(work.model_type).from_json({"model_type": work.model_type, **work.published}, dtype=dtype)
     model = hub.model_class(work.model_type, work.architecture)(config)
     optimizer = AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM).build(10**6)
     random = np.random.default_rng(0)
@@ -89,33 +88,26 @@ def ours(work: Work) -> tuple[Step, Wait]:
     return step, lambda: jax.block_until_ready(state)
 
 
-def theirs(work: Work) -> tuple[Step, Wait]:
-    """`transformers` on PyTorch in train mode, with its default attention and fused AdamW."""
-    import torch
-    import transformers
+def theirs(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wait]:
+    """`transformers` on PyTorch."""
+    import numpy as np
 
-    torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(work.model_type, **work.published)
-    model = getattr(transformers, work.architecture)(config).train()
-    groups = [
-        dict(params=[p for p in model.parameters() if p.ndim >= 2], weight_decay=WEIGHT_DECAY),
-        dict(params=[p for p in model.parameters() if p.ndim < 2], weight_decay=0.0),
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-    pixel_values, labels = torch.randn(work.batch, 3, SIZE, SIZE), torch.randint(LABELS, (work.batch,))
-
-    def step() -> None:
-        model(pixel_values=pixel_values, labels=labels).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step, lambda: None
+    random = np.random.default_rng(0)
+    pixel_values = random.normal(size=(work.batch, 3, SIZE, SIZE)).astype(np.float32)
+    batch = {"pixel_values": pixel_values, "labels": random.integers(0, LABELS, work.batch)}
+    return torch_step(work.architecture, work.model_type, work.published, batch, dtype, compiled)
 
 
-CONTESTANTS = {OURS: (ours, ("jax", "flax")), THEIRS: (theirs, ("transformers", "torch"))}
+JAX, TORCH = ("jax", "flax"), ("transformers", "torch")
+CONTESTANTS = {
+    OURS: (lambda work: ours(work, "float32"), JAX),
+    "ours, bf16": (lambda work: ours(work, "bfloat16"), JAX),
+    THEIRS: (lambda work: theirs(work, "float32"), TORCH),
+    "transformers, torch, bf16 autocast": (lambda work: theirs(work, "bfloat16"), TORCH),
+    "transformers, torch.compile": (lambda work: theirs(work, "float32", compiled=True), TORCH),
+    "transformers, torch.compile, bf16 autocast": (lambda work: theirs(work, "bfloat16", compiled=True), TORCH),
+}
 
 
 if __name__ == "__main__":
-    build, packages = CONTESTANTS[sys.argv[1]]
-    serve(lambda: build(WORK[sys.argv[2]]), packages)
+    main(CONTESTANTS, WORK)
