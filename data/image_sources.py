@@ -20,16 +20,16 @@ SKLEARN_DIGITS = "sklearn_digits"
 TRAINING, HELD_OUT = ("train", "training"), ("validation", "val", "valid")
 """What the folders of a split are called, and the splits of a TFDS data set."""
 
-LABELS = ("label", "original_label")
-"""What a TFDS data set may call the class of a picture: `imagenet2012_real` has several for each, beside the first one."""
+LABELS = ("label", "real_label")
+"""What a TFDS data set may call the class of a picture, or its classes: any number of them, none too, in `imagenet2012_real`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture, its class, and what to call it in a sentence."""
+    """A picture, its class (of a source with several, which are there), and what to call it in a sentence."""
 
     source: Source
-    label: int
+    label: int | tuple[int, ...]
     name: str
 
 
@@ -49,11 +49,13 @@ class Opened:
         classes: the names of the classes, by label.
         splits: the pictures of each split, by its name.
         fingerprint: changes with the pictures, and nothing else.
+        several: a picture has a tuple of classes, in the place of one.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Pictures]
     fingerprint: str
+    several: bool = False
 
 
 def open_pictures(source: str) -> Opened:
@@ -192,10 +194,11 @@ class Records(Sequence):
 
     def __getitem__(self, index: int) -> Picture:
         item = self.items[index]
-        name, label = f"picture {index} of {self.name}", int(item[self.label])
-        if not 0 <= label < self.classes:
-            raise DataError(f"{name} has the label {label}, and there are {self.classes} classes, from 0 on")
-        return Picture(item["image"], label, name)
+        name, found = f"picture {index} of {self.name}", np.asarray(item[self.label])
+        for label in found.ravel():
+            if not 0 <= label < self.classes:
+                raise DataError(f"{name} has the label {label}, and there are {self.classes} classes, from 0 on")
+        return Picture(item["image"], tuple(map(int, found)) if found.ndim else int(found), name)
 
 
 def _tfds(name: str) -> Opened:
@@ -208,9 +211,10 @@ def _tfds(name: str) -> Opened:
     label = next((label for label in LABELS if label in features), None)
     if label is None:
         raise DataError(f"the TFDS data set {name!r} has no feature `label`, but {', '.join(features)}")
+    several = isinstance(features[label], tfds.features.Sequence)
     kept = [feature for feature, kind in features.items() if isinstance(kind, tfds.features.Image)]
     decoders = {feature: tfds.decode.SkipDecoding() for feature in kept}
-    classes = tuple(features[label].names)
+    classes = tuple((features[label].feature if several else features[label]).names)
     splits = {
         split: Records(
             documents.tfds_split(builder, split, decoders), label, len(classes), f"{builder.info.full_name}, {split}"
@@ -218,4 +222,4 @@ def _tfds(name: str) -> Opened:
         for split in builder.info.splits
     }
     info = (Path(builder.data_dir) / "dataset_info.json").read_bytes()
-    return Opened(classes, splits, hashlib.sha256(info).hexdigest()[:32])
+    return Opened(classes, splits, hashlib.sha256(info).hexdigest()[:32], several)

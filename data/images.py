@@ -132,10 +132,10 @@ class Images(Source):
         held_out = self._held_out(found)
         if held_out is not None:
             places = np.arange(0 if training is None else len(training)), np.arange(len(held_out))
-            return PreparedImages(self, found.classes, found.fingerprint, training, held_out, *places)
+            return PreparedImages(self, found.classes, found.fingerprint, training, held_out, *places, found.several)
         assert training is not None
         places = split_places(len(training), self.held_out, self.split_seed, f"{self.source} holds", "picture")
-        return PreparedImages(self, found.classes, found.fingerprint, training, training, *places)
+        return PreparedImages(self, found.classes, found.fingerprint, training, training, *places, found.several)
 
     def _held_out(self, found: Opened) -> Pictures | None:
         """The split that is held out, `None` where it is to be made."""
@@ -198,6 +198,7 @@ class PreparedImages:
 
     Attributes:
         fingerprint: of the pictures; two with the same give the same examples.
+        several: a picture has any number of classes, not one.
     """
 
     images: Images
@@ -207,6 +208,7 @@ class PreparedImages:
     held_out_pictures: Pictures
     training_places: Int64[np.ndarray, " training"]
     held_out_places: Int64[np.ndarray, " held_out"]
+    several: bool = False
 
     @property
     def vocabulary(self) -> Classes:
@@ -216,6 +218,13 @@ class PreparedImages:
     def counts(self) -> tuple[int, int]:
         """Pictures to train on, which are the examples of an epoch, and held out."""
         return len(self.training_places), len(self.held_out_places)
+
+    def all_held_out(self) -> "PreparedImages":
+        """The same with every picture held out, unless the source says by itself which ones are."""
+        if self.training_pictures is not self.held_out_pictures:
+            return self
+        places = np.union1d(self.training_places, self.held_out_places)
+        return dataclasses.replace(self, training_places=places[:0], held_out_places=places)
 
     def save(self, folder: Path, length: int) -> None:
         """Write how pictures are prepared for a model that sees `length` pixels along an edge."""
@@ -229,11 +238,17 @@ class PreparedImages:
         """
         if self.training_pictures is None:
             raise DataError(f"{self.images.source} has no split `train`: it is there to evaluate on alone")
-        return ImageExamples(self.images, self.training_pictures, self.training_places, form.length, seed)
+        pictures, places = self.training_pictures, self.training_places
+        return ImageExamples(self.images, pictures, places, form.length, seed, several=self._several)
 
     def held_out(self, form: Form) -> "ImageExamples":
         """The held-out pictures, each once, in order, resized and cropped as published."""
-        return ImageExamples(self.images, self.held_out_pictures, self.held_out_places, form.length, 0, shuffled=False)
+        pictures, places = self.held_out_pictures, self.held_out_places
+        return ImageExamples(self.images, pictures, places, form.length, 0, shuffled=False, several=self._several)
+
+    @property
+    def _several(self) -> int | None:
+        return len(self.classes) if self.several else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,12 +260,13 @@ class ImageExamples:
 
         index: uint32, its place in the run, from which the objective's randomness is made.
         pixel_values [size, size, 3]: uint8, RGB.
-        labels: int32, the class.
+        labels: int32, the class; [classes], 1 for each of the picture's and 0 for the others, where it may have `several`.
         other_pixel_values, other_labels: where pictures are mixed, those of the example at `index ^ 1`, which shows another.
 
     Attributes:
         places: the numbers of the pictures to take.
         shuffled: an endless stream to train on; else each picture once, as for evaluation, of `len()` examples.
+        several: the number of classes, where a picture may have any number of them.
 
     Raises:
         DataError: there is no picture, or no pixel, or a negative seed; later, a picture is broken.
@@ -262,6 +278,7 @@ class ImageExamples:
     size: int
     seed: int
     shuffled: bool = True
+    several: int | None = None
 
     def __post_init__(self) -> None:
         if not len(self.places):
@@ -292,11 +309,15 @@ class ImageExamples:
             )
         mixes = self.images.augment.mixes and self.shuffled
         wanted = np.unique(np.concatenate([indices, indices ^ 1]) if mixes else indices)
-        pixels, labels = np.empty((len(wanted), self.size, self.size, 3), np.uint8), np.empty(len(wanted), np.int32)
+        pixels = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
+        labels = np.zeros((len(wanted), *filter(None, [self.several])), np.int32)
         for row, (index, place) in enumerate(zip(wanted.tolist(), self._chosen(wanted).tolist(), strict=True)):
             picture = self.pictures[place]
             pixels[row] = self._altered(picture, index) if self.shuffled else self._processor.pixels(*_named(picture))
-            labels[row] = picture.label
+            if self.several is None:
+                labels[row] = picture.label
+            else:
+                labels[row, list(picture.label)] = 1
         own, other = np.searchsorted(wanted, indices), np.searchsorted(wanted, indices ^ 1)
         as_wanted = np.array_equal(wanted, indices)  # most often, and then there is nothing to copy
         return {

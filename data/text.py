@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -167,6 +168,11 @@ class Prepared:
     def counts(self) -> tuple[int, int]:
         """Documents to train on, and held out."""
         return len(self.training_documents), len(self.held_out_documents)
+
+    def all_held_out(self) -> Self:
+        """The same with every document held out."""
+        documents = np.union1d(self.training_documents, self.held_out_documents)
+        return dataclasses.replace(self, training_documents=documents[:0], held_out_documents=documents)
 
     def training(self, form: Form, seed: int) -> Windows | Packed:
         """The endless stream of training examples: a function of the seed and an example's place in it."""

@@ -76,7 +76,7 @@ class Classification(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """How often the best class is right, and, of more than five, one of the best five; of a mixture the greater part.
 
-        Of several labels any is right, of soft ones the most probable.
+        Of several labels any is right, and a picture without one does not count; of soft ones the most probable.
         """
         logits, answer = self.output(outputs), batch[self.answer]
         if answer.ndim > 1:
@@ -115,10 +115,12 @@ class Classification(Objective):
         targets = self._targets(answer, classes, batch)
         if targets.shape != logits.shape:
             raise ObjectiveError(f"{self.answer} of {targets.shape[-1]} classes, and logits of {classes}")
+        asked = answer != IGNORED if answer.ndim == 1 else targets.any(axis=-1)
+        if self.sigmoid and answer.ndim > 1:  # no class at all is an answer where each is asked for by itself
+            asked = jnp.ones_like(asked)
         targets = (1 - self.smoothing) * targets + self.smoothing / classes
         if self.sigmoid:  # -t log σ(x) - (1 - t) log σ(-x)
             losses = (jax.nn.softplus(logits) - targets * logits).sum(axis=-1)
         else:
             losses = -(targets * jax.nn.log_softmax(logits)).sum(axis=-1)
-        asked = answer != IGNORED if answer.ndim == 1 else jnp.ones(len(answer), bool)
         return jnp.where(asked, losses, 0.0).sum(), asked.sum().astype(jnp.float32)

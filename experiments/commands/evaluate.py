@@ -16,10 +16,14 @@ class Options:
 
     Attributes:
         checkpoint: `last`, `best` (lowest held-out loss), or a step.
+        on: this data source in the place of the experiment's: `imagenet_v2` or `imagenet2012_real` for a run on
+            `imagenet2012`, or other text, which then goes through the run's own tokenizer. All of it is asked about, up to
+            `evaluation_examples`, but that of pictures with a split `validation` this split is.
         image_sizes: also at these resolutions, in pixels on a side.
     """
 
     checkpoint: str = "last"
+    on: str = ""
     image_sizes: tuple[int, ...] = ()
 
 
@@ -29,12 +33,28 @@ def main(arguments: list[str]) -> None:
         raise ExperimentError(f"--image-sizes {options.image_sizes}: expected pixels on a side, of an image experiment")
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint)
+    if options.on:
+        assembly = on_other_data(assembly, options.on)
     evaluation_step = assembly.compile_evaluation_step()
     values = assembly.evaluate(evaluation_step, state)
     base = baselines(assembly, assembly.spread.gather(state.variables))
     sizes = {size: assembly.evaluate(evaluation_step, state, size) for size in options.image_sizes}
     more = {"at_image_size": sizes} if sizes else {}
     print(json.dumps({"step": step, "held_out": values, "baselines": base, **more}, indent=2))
+
+
+def on_other_data(assembly: Assembly, source: str) -> Assembly:
+    """The parts of a run, to be asked about another source."""
+    experiment, images = assembly.experiment, assembly.experiment.data.items == "images"
+    own = {} if images else {"tokenizer": str(experiment.run_folder / "tokenizer.json")}
+    data = dataclasses.replace(experiment.data, source=source, **own)
+    needs = experiment.objective.needs
+    prepared = data.prepare(experiment.vocabulary_size, experiment.run_folder, console.print, needs)
+    if images and prepared.vocabulary.names != assembly.data.vocabulary.names:
+        raise ExperimentError(
+            f"--on {source}: its classes are not those of {experiment.data.source}, which the run knows"
+        )
+    return dataclasses.replace(assembly, data=prepared.all_held_out())
 
 
 def open_checkpoints(assembly: Assembly) -> Checkpoints:

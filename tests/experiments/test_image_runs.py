@@ -97,6 +97,22 @@ def test_the_model_answers(environment, undisturbed, tmp_path):
     assert set(answer[0]) == {"label", "score"} and answer[0]["label"] in "0123456789"
 
 
+def test_evaluation_on_pictures_from_elsewhere(environment, undisturbed, tmp_path):
+    for label in range(10):
+        (tmp_path / "mine" / str(label)).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (9, 9), 25 * label).save(tmp_path / "mine" / str(label) / f"{number}.png")
+    found = lacuna(command(undisturbed, "--on", str(tmp_path / "mine"), verb="evaluate"), environment)
+    assert found.returncode == 0, found.stderr
+    here = json.loads((undisturbed / "result.json").read_text())
+    there = json.loads(found.stdout)
+    assert there["baselines"]["classification_loss"]["count"] == 30, "as many as the experiment asks"
+    assert there["held_out"]["loss"] != here["held_out"]["loss"]
+    (tmp_path / "mine" / "9").rename(tmp_path / "mine" / "nine")
+    refused = lacuna(command(undisturbed, "--on", str(tmp_path / "mine"), verb="evaluate"), environment)
+    assert refused.returncode == 2 and "its classes are not those of sklearn_digits" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -134,6 +134,15 @@ def test_evaluate_predict_explain_and_export(texts, environment, undisturbed, tm
     assert found.returncode == 0, found.stderr
     result = json.loads((undisturbed / "result.json").read_text())
     assert json.loads(found.stdout)["held_out"] == pytest.approx(result["held_out"])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for number in range(12):
+        (elsewhere / f"{number}.txt").write_text(
+            f"What text {number} says was not there before. It is other text. " * 9
+        )
+    found = lacuna(command(texts, undisturbed, "--on", str(elsewhere), verb="evaluate"), environment)
+    assert found.returncode == 0 and "training a" not in found.stderr, found.stderr
+    assert json.loads(found.stdout)["held_out"]["masked_lm_loss"] != pytest.approx(result["held_out"]["masked_lm_loss"])
     asked = [
         sys.executable,
         "-m",

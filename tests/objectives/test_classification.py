@@ -100,6 +100,10 @@ def test_several_labels_also_of_mixtures():
     asked = [row for row in range(BATCH) if labels[row].any()]
     right = sum(labels[row, logits[row].argmax()] for row in asked)
     assert metrics == {"top_1_accuracy": (right, len(asked))}
+    for smoothing in (0.0, 0.1):
+        found = loss(Classification(smoothing), logits, batch)
+        expected = softmax_loss(logits[asked], labels[asked], smoothing), len(asked)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
     share = rng.random(BATCH).astype(np.float32)
     batch |= {"other_labels": other.astype(np.int32), "mix": share}
     targets = share[:, None] * labels + (1 - share[:, None]) * other
