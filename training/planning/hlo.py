@@ -1,7 +1,8 @@
 """Compiled XLA programs, read as text: their collectives and their memory traffic, bodies of loops counted as often as run.
 
 XLA's own cost analysis sees the body of a loop once. Here a loop counts as many times as XLA knows that it runs
-(`known_trip_count`), or else as its condition compares its counter with.
+(`known_trip_count`), or else as its condition compares its counter with. One that ends when its numbers say so, such as
+drawing until a draw is accepted, counts once.
 """
 
 import collections
@@ -137,7 +138,7 @@ class Program:
                 yield called, 1
 
     def trips(self, loop: Instruction) -> int:
-        """How often the body of a `while` runs.
+        """How often the body of a `while` runs; 1 where its numbers decide, and nothing is sent between chips.
 
         Raises:
             ValueError: the program does not tell.
@@ -151,9 +152,19 @@ class Program:
             for x in condition.values()
             if x.operation == "constant" and x.results[0].dtype.startswith(("s", "u"))
         ]
+        if not limits and not self._sends(loop.called("body")) and not self._sends(loop.called("condition")):
+            return 1
         if len(limits) != 1:
             raise ValueError(f"loop {loop.name}: cannot tell how often it runs")
         return limits[0]
+
+    def _sends(self, computation: str) -> bool:
+        """Whether it, or one that it calls, holds a collective."""
+        return any(
+            x.operation.removesuffix("-start") in COLLECTIVES
+            or any(self._sends(name) for name in NAME.findall(x.attributes) if name in self.computations)
+            for x in self.computations[computation].values()
+        )
 
     def collectives(self) -> list[Collective]:
         """All collectives of a step, asynchronous ones (`-start`) too; those among a single chip left out."""

@@ -150,3 +150,16 @@ def test_collectives_of_this_jax_within_a_loop():
 def test_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         Program("nothing")
+
+
+def test_a_loop_that_its_numbers_end_counts_once_unless_it_sends():
+    """As `jax.random.beta` draws until a draw is accepted."""
+    counted = "%i.1, %limit), direction=LT"
+    assert counted in TPU
+    decided = TPU.replace("  %limit = s32[]{:T(128)} constant(24)\n", "").replace(counted, "%i.1, %i.1), direction=LT")
+    with pytest.raises(ValueError, match="loop loop: cannot tell how often it runs"):
+        Program(decided).collectives()
+    alone = decided.replace("all-gather(%layer)", "copy(%layer)")
+    assert Program(alone).times["body"] == 1 and Program(TPU).times["body"] == 24
+    compiled = jax.jit(lambda key: jax.random.beta(key, 0.8, 0.8, (4,))).lower(jax.random.key(0)).compile()
+    assert Program(compiled.as_text()).traffic() > 0
