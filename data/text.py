@@ -76,7 +76,7 @@ class Text(Source):
     language: str = "en"
 
     def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
-        """Documents → tokenizer → tokenised corpus; what is there already is taken. The tokenizer also goes to `folder`.
+        """Documents → tokenizer → tokenised corpus; what is there already is taken.
 
         Args:
             needs: what the objective needs of a vocabulary: with `sentinels`, one trained here gets `SENTINELS` of them.

@@ -37,9 +37,9 @@ class Profile:
         if self.first <= number < self.end and not self.recording:
             jax.block_until_ready(state)
             options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = (
-                0  # it hooks into threads that come and go: of 100 traced runs one died (SIGSEGV)
-            )
+            # What Python does is left out: its tracer hooks into threads that come and go, and of some hundred traced runs
+            # one died of SIGSEGV as tracing began.
+            options.python_tracer_level = 0
             jax.profiler.start_trace(self.folder, create_perfetto_trace=True, profiler_options=options)
             self.recording = True
 

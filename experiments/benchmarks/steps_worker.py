@@ -232,8 +232,9 @@ def torch_step(architecture: str, model_type: str, config, batch, dtype: str, co
     import transformers
 
     torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    if PLATFORM == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
     config = transformers.AutoConfig.for_model(model_type, **config)
     model = getattr(transformers, architecture)(config).train().to(PLATFORM)
     compute = torch.compile(model) if compiled else model

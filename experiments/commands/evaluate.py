@@ -17,8 +17,8 @@ class Options:
     Attributes:
         checkpoint: `last`, `best` (lowest held-out loss), or a step.
         on: this data source in the place of the experiment's: `imagenet_v2` or `imagenet2012_real` for a run on
-            `imagenet2012`, or other text, which then goes through the run's own tokenizer. All of it is asked about, up to
-            `evaluation_examples`, but that of pictures with a split `validation` this split is.
+            `imagenet2012`, or other text, which then goes through the run's own tokenizer. All of it, up to
+            `evaluation_examples`; of pictures that have a split `validation`, that split.
         image_sizes: also at these resolutions, in pixels on a side.
     """
 
