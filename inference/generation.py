@@ -23,8 +23,8 @@ import numpy as np
 from einops import rearrange, repeat
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from models.attention import Cache
 from models.config import ModelConfig, ModelError, nearest
-from models.layers import Cache
 
 NEVER = -1e9
 """Score of what must not be chosen. Finite, as in `transformers`: sums of it still compare."""

@@ -11,13 +11,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from models.attention import Attention, attention_pattern
 from models.config import ModelConfig, ModelError
 from models.layers import (
-    Attention,
     Keys,
     activation,
     add_bias,
-    attention_pattern,
     by_example,
     dense,
     dropout,
@@ -42,7 +41,7 @@ class BertConfig(ModelConfig):
         hidden_act: `gelu` (exact, as `transformers` runs published weights) or `gelu_new` (tanh, as they were trained).
         classifier_dropout: dropout before a classification head; `hidden_dropout_prob` where `None`.
         labels: names of the outputs of a classification head (`id2label`).
-        local_start: begin with sinusoids as positions and attention to the neighbours (`models.layers.Attention`),
+        local_start: begin with sinusoids as positions and attention to the neighbours (`models.attention.Attention`),
             instead of finding both by chance; a setting of training alone, which no published file has.
     """
 

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
+from models.attention import attend
 from models.config import ModelConfig, ModelError
 from models.convolution import BatchAxes, BatchNorm, Image, Pair, check_image, conv, places
 from models.layers import (
     Initializer,
     Keys,
     activation,
-    attend,
     dense,
     drop_path,
     dropout,

@@ -23,15 +23,13 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float, Int
 
+from models.attention import Attention, Cache, attention_pattern
 from models.config import ModelConfig, ModelError
 from models.layers import (
-    Attention,
-    Cache,
     Initializer,
     Keys,
     activation,
     add_bias,
-    attention_pattern,
     by_example,
     dense,
     dropout,

@@ -16,9 +16,10 @@ from einops import rearrange
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
+from models.attention import attend
 from models.config import ModelConfig, ModelError
 from models.convolution import BatchAxes, BatchNorm, Image, conv, places
-from models.layers import Initializer, Keys, attend, dense, drop_path, fold_in, stack, torch_uniform
+from models.layers import Initializer, Keys, dense, drop_path, fold_in, stack, torch_uniform
 from models.outputs import ModelOutput
 
 Tokens = Float[Array, "batch tokens hidden"]

@@ -15,13 +15,11 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
+from models.attention import Attention, Cache, attention_pattern
 from models.config import ModelConfig, ModelError, nearest
 from models.layers import (
-    Attention,
-    Cache,
     Keys,
     activation,
-    attention_pattern,
     by_example,
     dense,
     embedding,

@@ -21,11 +21,10 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
+from models.attention import Attention, Cache
 from models.config import ModelConfig, ModelError
 from models.encoder_decoder import Decoder, Encoder, EncoderDecoderModel, Hidden, Ids, Mask, Stack
 from models.layers import (
-    Attention,
-    Cache,
     Initializer,
     Keys,
     activation,

@@ -16,10 +16,10 @@ from einops import rearrange, repeat
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int
 
+from models.attention import Attention
 from models.config import ModelConfig, ModelError, nearest
 from models.convolution import Image, Pair, conv, pair
 from models.layers import (
-    Attention,
     Keys,
     activation,
     by_example,

@@ -1,0 +1,320 @@
+"""Attention: where queries may look, rotary positions, the cache of a decoder, the products, and the layer around them."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax.core import FrozenDict
+from jaxtyping import Array, Bool, Float, Int
+
+from models.config import ModelConfig, ModelError
+from models.layers import Dense, Initializer, Keys, dense, dropout, truncated_normal
+
+
+def attention_pattern(
+    queries: int,
+    attended: Int[Array, "batch keys"] | Bool[Array, "batch keys"] | None = None,
+    *,
+    causal: bool = False,
+    segment_ids: Int[Array, "batch keys"] | None = None,
+    prefix_mask: Int[Array, "batch keys"] | None = None,
+    first: int | Int[Array, ""] = 0,
+) -> Bool[Array, "#batch 1 #queries keys"] | None:
+    """Where queries may look; `None` where everywhere.
+
+    Args:
+        queries: how many there are; the first one's place among the keys is `first`.
+        attended: keys that may be looked at at all.
+        causal: a query may look at itself and what comes before.
+        segment_ids: it may look at keys of its own segment only.
+        prefix_mask: keys that those before them may look at, too (a prefix read in both directions).
+    """
+    mask = None if attended is None else (attended > 0)[:, None, None, :]
+    keys = next((x.shape[1] for x in (attended, segment_ids, prefix_mask) if x is not None), queries)
+    if causal:
+        seen = (jnp.arange(keys)[None] <= jnp.arange(queries)[:, None] + first)[None, None]
+        if prefix_mask is not None:
+            seen |= (prefix_mask > 0)[:, None, None, :]
+        mask = seen if mask is None else mask & seen
+    if segment_ids is not None:
+        same = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
+        mask = same if mask is None else mask & same
+    return mask
+
+
+def rotate(
+    x: Float[Array, "batch heads length dim"],
+    cos: Float[Array, "#batch 1 length dim"],
+    sin: Float[Array, "#batch 1 length dim"],
+) -> Float[Array, "batch heads length dim"]:
+    """Rotary positions: the pairs (xᵢ, xᵢ₊dim⸝₂) turned by their angles (Su et al., "RoFormer", 2021, arXiv 2104.09864)."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return (x * cos + jnp.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys and values of the tokens that a decoder has read, so that it need not read them again.
+
+    Attributes:
+        keys, values: (layers, batch, key_value_heads, room, head_dim).
+        mask: (batch, room), true where a place is filled and may be looked at.
+        length: int32 scalar, places filled in every row.
+        memory_keys, memory_values: the same of an encoder's output; `None` in a decoder alone, or before it was read.
+        memory_mask: (batch, length of the memory).
+    """
+
+    keys: Array
+    values: Array
+    mask: Array
+    length: Array
+    memory_keys: Array | None = None
+    memory_values: Array | None = None
+    memory_mask: Array | None = None
+
+    @classmethod
+    def empty(cls, config: ModelConfig, layers: int, batch: int, heads: int, room: int, head_dim: int) -> "Cache":
+        zeros = jnp.zeros((layers, batch, heads, room, head_dim), config.compute_dtype)
+        return cls(zeros, zeros, jnp.zeros((batch, room), bool), jnp.zeros((), jnp.int32))
+
+    def reading(self, attended: Int[Array, "batch new"] | None, new: int) -> "Cache":
+        """This cache with room taken for `new` tokens more; `attended` says which of them may be looked at.
+
+        Raises:
+            ModelError: there are more of them than the whole cache has room for. (That a cache is full before is not seen:
+                its length is an array.)
+        """
+        if new > self.mask.shape[1]:
+            raise ModelError(
+                f"{new} tokens at once do not fit a cache with room for {self.mask.shape[1]}: make it larger"
+            )
+        filled = jnp.ones((self.mask.shape[0], new), bool) if attended is None else attended > 0
+        mask = jax.lax.dynamic_update_slice(self.mask, filled, (0, self.length))
+        return self.replace(mask=mask, length=self.length + new)
+
+
+def attend(
+    query: Float[Array, "batch heads length dim"],
+    key: Float[Array, "batch key_value_heads keys dim"],
+    value: Float[Array, "batch key_value_heads keys value_dim"],
+    mask: Bool[Array, "#batch 1 #length keys"] | None = None,
+    *,
+    scale: float,
+    position_bias: Float[Array, "#batch heads length keys"] | None = None,
+    dropout_rate: float = 0.0,
+    dropout_keys: Keys = None,
+) -> tuple[Float[Array, "batch length features"], Float[Array, "batch heads length keys"]]:
+    """softmax(query · key · scale + position_bias) · value (Vaswani et al., 2017, equation 1), the softmax in float32.
+
+    Returns the heads side by side, and the attention probabilities before dropout. A query that `mask` lets look nowhere
+    looks everywhere alike. Heads of keys and values, where there are fewer, are each shared by as many heads of queries.
+    """
+    if scale != 1:
+        query *= jnp.asarray(scale, query.dtype)
+    probabilities = jax.nn.softmax(_scores(query, key, mask, position_bias), axis=-1).astype(value.dtype)
+    return _attend(dropout_rate, query, key, value, mask, position_bias, dropout_keys), probabilities
+
+
+def _products(
+    query: Float[Array, "batch heads length dim"], key: Float[Array, "batch key_value_heads keys dim"]
+) -> Float[Array, "batch heads length keys"]:
+    """query · key in float32. The heads that share keys are so many more queries to them."""
+    rows = query.reshape(*key.shape[:2], -1, query.shape[-1])
+    products = jnp.einsum("bhqd,bhkd->bhqk", rows, key, preferred_element_type=jnp.float32)
+    return products.astype(jnp.float32).reshape(*query.shape[:3], -1)
+
+
+def _scores(query, key, mask, position_bias) -> Float[Array, "batch heads length keys"]:
+    scores = _products(query, key)
+    if position_bias is not None:
+        scores += position_bias
+    return scores if mask is None else jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(
+    dropout_rate, query, key, value, mask, position_bias, dropout_keys
+) -> Float[Array, "batch length features"]:
+    """With w = exp(score - the largest of its row), Σ w · value / Σ w: the quotient of the result, not of the many weights.
+
+    The backward pass keeps w. No forward-mode derivative.
+    """
+    return _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropout_keys)[0]
+
+
+def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropout_keys):
+    scores = _scores(query, key, mask, position_bias)
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    inverse = 1 / weights.sum(axis=-1, keepdims=True)
+    weights = weights.astype(value.dtype)
+    rows = dropout(weights, dropout_rate, dropout_keys).reshape(*value.shape[:2], -1, value.shape[2])
+    sums = jnp.einsum("bhqk,bhkd->bhqd", rows, value, preferred_element_type=jnp.float32)
+    attended = (sums.reshape(*query.shape[:3], -1) * inverse).astype(value.dtype)
+    attended = rearrange(attended, "batch heads length dim -> batch length (heads dim)")
+    return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse, attended)
+
+
+def _attend_backward(dropout_rate, saved, gradient):
+    """p, the probabilities, being w / Σ w: of a score p · (gradient · value - Σ p · gradient · value), and the sum, over the
+    keys, is gradient · attended.
+    """
+    query, key, value, mask, position_bias, dropout_keys, weights, inverse, attended = saved
+
+    def by_heads(x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
+        return rearrange(x, "batch length (heads dim) -> batch heads length dim", heads=query.shape[1])
+
+    def by_keys(x: Float[Array, "batch heads length any"]) -> Float[Array, "batch key_value_heads rows any"]:
+        return x.astype(value.dtype).reshape(*key.shape[:2], -1, x.shape[-1])
+
+    gradient = gradient.astype(jnp.float32)
+    total = by_heads(gradient * attended).sum(axis=-1, keepdims=True) * inverse
+    gradient = (by_heads(gradient) * inverse).astype(value.dtype)
+    scores = weights * (dropout(_products(gradient, value), dropout_rate, dropout_keys) - total)
+    scores = scores if mask is None else jnp.where(mask, scores, 0.0)
+    biases = None
+    if position_bias is not None:
+        same = tuple(axis for axis, size in enumerate(position_bias.shape) if size == 1)
+        biases = scores.sum(axis=same, keepdims=True).astype(position_bias.dtype)
+    dropped, scores = by_keys(dropout(weights, dropout_rate, dropout_keys)), by_keys(scores)
+    queries = jnp.einsum("bhqk,bhkd->bhqd", scores, key).reshape(query.shape)
+    keys = jnp.einsum("bhqk,bhqd->bhkd", scores, by_keys(query))
+    values = jnp.einsum("bhqk,bhqd->bhkd", dropped, by_keys(gradient))
+    return queries, keys, values, None, biases, None
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al., 2017, arXiv 1706.03762, section 3.2).
+
+    Attributes:
+        features: of the output.
+        num_heads: heads; `features` must divide by it where `head_dim` is `None`.
+        dropout_rate: of the attention probabilities.
+        head_dim: of each head; `features / num_heads` where `None`.
+        num_key_value_heads: heads of keys and values, each shared by as many heads of queries (grouped-query attention,
+            Ainslie et al., 2023, arXiv 2305.13245); `num_heads` where `None`.
+        fused: one product for queries, keys and values, with a kernel `(in, 3, out)`.
+        bias: whether the projections have one.
+        scale: of the scores; `head_dim ** -0.5` where `None`.
+        inits: initializers of the kernels that do not begin as N(0, stddev²) cut at ±2 stddev, by name.
+        local_start: let the first half of the heads begin with keys equal to queries, so that like attends to like: with
+            sinusoids as positions, each token to its neighbours (Trockman & Kolter, "Mimetic Initialization of
+            Self-Attention Layers", 2023, arXiv 2305.09828). The other half begins by looking everywhere alike.
+    """
+
+    config: ModelConfig
+    features: int
+    num_heads: int
+    dropout_rate: float
+    stddev: float = 0.02
+    local_start: bool = False
+    head_dim: int | None = None
+    num_key_value_heads: int | None = None
+    fused: bool = False
+    bias: bool = True
+    scale: float | None = None
+    inits: Mapping[str, Initializer] = FrozenDict()
+
+    @property
+    def size(self) -> int:
+        """Features of a head."""
+        return self.head_dim or self.features // self.num_heads
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length features"],
+        mask: Bool[Array, "#batch 1 #length keys"] | None,
+        dropout_keys: Keys = None,
+        *,
+        memory: Float[Array, "batch keys features"] | None = None,
+        position_bias: Float[Array, "#batch heads length keys"] | None = None,
+        rotary: tuple[Array, Array] | None = None,
+        cache: tuple[Array, Array] | None = None,
+        cached: Int[Array, ""] | None = None,
+    ) -> tuple[
+        Float[Array, "batch length features"],
+        Float[Array, "batch heads length keys"],
+        tuple[Array, Array],
+    ]:
+        """Returns the attended and projected vectors, the attention probabilities before dropout, and the keys and values:
+        with a `cache` the new one.
+
+        Args:
+            mask: true where a query may look. A query that may look nowhere looks everywhere alike.
+            memory: what keys and values are made from; `hidden` where `None`.
+            position_bias: added to the scores.
+            rotary: cosines and sines by which queries and keys are turned (`rotate`).
+            cache: keys and values `(batch, key_value_heads, room, head_dim)` of what came before.
+            cached: how many places of the cache are filled: the new ones come behind them. `None`: the cache is all that
+                there is (an encoder's output that has been read), and nothing is added.
+        """
+        query, key, value = self._project(hidden, memory, read=cache is None or cached is not None)
+        if rotary is not None:
+            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        if cache is not None:
+            if cached is not None:
+                begin = (0, 0, cached, 0)
+                cache = tuple(
+                    jax.lax.dynamic_update_slice(old, new.astype(old.dtype), begin)
+                    for old, new in zip(cache, (key, value), strict=True)
+                )
+            key, value = cache
+        attended, probabilities = attend(
+            query,
+            key,
+            value,
+            mask,
+            scale=self.size**-0.5 if self.scale is None else self.scale,
+            position_bias=position_bias,
+            dropout_rate=self.dropout_rate,
+            dropout_keys=dropout_keys,
+        )
+        out = self._dense(self.features, "out", ("heads", "embed"))(attended)
+        return out, probabilities, (key, value)
+
+    def _project(self, hidden, memory, read: bool) -> tuple[Array, Array | None, Array | None]:
+        """Queries, and where `read` keys and values, each `(batch, heads, length, dim)`."""
+
+        def by_heads(x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
+            return rearrange(x, "batch length (heads dim) -> batch heads length dim", dim=self.size)
+
+        width = self.num_heads * self.size
+        if self.fused:
+            all_three = self._dense((3, width), "qkv", ("embed", None, "heads"))(hidden)
+            query, key, value = (by_heads(part.squeeze(-2)) for part in jnp.split(all_three, 3, axis=-2))
+            return query, key, value
+        init = self._local_queries if self.local_start else None
+        query = by_heads(self._dense(width, "query", ("embed", "heads"), init)(hidden))
+        if not read:
+            return query, None, None
+        width = (self.num_key_value_heads or self.num_heads) * self.size
+        memory = hidden if memory is None else memory
+        init = self._local_keys if self.local_start else None
+        key = by_heads(self._dense(width, "key", ("embed", "heads"), init)(memory))
+        return query, key, by_heads(self._dense(width, "value", ("embed", "heads"))(memory))
+
+    def _dense(self, features, name: str, axes, init: Initializer | None = None) -> Dense:
+        init = init or self.inits.get(name)
+        return dense(self.config, features, name, axes, bias=self.bias, stddev=self.stddev, kernel_init=init)
+
+    def _local_queries(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
+        """An initializer: so wide in the first half of the heads that the scores of like vectors begin at about 10."""
+        head_dim = self.features // self.num_heads
+        wide = math.sqrt(10 / (math.sqrt(head_dim) * self.features))
+        stddev = jnp.where(jnp.arange(self.features) < self.num_heads // 2 * head_dim, wide, self.stddev)
+        return (jax.random.normal(key, shape) * stddev[None]).astype(dtype)
+
+    def _local_keys(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
+        """An initializer: the queries in the first half of the heads, what they would be anyway in the others."""
+        head_dim = self.features // self.num_heads
+        local = jnp.arange(self.features) < self.num_heads // 2 * head_dim
+        queries = nn.unbox(self.variables["params"]["query"]["kernel"])
+        return jnp.where(local[None], queries, truncated_normal(self.stddev)(key, shape, dtype))
