@@ -136,6 +136,15 @@ def _scores(query, key, mask, position_bias) -> Float[Array, "batch heads length
     return scores if mask is None else jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
 
 
+def _side_by_side(x: Float[Array, "batch heads length dim"]) -> Float[Array, "batch length features"]:
+    return rearrange(x, "batch heads length dim -> batch length (heads dim)")
+
+
+def _finished_side_by_side(x: Float[Array, "batch heads length dim"]) -> Float[Array, "batch length features"]:
+    """XLA's CPU backend takes the quotient in the product's loop, on all cores, if it may not do so while it reorders."""
+    return _side_by_side(jax.lax.optimization_barrier(x))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
     dropout_rate, query, key, value, mask, position_bias, dropout_keys
@@ -155,7 +164,7 @@ def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropou
     rows = dropout(weights, dropout_rate, dropout_keys).reshape(*value.shape[:2], -1, value.shape[2])
     sums = jnp.einsum("bhqk,bhkd->bhqd", rows, value, preferred_element_type=jnp.float32)
     attended = (sums.reshape(*query.shape[:3], -1) * inverse).astype(value.dtype)
-    attended = rearrange(attended, "batch heads length dim -> batch length (heads dim)")
+    attended = jax.lax.platform_dependent(attended, cpu=_finished_side_by_side, default=_side_by_side)
     return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse, attended)
 
 
