@@ -123,10 +123,16 @@ def attend(
 def _products(
     query: Float[Array, "batch heads length dim"], key: Float[Array, "batch key_value_heads keys dim"]
 ) -> Float[Array, "batch heads length keys"]:
-    """query · key in float32. The heads that share keys are so many more queries to them."""
-    rows = query.reshape(*key.shape[:2], -1, query.shape[-1])
-    products = jnp.einsum("bhqd,bhkd->bhqk", rows, key, preferred_element_type=jnp.float32)
-    return products.astype(jnp.float32).reshape(*query.shape[:3], -1)
+    """query · key in float32."""
+    products = jnp.einsum("bhqd,bhkd->bhqk", _by_keys(query, key), key, preferred_element_type=jnp.float32)
+    return products.astype(jnp.float32).reshape(*query.shape[:3], key.shape[2])
+
+
+def _by_keys(
+    x: Float[Array, "batch heads length any"], key: Float[Array, "batch key_value_heads keys dim"]
+) -> Float[Array, "batch key_value_heads rows any"]:
+    """What belongs to queries, by the heads of the keys: heads that share keys are so many more queries to them."""
+    return x.astype(key.dtype).reshape(*key.shape[:2], x.shape[1] // key.shape[1] * x.shape[2], x.shape[3])
 
 
 def _scores(query, key, mask, position_bias) -> Float[Array, "batch heads length keys"]:
@@ -161,9 +167,9 @@ def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropou
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
     inverse = 1 / weights.sum(axis=-1, keepdims=True)
     weights = weights.astype(value.dtype)
-    rows = dropout(weights, dropout_rate, dropout_keys).reshape(*value.shape[:2], -1, value.shape[2])
-    sums = jnp.einsum("bhqk,bhkd->bhqd", rows, value, preferred_element_type=jnp.float32)
-    attended = (sums.reshape(*query.shape[:3], -1) * inverse).astype(value.dtype)
+    dropped = _by_keys(dropout(weights, dropout_rate, dropout_keys), value)
+    sums = jnp.einsum("bhqk,bhkd->bhqd", dropped, value, preferred_element_type=jnp.float32)
+    attended = (sums.reshape(*query.shape[:3], value.shape[3]) * inverse).astype(value.dtype)
     attended = jax.lax.platform_dependent(attended, cpu=_finished_side_by_side, default=_side_by_side)
     return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse, attended)
 
@@ -177,9 +183,6 @@ def _attend_backward(dropout_rate, saved, gradient):
     def by_heads(x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
         return rearrange(x, "batch length (heads dim) -> batch heads length dim", heads=query.shape[1])
 
-    def by_keys(x: Float[Array, "batch heads length any"]) -> Float[Array, "batch key_value_heads rows any"]:
-        return x.astype(value.dtype).reshape(*key.shape[:2], -1, x.shape[-1])
-
     gradient = gradient.astype(jnp.float32)
     total = by_heads(gradient * attended).sum(axis=-1, keepdims=True) * inverse
     gradient = (by_heads(gradient) * inverse).astype(value.dtype)
@@ -189,10 +192,10 @@ def _attend_backward(dropout_rate, saved, gradient):
     if position_bias is not None:
         same = tuple(axis for axis, size in enumerate(position_bias.shape) if size == 1)
         biases = scores.sum(axis=same, keepdims=True).astype(position_bias.dtype)
-    dropped, scores = by_keys(dropout(weights, dropout_rate, dropout_keys)), by_keys(scores)
+    dropped, scores = _by_keys(dropout(weights, dropout_rate, dropout_keys), key), _by_keys(scores, key)
     queries = jnp.einsum("bhqk,bhkd->bhqd", scores, key).reshape(query.shape)
-    keys = jnp.einsum("bhqk,bhqd->bhkd", scores, by_keys(query))
-    values = jnp.einsum("bhqk,bhqd->bhkd", dropped, by_keys(gradient))
+    keys = jnp.einsum("bhqk,bhqd->bhkd", scores, _by_keys(query, key))
+    values = jnp.einsum("bhqk,bhqd->bhkd", dropped, _by_keys(gradient, key))
     return queries, keys, values, None, biases, None
 
 
