@@ -171,22 +171,19 @@ def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropou
     sums = jnp.einsum("bhqk,bhkd->bhqd", dropped, value, preferred_element_type=jnp.float32)
     attended = (sums.reshape(*query.shape[:3], value.shape[3]) * inverse).astype(value.dtype)
     attended = jax.lax.platform_dependent(attended, cpu=_finished_side_by_side, default=_side_by_side)
-    return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse, attended)
+    return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse)
 
 
 def _attend_backward(dropout_rate, saved, gradient):
-    """p, the probabilities, being w / Σ w: of a score p · (gradient · value - Σ p · gradient · value), and the sum, over the
-    keys, is gradient · attended.
+    """p, the probabilities, being w / Σ w: of a score p · (gradient · value - Σ p · gradient · value), over the keys.
+
+    That sum is gradient · attended, too, but then the gradients of a row, whose sum is 0, add up to more than rounding leaves.
     """
-    query, key, value, mask, position_bias, dropout_keys, weights, inverse, attended = saved
-
-    def by_heads(x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
-        return rearrange(x, "batch length (heads dim) -> batch heads length dim", heads=query.shape[1])
-
-    gradient = gradient.astype(jnp.float32)
-    total = by_heads(gradient * attended).sum(axis=-1, keepdims=True) * inverse
-    gradient = (by_heads(gradient) * inverse).astype(value.dtype)
-    scores = weights * (dropout(_products(gradient, value), dropout_rate, dropout_keys) - total)
+    query, key, value, mask, position_bias, dropout_keys, weights, inverse = saved
+    gradient = rearrange(gradient, "batch length (heads dim) -> batch heads length dim", heads=query.shape[1])
+    gradient = (gradient * inverse).astype(value.dtype)
+    products = dropout(_products(gradient, value), dropout_rate, dropout_keys)
+    scores = weights * (products - (weights * products).sum(axis=-1, keepdims=True) * inverse)
     scores = scores if mask is None else jnp.where(mask, scores, 0.0)
     biases = None
     if position_bias is not None:
