@@ -1,6 +1,6 @@
 """Kills a run again and again until it is done, and holds what came of it against one that nobody disturbed.
 
-    python -m experiments.benchmarks.crashes [--kills 50] [--processes 2] [--seed 0] [--write docs/crashes.md]
+    python -m experiments.benchmarks.crashes [--kills 50] [--processes 2] [--platform cuda] [--seed 0] [--write docs/crashes.md]
 
 Each life of the run is the real `lacuna train`, in a process of its own (forked from one that has imported everything and
 computed nothing, so that a start costs a second or two). It is ended by `kill -9` or SIGTERM at a moment drawn from the
@@ -292,10 +292,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--processes", type=int, default=1, help="that train together")
+    parser.add_argument("--platform", default="cpu", choices=["cpu", "cuda", "tpu"], help="where it trains")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="a Markdown file for the result: its part of this many processes")
     arguments = parser.parse_args()
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["JAX_PLATFORMS"] = arguments.platform
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -320,7 +321,10 @@ def main() -> None:
             different.append(f"left behind: {campaign._unfinished()}")
     result = "not equal: " + "; ".join(different) if different else "equal to the bit"
     processes = f"{arguments.processes} processes" if arguments.processes > 1 else "One process"
-    flags = f" CRASHES='--processes {arguments.processes} --kills {arguments.kills}'" if arguments.processes > 1 else ""
+    asked = {"processes": arguments.processes, "kills": arguments.kills, "platform": arguments.platform}
+    unusual = [f"--{name} {value}" for name, value in asked.items() if value != parser.get_default(name)]
+    flags = f" CRASHES='{' '.join(unusual)}'" if unusual else ""
+    processes += "" if arguments.platform == "cpu" else f" on {arguments.platform}"
     text = "\n".join(
         [
             f"## {processes}",
