@@ -146,9 +146,26 @@ def _side_by_side(x: Float[Array, "batch heads length dim"]) -> Float[Array, "ba
     return rearrange(x, "batch heads length dim -> batch length (heads dim)")
 
 
-def _finished_side_by_side(x: Float[Array, "batch heads length dim"]) -> Float[Array, "batch length features"]:
-    """XLA's CPU backend takes the quotient in the product's loop, on all cores, if it may not do so while it reorders."""
-    return _side_by_side(jax.lax.optimization_barrier(x))
+def _product(
+    left: Float[Array, "batch heads rows any"], right: Float[Array, "batch heads any columns"]
+) -> Float[Array, "batch heads rows columns"]:
+    """left · right in float32."""
+    product = jnp.einsum("bhij,bhjk->bhik", left, right, preferred_element_type=jnp.float32)
+    return jax.lax.platform_dependent(product, cpu=_on_all_cores, default=lambda product: product)
+
+
+def _on_all_cores(product: Float[Array, "batch heads rows columns"]) -> Float[Array, "batch heads rows columns"]:
+    """The same: XLA's CPU backend takes one core for a batched product (JAX 0.10), unless a sum or the like shares its loop."""
+    return jnp.maximum(product, product.min(axis=-1, keepdims=True))
+
+
+def _turned(x: Float[Array, "batch heads rows columns"]) -> Float[Array, "batch heads columns rows"]:
+    """On CPUs an array of its own: a product that adds up over the rows of its left side is slow there."""
+
+    def turn(x):
+        return x.swapaxes(2, 3)
+
+    return jax.lax.platform_dependent(x, cpu=lambda x: jax.lax.optimization_barrier(turn(x)), default=turn)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -168,9 +185,8 @@ def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropou
     inverse = 1 / weights.sum(axis=-1, keepdims=True)
     weights = weights.astype(value.dtype)
     dropped = _by_keys(dropout(weights, dropout_rate, dropout_keys), value)
-    sums = jnp.einsum("bhqk,bhkd->bhqd", dropped, value, preferred_element_type=jnp.float32)
-    attended = (sums.reshape(*query.shape[:3], value.shape[3]) * inverse).astype(value.dtype)
-    attended = jax.lax.platform_dependent(attended, cpu=_finished_side_by_side, default=_side_by_side)
+    sums = _product(dropped, value)
+    attended = _side_by_side((sums.reshape(*query.shape[:3], value.shape[3]) * inverse).astype(value.dtype))
     return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse)
 
 
@@ -190,10 +206,10 @@ def _attend_backward(dropout_rate, saved, gradient):
         same = tuple(axis for axis, size in enumerate(position_bias.shape) if size == 1)
         biases = scores.sum(axis=same, keepdims=True).astype(position_bias.dtype)
     dropped, scores = _by_keys(dropout(weights, dropout_rate, dropout_keys), key), _by_keys(scores, key)
-    queries = jnp.einsum("bhqk,bhkd->bhqd", scores, key).reshape(query.shape)
-    keys = jnp.einsum("bhqk,bhqd->bhkd", scores, _by_keys(query, key))
-    values = jnp.einsum("bhqk,bhqd->bhkd", dropped, _by_keys(gradient, key))
-    return queries, keys, values, None, biases, None
+    queries = _product(scores, key).reshape(query.shape)
+    keys = _product(_turned(_by_keys(query, key)), scores).swapaxes(2, 3)
+    values = _product(_turned(_by_keys(gradient, key)), dropped).swapaxes(2, 3)
+    return *(x.astype(key.dtype) for x in (queries, keys, values)), None, biases, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -64,10 +64,36 @@ def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype)
         return depthwise_kernel_gradient(x, gradient, window).astype(dtype)
     if window.groups > 1:
         return plain.kernel_gradient(x, gradient, window, dtype)
+    if (
+        window.stride == (1, 1)
+        and not patched(window)
+        and all(p < size for p, size in zip(window.padding, window.size, strict=True))
+    ):
+        return _kernel_gradient_by_rows(x, gradient, window, dtype)
     rows = patches(x, window).reshape(-1, window.size[0] * window.size[1] * x.shape[-1])
     outputs = gradient.reshape(-1, features)
     kernel = jax.lax.dot_general(rows, outputs, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
     return kernel.reshape(*window.size, x.shape[-1], features)
+
+
+def _kernel_gradient_by_rows(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
+    """A product for each row of the kernel, of the images and the shifted gradients of its columns side by side: less to be
+    copied than all that the kernel sees at each place.
+    """
+    (height, width), (_, rows, columns, channels), features = window.size, x.shape, gradient.shape[-1]
+    gradient = pad(gradient, (height - 1 - window.padding[0], width - 1 - window.padding[1]))
+    beside = [gradient[:, :, first : first + columns] for first in reversed(range(width))]
+    gradient = jnp.concatenate(beside, axis=-1)
+    products = [
+        jax.lax.dot_general(
+            x.reshape(-1, channels),
+            gradient[:, first : first + rows].reshape(-1, width * features),
+            (((0,), (0,)), ((), ())),
+            preferred_element_type=dtype,
+        )
+        for first in reversed(range(height))
+    ]
+    return rearrange(jnp.stack(products), "i c (j f) -> i j c f", j=width)
 
 
 def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _patch"]:

@@ -48,8 +48,13 @@ def _activate(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return ACTIVATIONS[name](x)
 
 
+def _anew(saved):
+    """The same; but XLA's CPU backend doesn't see that the forward pass computes what follows from it, too, and keep that."""
+    return jax.lax.platform_dependent(saved, cpu=jax.lax.optimization_barrier, default=lambda saved: saved)
+
+
 def _activate_backward(name, x, gradient):
-    return jax.vjp(ACTIVATIONS[name], x)[1](gradient)
+    return jax.vjp(ACTIVATIONS[name], _anew(x))[1](gradient)
 
 
 _activate.defvjp(lambda name, x: (_activate(name, x), x), _activate_backward)
@@ -64,7 +69,7 @@ def gated(name: str, gate: Float[Array, "*shape"], x: Float[Array, "*shape"]) ->
 
 
 def _gated_backward(name, saved, gradient):
-    gate, x = saved
+    gate, x = _anew(saved)
     active, back = jax.vjp(ACTIVATIONS[name], gate)
     return *back(gradient * x), gradient * active
 

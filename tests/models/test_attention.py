@@ -77,3 +77,15 @@ def test_the_backward_pass_keeps_one_array_as_large_as_the_scores():
     _, back = jax.vjp(lambda arrays: attend(**arrays, scale=0.3, **settings)[0], arrays)
     large = [x for x in jax.tree.leaves(back) if getattr(x, "shape", ()) == (BATCH, HEADS, QUERIES, KEYS)]
     assert [x.dtype for x in large] == [jnp.float32]
+
+
+def test_accelerators_get_products_and_nothing_beside_them():
+    arrays, settings, _ = case(masked=True)
+
+    def program(platform):
+        gradient = jax.jit(jax.grad(lambda arrays: attend(**arrays, scale=0.3, **settings)[0].sum()))
+        return gradient.trace(arrays).lower(lowering_platforms=(platform,)).as_text()
+
+    for extra in ("optimization_barrier", "stablehlo.minimum"):
+        assert extra in program("cpu")
+        assert extra not in program("tpu") and extra not in program("cuda")

@@ -42,6 +42,20 @@ def test_the_backward_pass_of_a_gate_keeps_its_two_inputs():
     assert len([array for array in kept if getattr(array, "shape", None) == X.shape]) == 2
 
 
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "silu"])
+def test_a_program_keeps_what_an_activation_is_given_and_nothing_beside_it(name):
+    def bytes_of_the_gradient(function):
+        def loss(x, up, down):
+            return jnp.sum((function(x @ up) @ down) ** 2)
+
+        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((64, 8), (8, 512), (512, 8))]
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    one_array = 64 * 512 * 4
+    assert bytes_of_the_gradient(activation(name)) <= bytes_of_the_gradient(ACTIVATIONS[name]) - one_array
+
+
 def test_an_unknown_activation_is_refused_with_the_nearest():
     with pytest.raises(ModelError, match=r"unknown activation 'gelu_neu'.*gelu_new"):
         activation("gelu_neu")
