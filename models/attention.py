@@ -13,7 +13,7 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float, Int
 
 from models.config import ModelConfig, ModelError
-from models.layers import Dense, Initializer, Keys, dense, dropout, truncated_normal
+from models.layers import Dense, Initializer, Keys, dense, dropout, on_all_cores, truncated_normal
 
 
 def attention_pattern(
@@ -151,12 +151,7 @@ def _product(
 ) -> Float[Array, "batch heads rows columns"]:
     """left · right in float32."""
     product = jnp.einsum("bhij,bhjk->bhik", left, right, preferred_element_type=jnp.float32)
-    return jax.lax.platform_dependent(product, cpu=_on_all_cores, default=lambda product: product)
-
-
-def _on_all_cores(product: Float[Array, "batch heads rows columns"]) -> Float[Array, "batch heads rows columns"]:
-    """The same: XLA's CPU backend takes one core for a batched product (JAX 0.10), unless a sum or the like shares its loop."""
-    return jnp.maximum(product, product.min(axis=-1, keepdims=True))
+    return jax.lax.platform_dependent(product, cpu=on_all_cores, default=lambda product: product)
 
 
 def _turned(x: Float[Array, "batch heads rows columns"]) -> Float[Array, "batch heads columns rows"]:
@@ -174,7 +169,7 @@ def _attend(
 ) -> Float[Array, "batch length features"]:
     """With w = exp(score - the largest of its row), Σ w · value / Σ w: the quotient of the result, not of the many weights.
 
-    The backward pass keeps w. No forward-mode derivative.
+    The backward pass keeps w. No forward-mode derivative, but of the gradient.
     """
     return _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropout_keys)[0]
 

@@ -23,7 +23,7 @@ from models.convolution_window import (
     max_pool_forward,
     max_pool_gradient,
 )
-from models.layers import PROJECTION, Initializer, add_bias, by_example, matmul, truncated_normal
+from models.layers import PROJECTION, Initializer, add_bias, anew, by_example, matmul, truncated_normal
 
 BatchAxes = tuple[str, ...] | None
 """Whose statistics a batch norm uses: `None` for its running ones; else those of the batch, over these mapped axes, too."""
@@ -72,12 +72,17 @@ def convolve(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: Image, kernel: Kernel, window: Window) -> Image:
-    return jax.lax.platform_dependent(
+    return _convolve_forward(x, kernel, window)[0]
+
+
+def _convolve_forward(x: Image, kernel: Kernel, window: Window) -> tuple[Image, tuple[Image, Kernel]]:
+    y = jax.lax.platform_dependent(
         x,
         kernel.astype(x.dtype),
         cpu=functools.partial(convolution_cpu.forward, window=window),
         default=functools.partial(forward, window=window),
     )
+    return y, (x, kernel)
 
 
 def _convolve_backward(window: Window, saved: tuple[Image, Kernel], gradient: Image) -> tuple[Image, Kernel]:
@@ -100,7 +105,7 @@ def _convolve_backward(window: Window, saved: tuple[Image, Kernel], gradient: Im
     return inputs, weights
 
 
-_convolve.defvjp(lambda x, kernel, window: (_convolve(x, kernel, window), (x, kernel)), _convolve_backward)
+_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class Conv(nn.Module):
@@ -224,19 +229,19 @@ def _batch_normalized_forward(x, scale, bias, epsilon, batch_axes):
     rows = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = across(wide.mean(axis=rows), batch_axes)
-    centred = wide - jnp.expand_dims(mean, rows)
-    var = across((centred**2).mean(axis=rows), batch_axes)
-    inverse = jax.lax.rsqrt(var + epsilon)
-    y = centred * jnp.expand_dims(inverse * scale, rows) + jnp.expand_dims(bias, rows)
+    var = across(((wide - jnp.expand_dims(mean, rows)) ** 2).mean(axis=rows), batch_axes)
+    inverse, mean = jax.lax.rsqrt(var + epsilon), anew(mean)
+    y = (wide - jnp.expand_dims(mean, rows)) * jnp.expand_dims(inverse * scale, rows) + jnp.expand_dims(bias, rows)
     return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
 
 
 def _batch_normalized_backward(epsilon, batch_axes, saved, gradients):
     x, mean, inverse, scale = saved
     rows, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
-    gradient = gradients[0].astype(inverse.dtype)
-    normed = (x.astype(inverse.dtype) - jnp.expand_dims(mean, rows)) * jnp.expand_dims(inverse, rows)
-    biases, scales = gradient.sum(axis=rows), (gradient * normed).sum(axis=rows)
+    gradient, wide = gradients[0].astype(inverse.dtype), x.astype(inverse.dtype)
+    normed = (wide - jnp.expand_dims(mean, rows)) * jnp.expand_dims(inverse, rows)
+    biases = gradient.sum(axis=rows)
+    scales = (gradient * (wide - jnp.expand_dims(anew(mean), rows))).sum(axis=rows) * inverse
     along, beside = (jnp.expand_dims(across(y, batch_axes) / count, rows) for y in (scales, biases))
     inputs = jnp.expand_dims(inverse * scale, rows) * (gradient - beside - normed * along)
     return inputs.astype(x.dtype), scales.astype(scale.dtype), biases.astype(scale.dtype)
@@ -257,8 +262,12 @@ def max_pool(x: Image, size: Pair, stride: Pair, padding: Pair) -> Image:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(x: Image, window: Window) -> Image:
+    return _max_pool_forward(x, window)[0]
+
+
+def _max_pool_forward(x: Image, window: Window) -> tuple[Image, Image]:
     by = functools.partial(convolution_cpu.max_pool, window=window)
-    return jax.lax.platform_dependent(x, cpu=by, default=functools.partial(max_pool_forward, window=window))
+    return jax.lax.platform_dependent(x, cpu=by, default=functools.partial(max_pool_forward, window=window)), x
 
 
 def _max_pool_backward(window: Window, x: Image, gradient: Image) -> tuple[Image]:
@@ -273,4 +282,4 @@ def _max_pool_backward(window: Window, x: Image, gradient: Image) -> tuple[Image
     )
 
 
-_max_pool.defvjp(lambda x, window: (_max_pool(x, window), x), _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

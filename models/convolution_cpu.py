@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from models import convolution_window as plain
 from models.convolution_window import Image, Kernel, Window
+from models.layers import on_all_cores
 
 COLUMNS = 14
 """How many columns at a time the gradient of a depthwise kernel adds up within one loop."""
@@ -37,7 +38,7 @@ def forward(x: Image, kernel: Kernel, window: Window) -> Image:
     if depthwise(window, x.shape[-1], kernel.shape[-1]):
         return shifted_sum(x, kernel, window.padding)
     if window.groups > 1 or not patched(window):
-        return plain.forward(x, kernel, window)
+        return on_all_cores(plain.forward(x, kernel, window))
     return patches(x, window) @ kernel.reshape(-1, kernel.shape[-1])
 
 
@@ -48,7 +49,7 @@ def input_gradient(gradient: Image, kernel: Kernel, window: Window, shape: tuple
         padding = (window.size[0] - 1 - window.padding[0], window.size[1] - 1 - window.padding[1])
         return shifted_sum(gradient, kernel[::-1, ::-1], padding)
     if window.groups > 1 or not patched(window):
-        return plain.input_gradient(gradient, kernel, window, shape)
+        return on_all_cores(plain.input_gradient(gradient, kernel, window, shape))
     rows = gradient @ kernel.reshape(-1, kernel.shape[-1]).T
     height, width = window.size
     images = rearrange(rows, "b h w (i j c) -> b (h i) (w j) c", i=height, j=width)

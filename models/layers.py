@@ -37,9 +37,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def activation(name: str) -> Callable[[Array], Array]:
     """The activation that a published config calls `name`."""
+    _formula(name)
+    return functools.partial(_activate, name)
+
+
+def _formula(name: str) -> Callable[[Array], Array]:
     if name not in ACTIVATIONS:
         raise ModelError(f"unknown activation {name!r}: {nearest(name, list(ACTIVATIONS))}")
-    return functools.partial(_activate, name)
+    return ACTIVATIONS[name]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -48,16 +53,25 @@ def _activate(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return ACTIVATIONS[name](x)
 
 
-def _anew(saved):
-    """The same; but XLA's CPU backend doesn't see that the forward pass computes what follows from it, too, and keep that."""
-    return jax.lax.platform_dependent(saved, cpu=jax.lax.optimization_barrier, default=lambda saved: saved)
+def on_all_cores(product: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The same (but that a NaN spreads over its row): for XLA's CPU backend, which takes one core for batched products and
+    some convolutions (JAX 0.10), unless a sum or the like shares their loop.
+    """
+    return jnp.maximum(product, product.min(axis=-1, keepdims=True))
+
+
+def anew(arrays):
+    """The same arrays; but XLA's CPU backend doesn't see that what follows is computed from them elsewhere, too: it would write
+    that down for both, and for the backward pass keep it, large as it may be.
+    """
+    return jax.lax.platform_dependent(arrays, cpu=jax.lax.optimization_barrier, default=lambda arrays: arrays)
 
 
 def _activate_backward(name, x, gradient):
-    return jax.vjp(ACTIVATIONS[name], _anew(x))[1](gradient)
+    return jax.vjp(ACTIVATIONS[name], anew(x))[1](gradient)
 
 
-_activate.defvjp(lambda name, x: (_activate(name, x), x), _activate_backward)
+_activate.defvjp(lambda name, x: (ACTIVATIONS[name](x), x), _activate_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -65,16 +79,20 @@ def gated(name: str, gate: Float[Array, "*shape"], x: Float[Array, "*shape"]) ->
     """activation(gate) · x (Shazeer, "GLU Variants Improve Transformer", 2020, arXiv 2002.05202), `name` being the
     activation's. The backward pass keeps `gate` and `x` alone.
     """
-    return activation(name)(gate) * x
+    return _gated_forward(name, gate, x)[0]
+
+
+def _gated_forward(name, gate, x):
+    return _formula(name)(gate) * x, (gate, x)
 
 
 def _gated_backward(name, saved, gradient):
-    gate, x = _anew(saved)
+    gate, x = anew(saved)
     active, back = jax.vjp(ACTIVATIONS[name], gate)
     return *back(gradient * x), gradient * active
 
 
-gated.defvjp(lambda name, gate, x: (gated(name, gate, x), (gate, x)), _gated_backward)
+gated.defvjp(_gated_forward, _gated_backward)
 
 
 # ── Dropout ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,13 +176,14 @@ def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in *out"]) -> Float[
 
     JAX would compute its transpose, `(out, in)`, and turn it: on CPUs XLA then leaves its fast matrix product for one half
     as fast and copies the output's gradient. And it would round the gradient to bfloat16 where that is computed in: then
-    what each chip adds to it would be rounded too, and the sum depend on the layout. No forward-mode derivative.
+    what each chip adds to it would be rounded too, and the sum depend on the layout. As of all that is differentiated by
+    hand here there is no forward-mode derivative of it, but of its gradient (`jax.jvp` of `jax.grad`).
     """
-    return jax.lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
+    return _matmul_forward(x, kernel)[0]
 
 
 def _matmul_forward(x, kernel):
-    return matmul(x, kernel), (x, kernel)
+    return jax.lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ()))), (x, kernel)
 
 
 def _matmul_backward(saved, gradient):
@@ -187,14 +206,18 @@ PROJECTION = "projection"
 @jax.custom_vjp
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "*features"]) -> Float[Array, "..."]:
     """`x + bias` in the dtype of `x`; the bias's gradient in its own, for the reason that `matmul` gives."""
-    return x + jnp.expand_dims(bias.astype(x.dtype), range(x.ndim - bias.ndim))
+    return _add_bias_forward(x, bias)[0]
+
+
+def _add_bias_forward(x, bias):
+    return x + jnp.expand_dims(bias.astype(x.dtype), range(x.ndim - bias.ndim)), bias
 
 
 def _add_bias_backward(bias, gradient):
     return gradient, gradient.sum(axis=tuple(range(gradient.ndim - bias.ndim)), dtype=bias.dtype)
 
 
-add_bias.defvjp(lambda x, bias: (add_bias(x, bias), bias), _add_bias_backward)
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 class Dense(nn.Module):

@@ -1,6 +1,7 @@
 """Kills a run again and again until it is done, and holds what came of it against one that nobody disturbed.
 
     python -m experiments.benchmarks.crashes [--kills 50] [--processes 2] [--platform cuda] [--seed 0] [--write docs/crashes.md]
+    python -m experiments.benchmarks.crashes --experiment FILE:NAME      of another run than that of a very small BERT
 
 Each life of the run is the real `lacuna train`, in a process of its own (forked from one that has imported everything and
 computed nothing, so that a start costs a second or two). It is ended by `kill -9` or SIGTERM at a moment drawn from the
@@ -34,7 +35,7 @@ import orbax.checkpoint as ocp
 from data.text import Text
 from experiments import cli
 from experiments.commands.train import machine
-from experiments.experiment import Experiment, Phase
+from experiments.experiment import Experiment, Phase, load
 from models.bert import BertConfig
 from objectives import MaskedLM, NextSentence, Sum
 from training.checkpoints import Checkpoints
@@ -293,6 +294,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--processes", type=int, default=1, help="that train together")
     parser.add_argument("--platform", default="cpu", choices=["cpu", "cuda", "tpu"], help="where it trains")
+    parser.add_argument(
+        "--experiment", default=__file__, help="FILE[:NAME]; it should have a checkpoint every few steps"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="a Markdown file for the result: its part of this many processes")
     arguments = parser.parse_args()
@@ -305,7 +309,8 @@ def main() -> None:
         for topic, text in sorted(topics.items())[:60]:
             (folder / "texts" / f"{topic}.txt").write_text(text)
         steps = (10 if arguments.processes == 1 else 4) * arguments.kills + 20
-        flags = [__file__, "--data.source", str(folder / "texts"), "--steps", str(steps)]
+        source = ["--data.source", str(folder / "texts")] if arguments.experiment == __file__ else []
+        flags = [arguments.experiment, *source, "--steps", str(steps)]
         whole = Campaign(flags, folder / "undisturbed", arguments.processes)
         whole.undisturbed()
         campaign = Campaign(flags, folder / "disturbed", arguments.processes, arguments.seed)
@@ -321,16 +326,17 @@ def main() -> None:
             different.append(f"left behind: {campaign._unfinished()}")
     result = "not equal: " + "; ".join(different) if different else "equal to the bit"
     processes = f"{arguments.processes} processes" if arguments.processes > 1 else "One process"
-    asked = {"processes": arguments.processes, "kills": arguments.kills, "platform": arguments.platform}
+    asked = {name: getattr(arguments, name) for name in ("processes", "kills", "platform", "experiment")}
     unusual = [f"--{name} {value}" for name, value in asked.items() if value != parser.get_default(name)]
     flags = f" CRASHES='{' '.join(unusual)}'" if unusual else ""
     processes += "" if arguments.platform == "cpu" else f" on {arguments.platform}"
+    processes += "" if arguments.experiment == __file__ else f", {arguments.experiment}"
     text = "\n".join(
         [
             f"## {processes}",
             "",
             f"`make crashes{flags}`: {arguments.kills} deaths, seed {arguments.seed}, {steps} steps, a checkpoint every"
-            f" {crashing().checkpoint_every}; {time.monotonic() - begin:.0f} s.",
+            f" {load(arguments.experiment).checkpoint_every}; {time.monotonic() - begin:.0f} s.",
             "",
             table(campaign.deaths),
             "",
