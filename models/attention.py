@@ -142,10 +142,6 @@ def _scores(query, key, mask, position_bias) -> Float[Array, "batch heads length
     return scores if mask is None else jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
 
 
-def _side_by_side(x: Float[Array, "batch heads length dim"]) -> Float[Array, "batch length features"]:
-    return rearrange(x, "batch heads length dim -> batch length (heads dim)")
-
-
 def _product(
     left: Float[Array, "batch heads rows any"], right: Float[Array, "batch heads any columns"]
 ) -> Float[Array, "batch heads rows columns"]:
@@ -181,7 +177,8 @@ def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropou
     weights = weights.astype(value.dtype)
     dropped = _by_keys(dropout(weights, dropout_rate, dropout_keys), value)
     sums = _product(dropped, value)
-    attended = _side_by_side((sums.reshape(*query.shape[:3], value.shape[3]) * inverse).astype(value.dtype))
+    attended = (sums.reshape(*query.shape[:3], value.shape[3]) * inverse).astype(value.dtype)
+    attended = rearrange(attended, "batch heads length dim -> batch length (heads dim)")
     return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse)
 
 

@@ -65,11 +65,9 @@ def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype)
         return depthwise_kernel_gradient(x, gradient, window).astype(dtype)
     if window.groups > 1:
         return plain.kernel_gradient(x, gradient, window, dtype)
-    if (
-        window.stride == (1, 1)
-        and not patched(window)
-        and all(p < size for p, size in zip(window.padding, window.size, strict=True))
-    ):
+    inside = all(p < size for p, size in zip(window.padding, window.size, strict=True))
+    less = features <= window.size[0] * x.shape[-1]
+    if window.stride == (1, 1) and inside and less and not patched(window):
         return _kernel_gradient_by_rows(x, gradient, window, dtype)
     rows = patches(x, window).reshape(-1, window.size[0] * window.size[1] * x.shape[-1])
     outputs = gradient.reshape(-1, features)
@@ -79,7 +77,7 @@ def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype)
 
 def _kernel_gradient_by_rows(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
     """A product for each row of the kernel, of the images and the shifted gradients of its columns side by side: less to be
-    copied than all that the kernel sees at each place.
+    copied than all that the kernel sees at each place, unless there are many more features than channels.
     """
     (height, width), (_, rows, columns, channels), features = window.size, x.shape, gradient.shape[-1]
     gradient = pad(gradient, (height - 1 - window.padding[0], width - 1 - window.padding[1]))

@@ -19,6 +19,7 @@ WINDOWS = {
     "stem": ((2, 13, 16, 3), 5, Window((7, 7), (2, 2), (3, 3))),
     "uneven": ((2, 9, 8, 3), 5, Window((2, 3), (3, 1), (0, 2))),
     "along a row": ((2, 5, 9, 4), 3, Window((1, 3), (1, 1), (0, 2))),
+    "few channels": ((2, 6, 7, 2), 9, Window((3, 3), (1, 1), (1, 1))),
     "padded further than it reaches": ((2, 5, 6, 3), 4, Window((2, 3), (1, 1), (2, 1))),
     "patches": ((2, 11, 9, 3), 5, Window((4, 2), (4, 2))),
     "grouped": ((2, 6, 7, 4), 6, Window((3, 3), (1, 1), (1, 1), 2)),
