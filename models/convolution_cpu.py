@@ -10,13 +10,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from models import convolution_window as plain
 from models.convolution_window import Image, Kernel, Window
-from models.layers import on_all_cores
+from models.layers import on_all_cores, over_rows
 
+IN_BOUNDS = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
 COLUMNS = 14
 """How many columns at a time the gradient of a depthwise kernel adds up within one loop."""
 
@@ -66,33 +68,25 @@ def kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype)
     if window.groups > 1:
         return plain.kernel_gradient(x, gradient, window, dtype)
     inside = all(p < size for p, size in zip(window.padding, window.size, strict=True))
-    less = features <= window.size[0] * x.shape[-1]
+    (height, width), channels = window.size, x.shape[-1]
+    less = height * channels + width * features < height * width * channels
     if window.stride == (1, 1) and inside and less and not patched(window):
-        return _kernel_gradient_by_rows(x, gradient, window, dtype)
-    rows = patches(x, window).reshape(-1, window.size[0] * window.size[1] * x.shape[-1])
-    outputs = gradient.reshape(-1, features)
-    kernel = jax.lax.dot_general(rows, outputs, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
-    return kernel.reshape(*window.size, x.shape[-1], features)
+        return _kernel_gradient_by_sides(x, gradient, window, dtype)
+    rows = patches(x, window).reshape(-1, height * width * channels)
+    return over_rows(rows, gradient.reshape(-1, features), dtype).reshape(height, width, channels, features)
 
 
-def _kernel_gradient_by_rows(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
-    """A product for each row of the kernel, of the images and the shifted gradients of its columns side by side: less to be
-    copied than all that the kernel sees at each place, unless there are many more features than channels.
+def _kernel_gradient_by_sides(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
+    """One product, of what each of the kernel's rows sees of the images and what each of its columns meets of the gradient:
+    less to be written down than all that the kernel sees at each place, unless there are many more features than channels.
     """
-    (height, width), (_, rows, columns, channels), features = window.size, x.shape, gradient.shape[-1]
-    gradient = pad(gradient, (height - 1 - window.padding[0], width - 1 - window.padding[1]))
-    beside = [gradient[:, :, first : first + columns] for first in reversed(range(width))]
-    gradient = jnp.concatenate(beside, axis=-1)
-    products = [
-        jax.lax.dot_general(
-            x.reshape(-1, channels),
-            gradient[:, first : first + rows].reshape(-1, width * features),
-            (((0,), (0,)), ((), ())),
-            preferred_element_type=dtype,
-        )
-        for first in reversed(range(height))
-    ]
-    return rearrange(jnp.stack(products), "i c (j f) -> i j c f", j=width)
+    (height, width), rows = window.size, gradient.shape[1]
+    x = pad(x, (window.padding[0], 0))
+    gradient = pad(gradient, (0, width - 1 - window.padding[1]))
+    seen = rearrange(x.at[:, within(rows, height)].get(mode=IN_BOUNDS), "b h i w c -> (b h w) (i c)")
+    met = gradient.at[:, :, within(x.shape[2], width)[:, ::-1]].get(mode=IN_BOUNDS)
+    kernel = over_rows(seen, rearrange(met, "b h w j f -> (b h w) (j f)"), dtype)
+    return rearrange(kernel, "(i c) (j f) -> i j c f", i=height, j=width)
 
 
 def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _patch"]:
@@ -101,7 +95,15 @@ def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _pat
         (height, width), (rows, columns) = window.size, window.places(x.shape)
         seen = x[:, : rows * height, : columns * width]
         return rearrange(seen, "b (h i) (w j) c -> b h w (i j c)", i=height, j=width)
-    return jnp.concatenate(shifted(pad(x, window.padding), window), axis=-1)
+    rows, columns = window.places(x.shape)
+    rows, columns = within(rows, window.size[0], window.stride[0]), within(columns, window.size[1], window.stride[1])
+    seen = pad(x, window.padding).at[:, rows[:, None, :, None], columns[None, :, None, :]].get(mode=IN_BOUNDS)
+    return rearrange(seen, "b h w i j c -> b h w (i j c)")
+
+
+def within(places: int, size: int, stride: int = 1) -> Int[np.ndarray, "places size"]:
+    """Where along an axis each place of a kernel of this size looks. XLA looks there faster than it joins slices."""
+    return np.arange(places)[:, None] * stride + np.arange(size)
 
 
 def shifted(x: Image, window: Window) -> list[Image]:

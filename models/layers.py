@@ -24,11 +24,18 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return (wide * (0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5))))).astype(x.dtype)
 
 
+def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """max(x, 0). As a choice, not a maximum: of that XLA's CPU backend thinks that it may as well be computed again wherever it
+    is used, and with it all sums of residual connections before.
+    """
+    return jnp.where(x <= 0, jnp.zeros((), x.dtype), x)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
+    "relu": relu,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
     "tanh": jnp.tanh,
@@ -67,11 +74,16 @@ def anew(arrays):
     return jax.lax.platform_dependent(arrays, cpu=jax.lax.optimization_barrier, default=lambda arrays: arrays)
 
 
+def _activate_forward(name, x):
+    y = ACTIVATIONS[name](x)
+    return y, y if name == "relu" else x
+
+
 def _activate_backward(name, x, gradient):
     return jax.vjp(ACTIVATIONS[name], anew(x))[1](gradient)
 
 
-_activate.defvjp(lambda name, x: (ACTIVATIONS[name](x), x), _activate_backward)
+_activate.defvjp(_activate_forward, _activate_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -191,12 +203,32 @@ def _matmul_backward(saved, gradient):
     outputs = kernel.ndim - 1
     rows = x.reshape(-1, x.shape[-1])
     row_gradients = gradient.reshape(-1, *kernel.shape[1:])
-    weights = jax.lax.dot_general(rows, row_gradients, (((0,), (0,)), ((), ())), preferred_element_type=kernel.dtype)
+    weights = over_rows(rows, row_gradients, kernel.dtype)
     contracted = (tuple(range(gradient.ndim - outputs, gradient.ndim)), tuple(range(1, 1 + outputs)))
     return jax.lax.dot_general(gradient, kernel.astype(x.dtype), (contracted, ((), ()))), weights
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def over_rows(x: Float[Array, "rows in"], y: Float[Array, "rows *out"], dtype: jnp.dtype) -> Float[Array, "in *out"]:
+    """Σ over rows of x · y, in this dtype: what a kernel's gradient is.
+
+    On CPUs the narrower side goes left, for XLA is slower the wider what it has to turn is; the result is turned instead.
+    """
+
+    def product(left: Array, right: Array) -> Array:
+        return jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
+
+    def narrower_left(x: Array, y: Array) -> Array:
+        flat = y.reshape(len(y), -1)
+        if x.size <= flat.size:
+            kernel = product(x, flat)
+        else:
+            kernel = jax.lax.optimization_barrier(jax.lax.optimization_barrier(product(flat, x)).T)
+        return kernel.reshape(x.shape[-1], *y.shape[1:])
+
+    return jax.lax.platform_dependent(x, y, cpu=narrower_left, default=product)
 
 
 PROJECTION = "projection"

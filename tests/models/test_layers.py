@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import ACTIVATIONS, ModelError, activation, gated, normalized
+from models.layers import ACTIVATIONS, ModelError, activation, gated, normalized, over_rows
 
 GATE, X, SEED = (jnp.asarray(np.random.default_rng(seed).normal(size=(3, 4, 5)), jnp.float32) for seed in range(3))
 
@@ -54,6 +54,37 @@ def test_a_program_keeps_what_an_activation_is_given_and_nothing_beside_it(name)
 
     one_array = 64 * 512 * 4
     assert bytes_of_the_gradient(activation(name)) <= bytes_of_the_gradient(ACTIVATIONS[name]) - one_array
+
+
+def test_rectified_linear_units_are_those_of_jax_and_let_nan_pass():
+    x = jnp.asarray([-jnp.inf, -2.0, -0.0, 0.0, 1e-30, 3.0, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(activation("relu")(x), jax.nn.relu(x))
+    np.testing.assert_array_equal(
+        jax.vmap(jax.grad(activation("relu")))(x[:-1]), jax.vmap(jax.grad(jax.nn.relu))(x[:-1])
+    )
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA's CPU backend computes again")
+def test_a_sum_of_a_residual_connection_is_computed_once():
+    def network(x, kernels):
+        for kernel in kernels:
+            x = activation("relu")(x + x @ kernel)
+        return x
+
+    layers = 4
+    shapes = jax.ShapeDtypeStruct((64, 32), jnp.float32), [jax.ShapeDtypeStruct((32, 32), jnp.float32)] * layers
+    assert jax.jit(network).lower(*shapes).compile().as_text().count(" add(") == layers
+
+
+@pytest.mark.parametrize("outputs", [(8,), (24,), (4, 12)])
+@pytest.mark.parametrize("inputs", [6, 48])
+def test_the_sum_over_rows_is_the_same_whichever_side_is_wider(inputs, outputs):
+    x, y = (jax.random.normal(jax.random.key(n), (40, *shape)) for n, shape in enumerate(((inputs,), outputs)))
+    wanted = np.einsum("ri,r...->i...", np.float64(x), np.float64(y))
+    np.testing.assert_allclose(over_rows(x, y, jnp.dtype("float32")), wanted, rtol=1e-5, atol=1e-5)
+    found = jax.jit(over_rows, static_argnums=2)(x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), jnp.dtype("float32"))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, wanted, atol=0.2)
 
 
 def test_an_unknown_activation_is_refused_with_the_nearest():
