@@ -1,8 +1,10 @@
-"""The plans of docs/plans.md: BERT and the text family on TPU slices that are not there, from the compiled train step.
+"""The plans of docs/plans.md: BERT, the text family and image models on TPU slices that are not there, from the compiled
+train step.
 
     make plans                                         all of them, at about a minute of two cores a program
     make plans PLANS=--resume                          those that docs/plans.json does not hold yet
-    make plans PLANS='--resume --only family'          of those the text family alone
+    make plans PLANS='--only images'                   the image models' anew; the others stay
+    make plans PLANS='--resume --only family'          of the text family those that are not there
 
 Every configuration of BERT has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies
 the cheapest that fits is taken; one refused on a slice is not tried again on a larger slice of the same chips. The others
@@ -50,6 +52,7 @@ IMAGES = {
     "ConvNeXt-XL": ("experiments/convnext/pretrain.py:xlarge", {}, "none"),
 }
 """The same of image models, under `pmap`."""
+OTHERS = {"family": FAMILY, "images": IMAGES}
 FAMILY_TOPOLOGY = "v5e:16x16"
 
 
@@ -96,15 +99,21 @@ def wanted() -> Iterator[tuple[str, str, int, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("bert", "family"), help="one of the two groups")
+    parser.add_argument("--only", choices=("bert", *OTHERS), help="one of the groups; the others stay as they are")
     parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     host = {**apart(machine), "libtpu": version("libtpu")}
-    found = json.loads(RECORDS.read_text()) if arguments.resume and RECORDS.exists() else {"machine": host, "plans": {}}
-    if arguments.only != "bert":
-        plan_family(found)
-    for variant, topology, phase, layout in wanted() if arguments.only != "family" else ():
+    groups = [arguments.only] if arguments.only else ["bert", *OTHERS]
+    found = {"machine": host, "plans": {}}
+    if (arguments.resume or arguments.only) and RECORDS.exists():
+        found = json.loads(RECORDS.read_text())
+    if not arguments.resume:
+        found["plans"] = {key: plan for key, plan in found["plans"].items() if group_of(key) not in groups}
+    for group, recipes in OTHERS.items():
+        if group in groups:
+            plan_recipes(found, recipes)
+    for variant, topology, phase, layout in wanted() if "bert" in groups else ():
         key = f"{variant} {topology} {phase} {layout}"
         if key in found["plans"]:
             continue
@@ -131,9 +140,15 @@ def main() -> None:
     write_page(found)
 
 
-def plan_family(found: dict[str, Any]) -> None:
-    """Add the text family's plans to `found`."""
-    for name, (reference, layout, remat) in (FAMILY | IMAGES).items():
+def group_of(key: str) -> str:
+    """What group the plan of this key belongs to."""
+    name = key.removesuffix(f" {FAMILY_TOPOLOGY}")
+    return next((group for group, recipes in OTHERS.items() if name in recipes), "bert")
+
+
+def plan_recipes(found: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]]) -> None:
+    """Add the plans of these to `found`."""
+    for name, (reference, layout, remat) in recipes.items():
         key = f"{name} {FAMILY_TOPOLOGY}"
         if key in found["plans"]:
             continue
