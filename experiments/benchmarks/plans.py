@@ -43,7 +43,7 @@ LAYOUTS = {
 FAMILY = {
     "GPT-2 xl": ("experiments/gpt2/pretrain.py:xl", {"fsdp": 16}, "dots"),
     "BART-large": ("experiments/bart/pretrain.py:large", {"fsdp": 16}, "full"),
-    "T5-3B": ("experiments/t5/pretrain.py:t5_3b", {"fsdp": 64}, "dots"),
+    "T5-3B": ("experiments/t5/pretrain.py:t5_3b", {"fsdp": 64}, "full"),
     "Llama-3-8B": ("experiments/llama/pretrain.py:llama3_8b", {"fsdp": 64, "tensor": 4, "micro_batches": 8}, "full"),
 }
 """Name: recipe, layout under `jit`, remat policy."""
