@@ -19,8 +19,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from data.errors import DataError
 from data.files import whole_file
+from data.tokenizer_files import CLS, CONTINUES, MASK, PAD, SEP, SPECIAL_TOKENS, UNK, bert_tokenizer, load
 
-PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BYTE_PAIR_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 UNIGRAM_TOKENS = ("<pad>", "</s>", "<unk>", "<s>", "<mask>")
 """What trained vocabularies begin with, in BART's order and in T5's."""
@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 """What the published families call a special token; of several that are there the first is meant."""
 SENTINEL = "<extra_id_{}>"
-CONTINUES, SPACE = "##", "▁"
+SPACE = "▁"
 ALPHABET = 1000
 """Characters that a trained vocabulary knows; rarer ones become [UNK]."""
 
@@ -113,7 +113,7 @@ def train_tokenizer(
 def _wordpieces(
     texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
 ) -> Tokenizer:
-    tokenizer = _bert(models.WordPiece(unk_token=UNK), lowercase)
+    tokenizer = bert_tokenizer(models.WordPiece(unk_token=UNK), lowercase)
     alphabet, continuing = _alphabet(tokenizer, texts)
     special = [*SPECIAL_TOKENS, *extra]
     _check_room(vocab_size, len(special) + len(alphabet) + len(continuing), bool(alphabet))
@@ -129,7 +129,7 @@ def _wordpieces(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    trained = _bert(models.WordPiece(tokenizer.get_vocab(with_added_tokens=True), unk_token=UNK), lowercase)
+    trained = bert_tokenizer(models.WordPiece(tokenizer.get_vocab(with_added_tokens=True), unk_token=UNK), lowercase)
     trained.add_special_tokens(special)
     return trained
 
@@ -212,33 +212,6 @@ def _check_room(vocab_size: int, least: int, text: bool) -> None:
         )
 
 
-def load(path: Path) -> Tokenizer:
-    """The tokenizer at `path`: a `tokenizer.json`, a `vocab.txt`, or a folder with one of the two.
-
-    Truncation and padding, which published files switch on, are off. Beside a `vocab.txt` stands whether it is
-    lower-cased (`tokenizer_config.json`, `do_lower_case`; yes where nothing is said).
-
-    Raises:
-        DataError: there is none, or it cannot be read.
-    """
-    path = Path(path).expanduser()
-    candidates = [path / "tokenizer.json", path / "vocab.txt"] if path.is_dir() else [path]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
-        raise DataError(
-            f"{path} is no tokenizer: give a tokenizer.json, a vocab.txt or a folder that holds one of them"
-        )
-    try:
-        tokenizer = _from_vocabulary(found) if found.suffix == ".txt" else Tokenizer.from_file(str(found))
-    except DataError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise DataError(f"{found} is not a tokenizer of the `tokenizers` library ({error}): fetch it again") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """The `Vocabulary` of a tokenizer, its special tokens told by the names that the published families give them."""
     ids = tokenizer.get_vocab(with_added_tokens=True)
@@ -282,23 +255,6 @@ def _framed(tokenizer: Tokenizer, begin: str, end: str) -> processors.TemplatePr
     )
 
 
-def _bert(model: models.WordPiece, lowercase: bool) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUES)
-    cls, sep = tokenizer.token_to_id(CLS), tokenizer.token_to_id(SEP)
-    if cls is not None and sep is not None:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{CLS} $A {SEP}",
-            pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
-            special_tokens=[(CLS, cls), (SEP, sep)],
-        )
-    return tokenizer
-
-
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
     """The most frequent characters of normalised `texts`, and those of them that can continue a word; both sorted."""
     raw: collections.Counter[str] = collections.Counter()
@@ -324,15 +280,3 @@ def _canonical(tokenizer: Tokenizer) -> str:
     if isinstance(content["model"]["vocab"], dict):
         content["model"]["vocab"] = dict(sorted(content["model"]["vocab"].items(), key=lambda item: item[1]))
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-
-
-def _from_vocabulary(path: Path) -> Tokenizer:
-    tokens = path.read_text(encoding="utf-8").splitlines()
-    ids = {token: index for index, token in enumerate(tokens)}
-    if UNK not in ids:
-        raise DataError(f"{path} lists no {UNK}: give the vocab.txt of a BERT model, one token a line")
-    settings = path.with_name("tokenizer_config.json")
-    lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.is_file() else True
-    tokenizer = _bert(models.WordPiece(ids, unk_token=UNK), lowercase)
-    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in ids])
-    return tokenizer
