@@ -41,6 +41,13 @@ def teacher(runs: Path, source: str, demo: Path) -> Path:
     return demo if source == "wikipedia" else runs / source / "bert" / "model"
 
 
+def student_flags(source: str) -> list[str]:
+    """What a DistilBERT needs to have its teacher's widths, which by default are those of `make pretrain`'s model."""
+    if source == "wikipedia":
+        return []
+    return ["--model.hidden-dim", str(load(RUNS["BERT"]).model.intermediate_size)]
+
+
 def train(reference: str, folder: Path, flags: list[str], cores: "queue.Queue[int]") -> None:
     """One run on one core, its output in `folder.log`."""
     core = cores.get()
@@ -138,6 +145,8 @@ def main() -> None:
                     if name.endswith("distilled") != distilled:
                         continue
                     flags = ["--data.source", where]
+                    if name.startswith("DistilBERT"):
+                        flags += student_flags(source)
                     if distilled:
                         flags += ["--teacher", str(teacher(arguments.runs, source, arguments.demo))]
                     pool.submit(train, RUNS[name], arguments.runs / source / slug(name), flags, cores)

@@ -25,6 +25,7 @@ embeddings stay as the teacher's are.
 import dataclasses
 
 from data.text import Text
+from experiments.bert import pretrain as bert
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.distilbert import DistilBertConfig
@@ -48,7 +49,11 @@ def demo() -> Experiment:
 
 
 def alone() -> Experiment:
-    """The student without its teacher, from a fresh start: what it is worth to have one."""
+    """The student without its teacher, from a fresh start: what it is worth to have one.
+
+    Its widths are those of the BERT of `make pretrain`, whose first layer `demo` starts from.
+    """
+    teacher = bert.demo().model
     return sibling(
         "distilbert-alone",
         "DistilBertForMaskedLM",
@@ -56,9 +61,9 @@ def alone() -> Experiment:
             vocab_size=VOCABULARY,
             max_position_embeddings=LENGTH,
             n_layers=1,
-            n_heads=4,
-            dim=128,
-            hidden_dim=512,
+            n_heads=teacher.num_attention_heads,
+            dim=teacher.hidden_size,
+            hidden_dim=teacher.intermediate_size,
             dropout=0.0,
             attention_dropout=0.0,
             initializer_range=0.05,

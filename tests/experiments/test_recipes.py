@@ -1,5 +1,7 @@
 """Every recipe of the repository can be made, and the small image models fit their data and objectives."""
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +27,39 @@ def test_every_variant_can_be_made(path):
     made = [variant() for variant in experiments_of(module, module.__name__).values()]
     assert made[0] == first and len({one.name for one in made}) == len(made)
     assert all(isinstance(one, experiment.Experiment) for one in made)
+
+
+def students() -> dict[str, str]:
+    """{reference of a recipe: that of the recipe whose run it names as its teacher}."""
+    made = {reference: load(reference) for path in RECIPES for reference in variants(path)}
+    by_run = {f"runs/{one.name}/model": reference for reference, one in made.items()}
+    return {
+        reference: by_run[one.teacher]
+        for reference, one in made.items()
+        if one.teacher is not None and one.teacher.startswith("runs/")
+    }
+
+
+def variants(path: str) -> list[str]:
+    first = load(path)
+    module = next(m for name, m in sys.modules.items() if name.startswith("experiment_") and m.__file__.endswith(path))
+    assert first.name
+    return [f"{path}:{name}" for name in experiments_of(module, module.__name__)]
+
+
+@pytest.mark.parametrize(("student", "teacher"), students().items())
+def test_a_student_fits_the_run_that_it_names_as_its_teacher(student, teacher, tmp_path):
+    """Also where one of the two recipes was changed alone: `lacuna train TEACHER`, then `lacuna train STUDENT`."""
+    taught, teaching = load(student), load(teacher)
+    about = {"architectures": [teaching.architecture], **teaching.model.to_json()}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    taught = dataclasses.replace(taught, teacher=str(tmp_path))
+    assembly = assemble(taught, data=taught.data.outline(taught.vocabulary_size))
+    assert type(assembly.teacher.model).__name__ == teaching.architecture
+    assert assembly.teacher.model.config.vocab_size == taught.model.vocab_size
+    assert taught.data == teaching.data and max(map(taught.length, range(len(taught.phases)))) <= max(
+        map(teaching.length, range(len(teaching.phases)))
+    )
 
 
 @pytest.mark.parametrize("name", ["vit", "vit:masked_digits", "convnext", "cvt", "levit", "resnet"])
