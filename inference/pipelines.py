@@ -19,6 +19,7 @@ from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
 from data import tokenizers
+from data.framing import Framing
 from data.image_processor import ImageProcessor
 from inference.answers import TOGETHER, Answer, softmax
 from inference.generation import GenerationConfig, generate, writes_anew
@@ -50,13 +51,29 @@ class Asker:
     def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
         """Token ids with special tokens. A text that the model has no room for is refused."""
         encodings = self.tokenizer.encode_batch(list(texts))
-        room = self.model.config.longest_input
-        for text, encoding in zip(texts, encodings, strict=True):
-            if room is not None and len(encoding.ids) > room:
-                raise ModelError(
-                    f"a text of {len(encoding.ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}"
-                )
+        self.check_room(texts, [encoding.ids for encoding in encodings])
         return encodings
+
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts that are to be gone on with: with what begins a text, and without what ends one.
+
+        An empty text is the token that begins one, where the model names it.
+        """
+        begin = getattr(self.model.config, "bos_token_id", None)
+        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        prompts = [self.framing.prompt(encoding.ids) for encoding in encodings]
+        prompts = [ids or ([] if begin is None else [begin]) for ids in prompts]
+        self.check_room(texts, prompts)
+        return prompts
+
+    def check_room(self, texts: Sequence[str] | Sequence[tuple[str, str]], rows: Sequence[Sequence[int]]) -> None:
+        """Raise where the ids of a text are more than the model has positions for."""
+        room = self.model.config.longest_input
+        for text, ids in zip(texts, rows, strict=True):
+            if room is not None and len(ids) > room:
+                raise ModelError(
+                    f"a text of {len(ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}"
+                )
 
     def batch(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
         """What the model takes of the texts; padded to a power of two, so that few shapes are compiled."""
@@ -75,6 +92,11 @@ class Asker:
     def outputs(self, encodings: Sequence[Encoding]) -> ModelOutput:
         """The model's outputs as numpy arrays."""
         return jax.device_get(self._apply(self.variables, self.batch(encodings)))
+
+    @functools.cached_property
+    def framing(self) -> Framing:
+        """What the tokenizer puts around texts."""
+        return Framing.of(self.tokenizer)
 
     @functools.cached_property
     def vocabulary(self) -> tokenizers.Vocabulary:
@@ -205,9 +227,7 @@ def text_generation(
     """
     config = ask.model.config
     generation = GenerationConfig.from_json(ask.generation, **settings)
-    prompts = [encoding.ids for encoding in ask.encode(texts)]
-    begin = getattr(config, "bos_token_id", None)
-    prompts = [ids or ([] if begin is None else [begin]) for ids in prompts]
+    prompts = ask.prompts(texts)
     longest = max(len(ids) for ids in prompts)
     length = max(16, 1 << (longest - 1).bit_length())
     if config.longest_input is not None:
