@@ -145,11 +145,6 @@ def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any
         raise ModelError(f"{path} describes no {wanted.__name__}: {error}") from None
 
 
-def labels_of(published: Mapping[str, Any]) -> int:
-    """How many labels a `config.json` names; 2 where it names none."""
-    return len(published.get("id2label") or ()) or 2
-
-
 def architecture_named(folder: Path, published: Mapping[str, Any]) -> str:
     """The class that a `config.json` names, the base model where it names none."""
     names = published.get("architectures") or [
@@ -226,7 +221,7 @@ def load(
     known = {table.today(name.published, base) for name in table.names}
     left_out = sorted(name for name in extra if name in known or (wanted is not None and not table.in_base(name)))
     unexpected = sorted(extra - set(left_out))
-    if initialize is not None and len(config_changes.get("labels", ())) not in (0, labels_of(published)):
+    if initialize is not None and len(config_changes.get("labels", ())) not in (0, len(config.labels_of(published))):
         other = [name for name in misshapen if not table.in_base(name.partition(" ")[0])]  # a head for other labels
         misshapen, missing = [name for name in misshapen if name not in other], missing + other
     if unexpected or misshapen or (missing and initialize is None):
