@@ -222,7 +222,8 @@ class Sum(Objective):
                 reader = next((other for other in readers if other.arranges == part.arranges), None)
                 if writer is None and reader is not None and name in given:
                     raise ObjectiveError(
-                        f"{part!r} overwrites {name!r}, which {reader!r} reads: they cannot be added up"
+                        f"{part!r} overwrites {name!r}, which {reader!r} reads: they cannot be added up, as that one would"
+                        " be asked about what it has never seen"
                     )
                 writers[name] = part
 
