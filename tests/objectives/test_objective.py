@@ -224,7 +224,10 @@ EXAMPLE = {"input_ids": jnp.arange(8), "special_tokens_mask": jnp.zeros(8, jnp.i
         ),
         "one reads": ((Hiding(), Reading()), r"Hiding.* overwrites 'input_ids', which Reading.* reads"),
         "it reads before": ((Reading(), Hiding()), r"Hiding.* overwrites 'input_ids', which Reading.* reads"),
-        "both arrange": ((NextSentence(), SentenceOrder()), r"SentenceOrder.* overwrites .* has written"),
+        "both arrange": (
+            (NextSentence(), SentenceOrder()),
+            r"NextSentence.* overwrites 'input_ids', which SentenceOrder.* reads",
+        ),
         "images": ((Classification(), MaskedLM()), r"MaskedLM.* overwrites 'labels', which Classification.* reads"),
     }.values(),
 )
