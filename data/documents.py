@@ -143,7 +143,7 @@ class _TextFolder(Sequence):
     def __getitem__(self, index: int) -> dict[str, str]:
         path = self._folder / self._names[index]
         try:
-            return {"title": path.stem, "text": path.read_text(encoding="utf-8")}
+            return {"title": path.stem, "text": path.read_text(encoding="utf-8-sig")}
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for instance with iconv") from None
 

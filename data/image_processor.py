@@ -111,7 +111,7 @@ class ImageProcessor:
         """
         path = Path(folder) / FILE
         try:
-            published = json.loads(path.read_text(encoding="utf-8"))
+            published = json.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise DataError(f"there is no {path}, which says how pictures are prepared for the model") from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -60,8 +60,8 @@ class Text(Source):
     Attributes:
         source: `wikipedia_dump` (the pages that the `demo` extra installs), a `*-pages-articles.xml.bz2`, a folder of
             `.txt` files (one document each), or a TFDS name such as `wikipedia/20230601.en`.
-        tokenizer: a published `tokenizer.json` or `vocab.txt`, or the folder of one; trained on the training documents
-            where empty, with as many tokens as the model's vocabulary.
+        tokenizer: a published `tokenizer.json`, `vocab.txt`, … (`data/tokenizer_files.py`), or the folder of one; trained on
+            the training documents where empty, with as many tokens as the model's vocabulary.
         kind: of a tokenizer trained here: `wordpiece` (BERT), `byte_bpe` (GPT-2, BART) or `unigram` (T5).
         vocab_size: of a tokenizer trained here, where the model has room for more tokens than it is to know.
         lowercase: of wordpieces trained here.

@@ -7,7 +7,7 @@ from models.config import ModelError
 from models.hub import flax_trees
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-WANTED = ["*.json", "*.safetensors", "vocab.txt", "merges.txt"]
+WANTED = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.spm"]
 """The files of a repository that are read here; no pickles."""
 
 

@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.parent.is_dir():
         raise ModelError(f"no checkpoint folder {str(path.parent)!r}")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ModelError(f"{path.parent} has no {path.name}: expected a published checkpoint folder") from None
     except OSError as error:

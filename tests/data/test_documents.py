@@ -217,3 +217,8 @@ def test_importing_brings_in_neither_jax_nor_tensorflow_nor_the_rest_of_the_proj
         cwd=Path(__file__).parents[2],
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffOnce upon a time".encode())
+    assert open_documents(str(tmp_path), tmp_path / "cache")[0]["text"] == "Once upon a time"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.pairs import IGNORED, Pairs
+from data.pairs import IGNORED, Pairs, open_pairs
 from data.text import Form
 
 FORM = Form(("input_ids", "labels"), 24, 24)
@@ -132,3 +132,12 @@ def test_bad_input_is_one_sentence(pairs, tmp_path, case):
     path.unlink(missing_ok=True)
     with pytest.raises(DataError, match=r"holds no .tsv and no .jsonl"):
         prepare(Pairs(**{**vars(pairs), "source": str(path.parent)}))
+
+
+def test_fields_of_any_length_with_any_byte_order_mark(tmp_path):
+    long = "word " * 60_000
+    (tmp_path / "pairs.tsv").write_bytes(f"\ufeffen\tne\r\n{long}\ta\rb \u2028 c\r\n\r\nd\te".encode())
+    (tmp_path / "pairs.jsonl").write_bytes("\ufeff".encode() + json.dumps({"en": long, "ne": "b"}).encode() + b"\r\n")
+    for name, expected in (("pairs.tsv", [(long, "a\rb \u2028 c"), ("d", "e")]), ("pairs.jsonl", [(long, "b")])):
+        sides = open_pairs(str(tmp_path / name), ("en", "ne"), tmp_path / "cache")
+        assert [tuple(side[i]["text"] for side in sides) for i in range(len(sides[0]))] == expected
