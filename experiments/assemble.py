@@ -24,7 +24,7 @@ from objectives import Augmented, Objective, ObjectiveError
 from objectives.objective import check_asks, check_reads, check_takes
 from training.metrics import Speed
 from training.parallel import Spread, logical_axes
-from training.step import TrainState, corrupted, create_state, evaluation_step, forward, train_step
+from training.step import TrainState, corrupted, create_state, evaluation_step, forward, mean, train_step
 
 EVALUATION_SEED = 0xE7A1
 """Masks of the held-out examples: the same in every run and at every evaluation."""
@@ -224,7 +224,7 @@ class Assembly:
             for name, (amount, weight) in metrics.items():
                 before = totals.get(name, (0.0, 0.0))
                 totals[name] = (before[0] + float(amount) / copies, before[1] + float(weight) / copies)
-        values = {name: amount / max(weight, 1.0) for name, (amount, weight) in totals.items()}
+        values = {name: mean(amount, weight) for name, (amount, weight) in totals.items()}
         return {"loss": sum(values[name] for name in self.losses), **values}
 
     def speed(self, phase: int, peak: float) -> Speed:
@@ -366,7 +366,7 @@ def check_parts(
     objective.check_config(getattr(student, "config", None))
     try:
         with jax.numpy_rank_promotion("raise"):
-            losses, _ = jax.eval_shape(
+            losses, metrics = jax.eval_shape(
                 lambda out, batch: (objective.loss(out, batch), objective.metrics(out, batch)), outputs, seen
             )
     except (TypeError, ValueError) as error:
@@ -374,4 +374,7 @@ def check_parts(
         raise ObjectiveError(
             f"{objective!r} cannot be computed from the outputs of {name} ({shapes}): {str(error).splitlines()[0]}"
         ) from error
+    both = sorted(set(losses) & set(metrics))
+    if both:
+        raise ObjectiveError(f"{objective!r} gives {both[0]!r} as a loss and as a metric: rename one")
     return tuple(losses)

@@ -25,6 +25,7 @@ class BartConfig(EncoderDecoderConfig):
 
     model_type: ClassVar[str] = "bart"
     variants: ClassVar[tuple[str, ...]] = ("base", "large", "large_cnn", "large_xsum")
+    published_labels: ClassVar[int] = 3
 
     classifier_dropout: float = 0.0
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1", "LABEL_2")
@@ -70,6 +71,10 @@ class BartForSequenceClassification(EncoderDecoderHead):
         config = self.config
         if input_ids is None:
             raise ModelError(f"input_ids is missing: {type(self).__name__} looks for the end of the text in them")
+        if not isinstance(config.eos_token_id, int):
+            raise ModelError(
+                f"eos_token_id={config.eos_token_id}: {type(self).__name__} reads where one token ends the text"
+            )
         last = jnp.where(input_ids == config.eos_token_id, jnp.arange(input_ids.shape[1])[None], 0).max(axis=1)
         hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
         hidden = dropout(hidden, config.classifier_dropout, fold_in(keys, 0))

@@ -63,7 +63,7 @@ class BertConfig(ModelConfig):
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     classifier_dropout: float | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     local_start: bool = False

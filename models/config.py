@@ -3,6 +3,9 @@
 import dataclasses
 import difflib
 import numbers
+import types
+import typing
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -33,9 +36,16 @@ class ModelConfig:
         remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but the results of linear
             layers: attention scores are computed again), `full` (all but a layer's input).
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
+
+    What an architecture's published files are, rather than a shape of it:
+
+        aliases: other names that a `config.json` may have for a field → the field's (`attribute_map` of `transformers`).
+        published_labels: how many labels a classifier has whose `config.json` neither names nor counts them.
     """
 
     model_type: ClassVar[str]
+    aliases: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
+    published_labels: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ()
     execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers")
 
@@ -92,14 +102,47 @@ class ModelConfig:
         return getattr(cls, name)(**changes)
 
     @classmethod
-    def from_json(cls, published: dict[str, Any], **changes: Any) -> "ModelConfig":
-        """From a published `config.json`; keys that this code has no use for are ignored."""
-        names = {field.name for field in dataclasses.fields(cls)} - set(cls.execution)
-        known = {name: hashable(value) for name, value in published.items() if name in names and value is not None}
-        if "labels" in names and published.get("id2label"):
-            labels = {int(number): name for number, name in published["id2label"].items()}
-            known["labels"] = tuple(labels[number] for number in sorted(labels))
+    def from_json(cls, published: Mapping[str, Any], **changes: Any) -> "ModelConfig":
+        """From a published `config.json`. What it leaves out is what `transformers` takes it to be, which for labels need
+        not be the default of this class; keys that this code has no use for are ignored.
+
+        Raises:
+            ModelError: a field is null that must have a value, or stands there under two names and two values.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in cls.execution}
+        known = {name: hashable(value) for name, value in cls.by_field(published).items() if name in fields}
+        for name, value in known.items():
+            if value is None and type(None) not in typing.get_args(fields[name].type):
+                raise ModelError(f"{name} is null: expected a value such as {fields[name].default!r}")
+        if "labels" in fields:
+            known["labels"] = cls.labels_of(published)
         return cls(**{**known, **changes})
+
+    @classmethod
+    def by_field(cls, published: Mapping[str, Any]) -> dict[str, Any]:
+        """`published` with what stands under another name of a field moved to the field's."""
+        renamed = {name: value for name, value in published.items() if name not in cls.aliases}
+        for alias, name in cls.aliases.items():
+            if alias not in published:
+                continue
+            if renamed.setdefault(name, published[alias]) != published[alias]:
+                raise ModelError(
+                    f"{alias}={published[alias]!r} and {name}={renamed[name]!r} are two names of one field: leave one out"
+                )
+        return renamed
+
+    @classmethod
+    def labels_of(cls, published: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of a classifier's outputs: those of `id2label`; else `num_labels` numbered ones, or `published_labels`."""
+        named = published.get("id2label")
+        if named:
+            names = {int(number): name for number, name in named.items()}
+            return tuple(names[number] for number in sorted(names))
+        count = published.get("num_labels")
+        count = cls.published_labels if count is None else count
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ModelError(f"num_labels={count!r}: expected a whole number of at least 1")
+        return tuple(f"LABEL_{number}" for number in range(count))
 
     def to_json(self) -> dict[str, Any]:
         """As a published `config.json`, without the execution settings."""

@@ -6,6 +6,8 @@ Liu, Mao, Wu, Feichtenhofer, Darrell, Xie: "A ConvNet for the 2020s", 2022, arXi
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import flax.linen as nn
@@ -39,6 +41,7 @@ class ConvNextConfig(ModelConfig):
     """
 
     model_type: ClassVar[str] = "convnext"
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType(dict(num_hidden_layers="num_stages"))
     execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "head_init_scale")
     variants: ClassVar[tuple[str, ...]] = ("tiny", "small", "base", "large", "xlarge")
 

@@ -5,6 +5,8 @@ arXiv 1910.01108, section 3. How it is trained: `models.student_teacher`, `objec
 """
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import flax.linen as nn
@@ -33,6 +35,9 @@ class DistilBertConfig(ModelConfig):
     """
 
     model_type: ClassVar[str] = "distilbert"
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict(hidden_size="dim", num_attention_heads="n_heads", num_hidden_layers="n_layers")
+    )
     execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "local_start")
     variants: ClassVar[tuple[str, ...]] = ("base",)
     drops_attended: ClassVar[bool] = False

@@ -14,6 +14,8 @@ A model takes `input_ids` and `decoder_input_ids`. To decode step by step, the e
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import flax.linen as nn
@@ -72,6 +74,9 @@ class EncoderDecoderConfig(ModelConfig):
     """
 
     normalize_before: ClassVar[bool] = False
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict(hidden_size="d_model", num_attention_heads="encoder_attention_heads", num_hidden_layers="encoder_layers")
+    )
     normalize_embedding: ClassVar[bool] = True
     static_position_embeddings: ClassVar[bool] = False
     interleaved: ClassVar[bool] = False
@@ -91,11 +96,11 @@ class EncoderDecoderConfig(ModelConfig):
     activation_dropout: float = 0.0
     init_std: float = 0.02
     scale_embedding: bool = False
-    pad_token_id: int = 1
+    pad_token_id: int | None = 1
     bos_token_id: int | None = 0
-    eos_token_id: int = 2
+    eos_token_id: int | tuple[int, ...] | None = 2
     decoder_start_token_id: int | None = 2
-    forced_eos_token_id: int | None = 2
+    forced_eos_token_id: int | tuple[int, ...] | None = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,7 +110,7 @@ class EncoderDecoderConfig(ModelConfig):
                 raise ModelError(f"d_model={self.d_model} does not divide into {heads}={getattr(self, heads)}")
         if self.static_position_embeddings and self.d_model % 2:
             raise ModelError(f"d_model={self.d_model}: sines and cosines want an even number")
-        if self.pad_token_id >= self.vocab_size:
+        if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
             raise ModelError(f"pad_token_id={self.pad_token_id} is not among vocab_size={self.vocab_size} tokens")
 
     @classmethod
@@ -176,11 +181,12 @@ def refuse(input_ids, attention_mask, decoder_input_ids, cache, segment_ids, dec
         raise ModelError("segment_ids keep packed texts apart, which past_key_values cannot hold: give one of them")
 
 
-def shift_tokens_right(ids: Ids, padding: int, start: int | Int[Array, " batch"]) -> Ids:
-    """`start` and all of `ids` but the last: what a decoder is given that is to write `ids`; labels of -100 are `padding`."""
+def shift_tokens_right(ids: Ids, padding: int | None, start: int | Int[Array, " batch"]) -> Ids:
+    """`start` and all of `ids` but the last: what a decoder is given that is to write `ids`; labels of -100 are `padding`,
+    where there is such a token."""
     first = jnp.broadcast_to(jnp.asarray(start, ids.dtype), ids.shape[:1])[:, None]
     shifted = jnp.concatenate([first, ids[:, :-1]], axis=1)
-    return jnp.where(shifted < 0, padding, shifted)
+    return shifted if padding is None else jnp.where(shifted < 0, padding, shifted)
 
 
 def places_within(segment_ids: Ids) -> Ids:
@@ -200,9 +206,9 @@ def sinusoids(positions: int, features: int, interleaved: bool) -> Float[np.ndar
     return pairs.reshape(positions, features).astype(np.float32)
 
 
-def but_zero(init: Initializer, row: int) -> Initializer:
-    """`init`, and 0 in one row: that of padding."""
-    return lambda key, shape, dtype: init(key, shape, dtype).at[row].set(0)
+def but_zero(init: Initializer, row: int | None) -> Initializer:
+    """`init`, and 0 in one row: that of padding, where there is one."""
+    return init if row is None else lambda key, shape, dtype: init(key, shape, dtype).at[row].set(0)
 
 
 # ── Layers ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,8 @@ DistilGPT-2: Sanh et al., "DistilBERT, a distilled version of BERT", 2019, arXiv
 """
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import flax.linen as nn
@@ -43,6 +45,14 @@ class GPT2Config(ModelConfig):
     """
 
     model_type: ClassVar[str] = "gpt2"
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict(
+            hidden_size="n_embd",
+            num_attention_heads="n_head",
+            num_hidden_layers="n_layer",
+            max_position_embeddings="n_positions",
+        )
+    )
     variants: ClassVar[tuple[str, ...]] = ("small", "medium", "large", "xl", "distil")
 
     vocab_size: int = 50_257
@@ -57,8 +67,8 @@ class GPT2Config(ModelConfig):
     attn_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
-    bos_token_id: int = 50_256
-    eos_token_id: int = 50_256
+    bos_token_id: int | None = 50_256
+    eos_token_id: int | tuple[int, ...] | None = 50_256
     pad_token_id: int | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 

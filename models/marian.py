@@ -21,11 +21,11 @@ class MarianConfig(EncoderDecoderConfig):
     static_position_embeddings: ClassVar[bool] = True
 
     vocab_size: int = 58_101
-    pad_token_id: int = 58_100
+    pad_token_id: int | None = 58_100
     bos_token_id: int | None = None
-    eos_token_id: int = 0
+    eos_token_id: int | tuple[int, ...] | None = 0
     decoder_start_token_id: int | None = 58_100
-    forced_eos_token_id: int | None = 0
+    forced_eos_token_id: int | tuple[int, ...] | None = 0
 
     @classmethod
     def from_json(cls, published: dict, **changes) -> "MarianConfig":

@@ -11,6 +11,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from models import bart
+from models.config import ModelError
 from models.encoder_decoder import ConditionalGeneration, EncoderDecoderModel, Ids, shift_tokens_right
 from models.layers import last_token
 
@@ -21,6 +22,7 @@ class MBartConfig(bart.BartConfig):
 
     model_type: ClassVar[str] = "mbart"
     variants: ClassVar[tuple[str, ...]] = ("large_cc25", "large_50")
+    published_labels: ClassVar[int] = 2
     normalize_before: ClassVar[bool] = True
 
     decoder_start_token_id: int | None = None
@@ -48,6 +50,10 @@ class MBartModel(EncoderDecoderModel):
     """Embeddings, encoder and decoder."""
 
     def shift(self, input_ids: Ids) -> Ids:
+        if self.config.pad_token_id is None:
+            raise ModelError(
+                "decoder_input_ids is missing, and the config has no pad_token_id before which a text ends"
+            )
         return wrap_tokens_right(input_ids, self.config.pad_token_id)
 
 

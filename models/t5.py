@@ -13,6 +13,8 @@ A text is written step by step from what the encoder made of the input once:
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import flax.linen as nn
@@ -59,6 +61,9 @@ class T5Config(ModelConfig):
     """
 
     model_type: ClassVar[str] = "t5"
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict(hidden_size="d_model", num_attention_heads="num_heads", num_hidden_layers="num_layers", head_dim="d_kv")
+    )
     variants: ClassVar[tuple[str, ...]] = (
         *("small", "base", "large", "t5_3b", "t5_11b"),
         *("v1_1_small", "v1_1_base", "v1_1_large", "v1_1_xl", "v1_1_xxl"),
@@ -79,9 +84,9 @@ class T5Config(ModelConfig):
     initializer_factor: float = 1.0
     tie_word_embeddings: bool = True
     scale_decoder_outputs: bool = True
-    pad_token_id: int = 0
-    eos_token_id: int = 1
-    decoder_start_token_id: int = 0
+    pad_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 1
+    decoder_start_token_id: int | None = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,13 +13,15 @@ import copy
 import dataclasses
 import functools
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+import tyro
 from jaxtyping import Array, Float, Int, Key
 
 Example = dict[str, Array]
@@ -50,6 +52,41 @@ class ObjectiveError(ValueError):
     """An objective that does not fit its model or its data, said in one sentence."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Binding:
+    """A vocabulary that is equal to another one, and has its hash, where both say the same."""
+
+    vocabulary: Any
+
+    @functools.cached_property
+    def content(self) -> Any:
+        return _hashable(self.vocabulary)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Binding):
+            return NotImplemented
+        return self.vocabulary is other.vocabulary or self.content == other.content
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+
+def _hashable(value: Any) -> Any:
+    """What `value` holds, arrays and objects with attributes too, as something that compares and hashes by it."""
+    if isinstance(value, np.ndarray | jax.Array):
+        array = np.asarray(value)
+        return array.dtype.str, array.shape, array.tobytes()
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(item) for item in value)
+    if isinstance(value, set | frozenset):
+        return frozenset(_hashable(item) for item in value)
+    if isinstance(value, Mapping):
+        return frozenset((_hashable(key), _hashable(item)) for key, item in value.items())
+    if hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+        return type(value).__qualname__, _hashable(vars(value))
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """Base of all objectives: a frozen dataclass of settings, with the names by which it meets the rest.
@@ -64,7 +101,8 @@ class Objective:
         needs: what it takes from the vocabulary; one without is refused when they are bound.
         overlap: tokens that a piece of packed text shares with the next: 1 where the first is read and never asked.
         arranges: whether `corrupt` lays out the text that others then corrupt; in a `Sum` those come first.
-        vocabulary: what `bind` bound it to; no field, because it comes with the data and is no setting.
+        binding: what `bind` bound it to, by which objectives compare and hash, too. It comes with the data and is no
+            setting: it has no flag and is not printed.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -76,7 +114,13 @@ class Objective:
     needs: ClassVar[tuple[str, ...]] = ()
     overlap: ClassVar[int] = 0
     arranges: ClassVar[bool] = False
-    vocabulary: ClassVar[Any] = None
+
+    binding: Annotated[Binding | None, tyro.conf.Suppress] = dataclasses.field(default=None, repr=False, kw_only=True)
+
+    @property
+    def vocabulary(self) -> Any:
+        """What `bind` bound it to; `None` before."""
+        return None if self.binding is None else self.binding.vocabulary
 
     def bind(self, vocabulary: Any) -> "Objective":
         """This objective, knowing the vocabulary that its examples are written in.
@@ -94,7 +138,7 @@ class Objective:
                 " choose a tokenizer or data that do"
             )
         bound = copy.copy(self)
-        object.__setattr__(bound, "vocabulary", vocabulary)
+        object.__setattr__(bound, "binding", Binding(vocabulary))
         return bound
 
     def check_config(self, config: Any) -> None:
@@ -133,18 +177,55 @@ class Objective:
 class Sum(Objective):
     """Several objectives on the same forward pass, their losses added: `Sum(MaskedLM(), NextSentence())`.
 
-    Each part draws from a stream of its own, so that adding or reordering parts changes nothing in the others.
+    Each part draws from a stream of its own, so that adding or reordering parts changes nothing in the others. A part may
+    corrupt what one that `arranges` has laid out. Otherwise no part may change what another one reads or writes.
+
+    Raises:
+        ObjectiveError: a part overwrites what is another's (where `reads` and `writes` say so at once, else when the parts
+            meet an example), or two of them give a loss or a metric of one name.
     """
 
     parts: tuple[Objective, ...] = ()
 
-    def __init__(self, *objectives: Objective, parts: tuple[Objective, ...] = ()):
+    def __init__(
+        self,
+        *objectives: Objective,
+        parts: tuple[Objective, ...] = (),
+        binding: Annotated[Any, tyro.conf.Suppress] = None,
+    ):
         object.__setattr__(self, "parts", tuple(objectives) + tuple(parts))
+        object.__setattr__(self, "binding", binding)
         if not self.parts:
             raise ObjectiveError("a Sum needs at least one objective")
         names = [type(part).__name__ for part in self.parts]
         if len(set(names)) < len(names):
             raise ObjectiveError(f"a Sum of {', '.join(names)}: the same objective twice would count its loss once")
+        self._check_overwriting([set(part.writes) for part in self.in_order], set(self.reads))
+
+    def _check_overwriting(self, changed: Sequence[set[str]], given: set[str]) -> None:
+        """Raise `ObjectiveError` where a part changes what another one reads or has written.
+
+        Args:
+            changed: names that each part, in their order, adds to an example or changes in it.
+            given: names that the example has before.
+        """
+        writers: dict[str, Objective] = {}
+        for part, names in zip(self.in_order, changed, strict=True):
+            for name in sorted(names):
+                writer = writers.get(name)
+                if writer is not None and not (writer.arranges and not part.arranges and name in part.reads):
+                    raise ObjectiveError(
+                        f"{part!r} overwrites {name!r}, which {writer!r} has written: they cannot be added up, as both"
+                        " would be asked about the same"
+                    )
+                readers = [other for other in self.parts if other is not part and name in other.reads]
+                reader = next((other for other in readers if other.arranges == part.arranges), None)
+                if writer is None and reader is not None and name in given:
+                    raise ObjectiveError(
+                        f"{part!r} overwrites {name!r}, which {reader!r} reads: they cannot be added up, as that one would"
+                        " be asked about what it has never seen"
+                    )
+                writers[name] = part
 
     @property
     def in_order(self) -> tuple[Objective, ...]:
@@ -161,47 +242,81 @@ class Sum(Objective):
 
     @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.writes))
-
-    @property
-    def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
-        return tuple(names for part in self.parts for names in part.asks)
+        return self._joined("writes")
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.takes))
+        return self._joined("takes")
 
     @property
     def causal(self) -> bool:  # type: ignore[override]
         return any(part.causal for part in self.parts)
 
     @property
+    def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
+        return tuple(names for part in self.parts for names in part.asks)
+
+    @property
+    def agrees(self) -> Mapping[str, str]:  # type: ignore[override]
+        return {}  # fields are the parts', which `check_config` asks
+
+    @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.needs))
+        return self._joined("needs")
+
+    @property
+    def overlap(self) -> int:  # type: ignore[override]
+        return max(part.overlap for part in self.parts)
+
+    @property
+    def arranges(self) -> bool:  # type: ignore[override]
+        return any(part.arranges for part in self.parts)
+
+    def _joined(self, attribute: str) -> tuple[str, ...]:
+        """The names under an attribute of all parts, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in getattr(part, attribute)))
 
     def check_config(self, config: Any) -> None:
+        super().check_config(config)
         for part in self.parts:
             part.check_config(config)
 
     def bind(self, vocabulary: Any) -> "Sum":
-        return type(self)(*(part.bind(vocabulary) for part in self.parts))
+        parts = tuple(part.bind(vocabulary) for part in self.parts)
+        return dataclasses.replace(self, parts=parts, binding=Binding(vocabulary))
 
     def length_read(self, length: int) -> int:
         return max(part.length_read(length) for part in self.parts)
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
+        given, changed = set(example), []
         for part in self.in_order:
+            before = example
             example = part.corrupt(jax.random.fold_in(key, zlib.crc32(type(part).__name__.encode())), example)
+            changed.append({name for name, value in example.items() if value is not before.get(name)})
+        self._check_overwriting(changed, given)
         return example
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {name: pair for part in self.parts for name, pair in part.loss(outputs, batch).items()}
+        return self._each("loss", lambda part: part.loss(outputs, batch))
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {name: pair for part in self.parts for name, pair in part.metrics(outputs, batch).items()}
+        return self._each("metric", lambda part: part.metrics(outputs, batch))
 
     def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
-        return {name: right for part in self.parts for name, right in part.answers(outputs, batch).items()}
+        return self._each("answer", lambda part: part.answers(outputs, batch))
+
+    def _each(self, what: str, give: Callable[[Objective], dict[str, Any]]) -> dict[str, Any]:
+        """What all parts give, under names of which no two are alike."""
+        given: dict[str, Any] = {}
+        for part in self.parts:
+            for name, value in give(part).items():
+                if name in given:
+                    raise ObjectiveError(
+                        f"two parts of {self!r} give a {what} {name!r}, of which one would be lost: rename one"
+                    )
+                given[name] = value
+        return given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +354,10 @@ class Around(Objective):
         return self.inner.asks
 
     @property
+    def agrees(self) -> Mapping[str, str]:  # type: ignore[override]
+        return {}  # fields are the other's, which `check_config` asks
+
+    @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.inner.needs
 
@@ -251,10 +370,11 @@ class Around(Objective):
         return self.inner.arranges
 
     def check_config(self, config: Any) -> None:
+        super().check_config(config)
         self.inner.check_config(config)
 
     def bind(self, vocabulary: Any) -> "Around":
-        return dataclasses.replace(self, **{self.around: self.inner.bind(vocabulary)})
+        return dataclasses.replace(self, **{self.around: self.inner.bind(vocabulary)}, binding=Binding(vocabulary))
 
     def length_read(self, length: int) -> int:
         return self.inner.length_read(length)

@@ -6,18 +6,18 @@ section 2.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from objectives.masked import MaskedLM
-from objectives.objective import IGNORED, Answers, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import IGNORED, Answers, Around, Example, Losses, ObjectiveError, accuracy, cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplacedTokenDetection(Objective):
+class ReplacedTokenDetection(Around):
     """Masked language modelling of a generator, and the detection of what it put in the place of the masks.
 
     Both models run in one forward pass, which samples the replacements with `sampling_key` and returns:
@@ -32,6 +32,7 @@ class ReplacedTokenDetection(Objective):
         generator_weight, detection_weight: of the two losses, which are reported as weighted.
     """
 
+    around: ClassVar[str] = "masking"
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("generator_logits",), ("discriminator_logits",), ("replaced",))
 
     masking: MaskedLM = MaskedLM(mask_rate=0.85, random_rate=0.0)
@@ -45,27 +46,12 @@ class ReplacedTokenDetection(Objective):
             )
 
     @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.masking.reads
-
-    @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.masking.writes, "sampling_key")
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.masking.takes, "sampling_key")
-
-    @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.masking.needs
-
-    @property
-    def overlap(self) -> int:  # type: ignore[override]
-        return self.masking.overlap
-
-    def bind(self, vocabulary: Any) -> "ReplacedTokenDetection":
-        return dataclasses.replace(self, masking=self.masking.bind(vocabulary))
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         """What `masking` writes, and `sampling_key`, the data (uint32) of a key that the model is to draw with."""

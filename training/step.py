@@ -170,7 +170,7 @@ def train_step(
         variables = variables_of(params, state.batch_stats)
         outputs, batch_stats = forward_in_training(model, variables, part, keys, frozen, axis)
         losses = objective.loss(outputs, part)
-        value = sum(amount / jnp.maximum(weights[name], 1.0) for name, (amount, _) in losses.items())
+        value = sum(ratio(amount, weights[name]) for name, (amount, _) in losses.items())
         return value, ({**losses, **objective.metrics(outputs, part)}, batch_stats)
 
     def of_part(part) -> tuple[tuple[PyTree, Losses], PyTree]:
@@ -222,11 +222,22 @@ def evaluation_step(
     return jax.lax.psum(metrics, axis) if axis else metrics
 
 
+def ratio(amount: Any, weight: Any) -> Array:
+    """`amount / weight`, and 0, with a gradient of 0, where nothing has been asked and the weight is 0."""
+    asked = weight != 0
+    return jnp.where(asked, amount / jnp.where(asked, weight, 1), 0.0)
+
+
+def mean(amount: float, weight: float) -> float:
+    """`ratio` on the host."""
+    return amount / weight if weight != 0 else 0.0
+
+
 def shares(metrics: Metrics) -> dict[str, float | int]:
-    """Host side: {name: sum / weight} of one step's metrics, the one place where a mean is taken."""
+    """Host side, {name: value}: of each loss and metric its sum over its weight, and as it is what has none (`digest`)."""
     metrics = jax.device_get(metrics)
     return {
-        name: float(value[0]) / max(float(value[1]), 1.0) if isinstance(value, tuple) else int(value)
+        name: mean(float(value[0]), float(value[1])) if isinstance(value, tuple) else int(value)
         for name, value in metrics.items()
     }
 

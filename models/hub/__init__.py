@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Key
 
 from models.config import ModelConfig, ModelError, nearest
-from models.hub import files, flax_trees
+from models.hub import files, flax_trees, tokenizer_folder
 from models.hub.downloads import checkpoint_folder
 from models.hub.names import Name, NameTable
 from models.outputs import blank_inputs
@@ -32,7 +32,7 @@ __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
 log = logging.getLogger("lacuna")
 
-HELPERS = ("downloads", "files", "flax_trees", "names")
+HELPERS = ("downloads", "files", "flax_trees", "names", "tokenizer_folder")
 """The modules of this package that are no architecture's."""
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -145,11 +145,6 @@ def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any
         raise ModelError(f"{path} describes no {wanted.__name__}: {error}") from None
 
 
-def labels_of(published: Mapping[str, Any]) -> int:
-    """How many labels a `config.json` names; 2 where it names none."""
-    return len(published.get("id2label") or ()) or 2
-
-
 def architecture_named(folder: Path, published: Mapping[str, Any]) -> str:
     """The class that a `config.json` names, the base model where it names none."""
     names = published.get("architectures") or [
@@ -226,7 +221,7 @@ def load(
     known = {table.today(name.published, base) for name in table.names}
     left_out = sorted(name for name in extra if name in known or (wanted is not None and not table.in_base(name)))
     unexpected = sorted(extra - set(left_out))
-    if initialize is not None and len(config_changes.get("labels", ())) not in (0, labels_of(published)):
+    if initialize is not None and len(config_changes.get("labels", ())) not in (0, len(config.labels_of(published))):
         other = [name for name in misshapen if not table.in_base(name.partition(" ")[0])]  # a head for other labels
         misshapen, missing = [name for name in misshapen if name not in other], missing + other
     if unexpected or misshapen or (missing and initialize is None):
@@ -323,7 +318,7 @@ def save(
     Each file appears whole or not at all. A model that `transformers` has only in parts is written as these (`parts`).
 
     Args:
-        tokenizer: a `tokenizer.json` to lie beside it.
+        tokenizer: a `tokenizer.json` to lie beside it, with the settings that `transformers.AutoTokenizer` wants.
         max_shard_size: bytes (or `"5GB"`) from which on the tensors are split into several files with an index.
 
     Raises:
@@ -385,10 +380,7 @@ def save_one(
             published[name.published] = name.publish(value)
     counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
     published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
-    try:
-        text = None if tokenizer is None else Path(tokenizer).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot read the tokenizer {tokenizer}: {error}") from None
+    beside = None if tokenizer is None else tokenizer_folder.tokenizer_files(tokenizer, model)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -398,18 +390,5 @@ def save_one(
     if getattr(type(model), "unlabelled", False):  # transformers would shape the head by them
         about = {name: value for name, value in about.items() if name not in ("id2label", "label2id")}
     files.write_json(folder / "config.json", about)
-    if text is not None:
-        write_tokenizer(folder, text, config)
-
-
-def write_tokenizer(folder: Path, text: str, config: ModelConfig) -> None:
-    """`tokenizer.json`, which holds `text`, and the little that `transformers.AutoTokenizer` wants to know beside it."""
-    files.write_whole({folder / "tokenizer.json": lambda path: path.write_text(text, encoding="utf-8")})
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    about = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **({} if config.longest_input is None else {"model_max_length": config.longest_input}),
-        **special,
-    }
-    files.write_json(folder / "tokenizer_config.json", about)
+    if beside is not None:
+        tokenizer_folder.write(folder, beside)

@@ -465,7 +465,8 @@ def test_files_are_as_readable_as_any_other(tmp_path):
 
 def test_a_tokenizer_goes_along(tmp_path):
     tokenizer = tmp_path / "tokenizer.json"
-    tokenizer.write_text('{"version": "1.0"}', encoding="utf-8")
+    mask = {"id": 4, "content": "[MASK]", "special": True}
+    tokenizer.write_text(json.dumps({"added_tokens": [mask], "model": {"vocab": {"[MASK]": 4}}}), encoding="utf-8")
     model, variables = published(tmp_path / "plain")
     hub.save(tmp_path / "there", model, variables, tokenizer=tokenizer)
     assert (tmp_path / "there" / "tokenizer.json").read_bytes() == tokenizer.read_bytes()

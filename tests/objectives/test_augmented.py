@@ -68,7 +68,8 @@ def test_evaluation_changes_nothing_by_chance(example):
 def test_everything_else_is_the_objective(example):
     objective = Classification(smoothing=0.1)
     augmented = Augmented(objective, MIXED).bind(SimpleNamespace(classes=10))
-    assert augmented == Augmented(objective, MIXED) and augmented.objective.vocabulary.classes == 10
+    assert augmented == Augmented(objective, MIXED).bind(SimpleNamespace(classes=10))
+    assert augmented.objective.vocabulary.classes == augmented.vocabulary.classes == 10
     assert (augmented.takes, augmented.asks, augmented.needs) == (objective.takes, objective.asks, objective.needs)
     outputs = {"logits": jax.random.normal(jax.random.key(0), (2, 10))}
     batch = {"labels": jnp.arange(2)}

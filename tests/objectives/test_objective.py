@@ -3,19 +3,24 @@
 import dataclasses
 import itertools
 from types import SimpleNamespace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.assemble import form
+from experiments.experiment import describe
 from objectives import (
     CausalLM,
+    Classification,
     Distillation,
     Infilling,
     MaskedLM,
     MixtureOfDenoisers,
     NextSentence,
+    Objective,
     ObjectiveError,
     ReplacedTokenDetection,
     SentenceOrder,
@@ -24,7 +29,7 @@ from objectives import (
     Sum,
 )
 from objectives.draws import choose, shuffled
-from objectives.objective import IGNORED, cross_entropy
+from objectives.objective import IGNORED, Around, cross_entropy
 from tests.objectives.conftest import uniform
 
 
@@ -110,7 +115,7 @@ def test_a_vocabulary_that_lacks_something_is_refused(written, objective, missin
 
 def test_what_is_not_needed_may_be_missing(written):
     less = SimpleNamespace(**{name: value for name, value in vars(written).items() if name in ("size", "eos")})
-    assert CausalLM().bind(less) == CausalLM()
+    assert CausalLM().bind(less).vocabulary is less
     without = SimpleNamespace(**{name: value for name, value in vars(written).items() if name != "bos"})
     assert Infilling(language=7).bind(without).vocabulary is without
 
@@ -129,11 +134,153 @@ def test_lengths_read(written):
         assert objective.bind(written).length_read(512) == length
 
 
-def test_binding_changes_no_setting(written):
-    for objective in (MaskedLM(), SpanCorruption(), Infilling(), ReplacedTokenDetection(), Distillation()):
-        bound = objective.bind(written)
-        assert bound == objective and repr(bound) == repr(objective)
-        assert dataclasses.fields(bound) == dataclasses.fields(objective)
+BOUND = [
+    MaskedLM(),
+    SpanCorruption(),
+    Infilling(),
+    ReplacedTokenDetection(),
+    Distillation(),
+    Sum(MaskedLM(), SentenceOrder()),
+]
+
+
+@pytest.mark.parametrize("objective", BOUND, ids=lambda objective: type(objective).__name__)
+def test_binding_changes_no_setting(written, objective):
+    bound = objective.bind(written)
+    assert repr(bound) == repr(objective)
+    assert describe(bound) == describe(objective)
+    assert dataclasses.fields(bound) == dataclasses.fields(objective)
+
+
+@pytest.mark.parametrize("objective", BOUND, ids=lambda objective: type(objective).__name__)
+def test_a_bound_objective_compares_and_hashes_with_its_vocabulary(written, objective):
+    same = SimpleNamespace(**{**vars(written), "starts_word": written.starts_word.copy()})
+    other = SimpleNamespace(**{**vars(written), "starts_word": ~written.starts_word})
+    bound = objective.bind(written)
+    assert bound == objective.bind(same) and hash(bound) == hash(objective.bind(same))
+    assert bound != objective.bind(other) and hash(bound) != hash(objective.bind(other))
+    assert bound != objective and objective == type(objective)(**vars(objective))
+
+
+def test_replacing_a_setting_keeps_the_binding(written):
+    assert dataclasses.replace(MaskedLM().bind(written), rate=0.3) == MaskedLM(rate=0.3).bind(written)
+    bound = Sum(MaskedLM(), NextSentence()).bind(written)
+    assert dataclasses.replace(bound, parts=bound.parts[:1]).vocabulary is written
+    assert dataclasses.replace(Distillation().bind(written), temperature=3.0).task.vocabulary is written
+
+
+@dataclasses.dataclass(frozen=True)
+class Hiding(Objective):
+    """Hides every token and asks for it back, under the names that `MaskedLM` uses too; `tell` says so beforehand."""
+
+    tell: bool = True
+    loss_name: str = "hiding_loss"
+
+    @property
+    def reads(self):
+        return ("input_ids",) if self.tell else ()
+
+    @property
+    def writes(self):
+        return ("input_ids", "labels") if self.tell else ()
+
+    def corrupt(self, key, example):
+        return {**example, "input_ids": jnp.zeros_like(example["input_ids"]), "labels": example["input_ids"]}
+
+    def loss(self, outputs, batch):
+        return {self.loss_name: cross_entropy(outputs["logits"], batch["labels"])}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading(Objective):
+    """Asks something of the text as the data give it."""
+
+    reads: ClassVar[tuple[str, ...]] = ("input_ids",)
+    overlap: ClassVar[int] = 3
+    agrees: ClassVar[dict[str, str]] = {"size": "hidden_size"}
+
+    size: int = 4
+    loss_name: str = "reading_loss"
+
+    def length_read(self, length):
+        return length + 7
+
+    def loss(self, outputs, batch):
+        return {self.loss_name: (jnp.float32(0), jnp.float32(1))}
+
+    def metrics(self, outputs, batch):
+        return {self.loss_name.replace("loss", "accuracy"): (jnp.float32(0), jnp.float32(1))}
+
+
+EXAMPLE = {"input_ids": jnp.arange(8), "special_tokens_mask": jnp.zeros(8, jnp.int32)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    {
+        "both write": (
+            (Hiding(), SpanCorruption()),
+            r"SpanCorruption.* overwrites 'input_ids', which Hiding.* has written",
+        ),
+        "one reads": ((Hiding(), Reading()), r"Hiding.* overwrites 'input_ids', which Reading.* reads"),
+        "it reads before": ((Reading(), Hiding()), r"Hiding.* overwrites 'input_ids', which Reading.* reads"),
+        "both arrange": (
+            (NextSentence(), SentenceOrder()),
+            r"NextSentence.* overwrites 'input_ids', which SentenceOrder.* reads",
+        ),
+        "images": ((Classification(), MaskedLM()), r"MaskedLM.* overwrites 'labels', which Classification.* reads"),
+    }.values(),
+)
+def test_parts_that_overwrite_one_another_are_refused_at_once(parts, sentence):
+    with pytest.raises(ObjectiveError, match=sentence):
+        Sum(*parts)
+
+
+@pytest.mark.parametrize("other", [MaskedLM(), Reading()], ids=["written", "read"])
+def test_parts_that_do_not_say_what_they_write_are_refused_when_they_write_it(vocabulary, other):
+    both = Sum(Hiding(tell=False), other).bind(vocabulary)
+    with pytest.raises(ObjectiveError, match=r"overwrites 'input_ids'"):
+        jax.eval_shape(lambda: both.corrupt(jax.random.key(0), EXAMPLE))
+
+
+def test_what_the_data_give_and_a_part_overwrites_is_refused():
+    """`labels` are the pictures', which `Classification` reads, and the mask's: the order hides it until there is data."""
+    both = Sum(Hiding(), Classification())
+    example = {**EXAMPLE, "pixel_values": jnp.zeros((2, 2, 3)), "labels": jnp.zeros((), jnp.int32)}
+    with pytest.raises(ObjectiveError, match=r"Hiding.* overwrites 'labels', which Classification.* reads"):
+        both.corrupt(jax.random.key(0), example)
+
+
+def test_two_losses_or_metrics_of_one_name_are_refused():
+    with pytest.raises(ObjectiveError, match=r"give a loss 'reading_loss'"):
+        Sum(Reading(), Hiding(loss_name="reading_loss", tell=False)).loss(
+            {"logits": jnp.zeros((1, 8, 8))}, {"labels": jnp.zeros((1, 8), jnp.int32)}
+        )
+
+    class Second(Reading):
+        pass
+
+    with pytest.raises(ObjectiveError, match=r"give a metric 'reading_accuracy'"):
+        Sum(Reading(), Second()).metrics({}, {})
+
+
+def test_sums_and_wrappers_forward_all_that_an_objective_may_define():
+    """Whoever adds something to the contract must say what a `Sum` and a wrapper make of it."""
+    contract = {name for name in vars(Objective) if not name.startswith("_")} - {"binding", "vocabulary", "output"}
+    for kind in (Sum, Around):
+        assert contract <= set(vars(kind)), kind
+
+
+@pytest.mark.parametrize(
+    "objective", [Sum(Reading(), NextSentence()), Distillation(task=Reading())], ids=["sum", "around"]
+)
+def test_what_is_forwarded_is_the_parts(objective):
+    assert objective.overlap == 3
+    with pytest.raises(ObjectiveError, match="size=4, and its hidden_size is 5"):
+        objective.check_config(SimpleNamespace(hidden_size=5))
+    assert Distillation(task=Sum(MaskedLM(), NextSentence())).arranges
+    assert Sum(Reading()).length_read(512) == Distillation(task=Reading()).length_read(512) == 519
+    assert form(Sum(CausalLM()), 512) == form(CausalLM(), 512)
 
 
 @pytest.mark.parametrize("objective", [NextSentence(), SentenceOrder()])

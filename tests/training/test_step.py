@@ -12,12 +12,22 @@ import pytest
 
 from models.bert import BertConfig, BertForPreTraining
 from models.layers import dropout_bits
-from objectives import MaskedLM, NextSentence, Sum
+from models.outputs import ModelOutput
+from objectives import MaskedLM, NextSentence, Objective, Sum
 from objectives.objective import IGNORED
 from tests.examples import batch
 from training.optimizers import AdamW, decayed
 from training.parallel import Parallel, TrainingError, logical_axes
-from training.step import corrupted, create_state, example_keys, forward, loss_weights, shares, train_step
+from training.step import (
+    corrupted,
+    create_state,
+    evaluation_step,
+    example_keys,
+    forward,
+    loss_weights,
+    shares,
+    train_step,
+)
 
 BATCH, LENGTH, STEPS, SEED = 16, 32, 20, 7
 OPTIMIZER = AdamW(learning_rate=1e-3, warmup_steps=5, bias_correction=False)
@@ -152,6 +162,55 @@ def test_weights_come_from_the_batch_alone(parts):
     assert {name: float(w) for name, w in weights.items()} == {
         name: float(w) for name, (_, w) in objective.loss(outputs, seen).items()
     }
+
+
+class Line(nn.Module):
+    """`logits` = w · input."""
+
+    @nn.compact
+    def __call__(self, input_ids, dropout_keys=None):
+        return ModelOutput(logits=self.param("w", nn.initializers.ones, ()) * input_ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted(Objective):
+    """The logits themselves, every example with the same weight."""
+
+    weight: float = 1.0
+
+    def loss(self, outputs, batch):
+        count = jnp.float32(len(batch["input_ids"]))
+        return {"line_loss": (self.weight * outputs["logits"].sum(), self.weight * count)}
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("weight", [1e-3, 0.04, 1.0, 4000.0])
+def test_a_weight_may_be_any_positive_number(weight, micro_batches):
+    """The mean does not depend on it: neither the loss nor the gradient, in training as in evaluation."""
+    examples = {"input_ids": jnp.arange(1.0, 9.0), "index": jnp.arange(8, dtype=jnp.uint32)}
+    batch = {name: x.reshape(micro_batches, -1) for name, x in examples.items()}
+    sgd = optax.sgd(1.0)
+    parts = dict(model=Line(), objective=Weighted(weight), seed=0)
+    state = create_state({"params": {"w": jnp.ones(())}}, sgd)
+    after, metrics = train_step(state, batch, optimizer=sgd, **parts)
+    assert shares(metrics)["line_loss"] == pytest.approx(4.5)
+    assert 1 - float(after.params["w"]) == pytest.approx(4.5)
+    assert shares(evaluation_step(state.variables, batch, **parts))["line_loss"] == pytest.approx(4.5)
+
+
+def test_what_nothing_is_asked_for_is_nothing(vocabulary):
+    """Where no token is asked, the loss is 0 and no parameter moves."""
+    examples = {"input_ids": jnp.arange(1.0, 9.0)[None], "index": jnp.arange(8, dtype=jnp.uint32)[None]}
+    sgd = optax.sgd(1.0)
+    parts = dict(model=Line(), objective=Weighted(0.0), seed=0)
+    state = create_state({"params": {"w": jnp.ones(())}}, sgd)
+    after, metrics = train_step(state, examples, optimizer=sgd, **parts)
+    assert shares(metrics)["line_loss"] == shares(metrics)["gradient_norm"] == 0.0
+    assert float(after.params["w"]) == 1.0
+
+
+def test_a_weight_that_is_no_number_is_seen():
+    assert np.isnan(shares({"line_loss": (jnp.float32(1), jnp.float32(jnp.nan))})["line_loss"])
 
 
 def test_adam_without_bias_correction_is_the_released_one():
