@@ -24,6 +24,7 @@ from objectives import Augmented, Objective, ObjectiveError
 from objectives.objective import check_asks, check_reads, check_takes
 from training.metrics import Speed
 from training.parallel import Spread, logical_axes
+from training.stacks import axes_of
 from training.step import TrainState, corrupted, create_state, evaluation_step, forward, mean, train_step
 
 EVALUATION_SEED = 0xE7A1
@@ -334,7 +335,9 @@ def assemble(
         objective, training_objective = (Augmented(objective, augmentation, training) for training in (False, True))
     example = data.training(form(training_objective, longest), experiment.seed)[0]
     losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
-    optimizer = experiment.optimizer.build(experiment.steps, getattr(student, "layer_depths", None))
+    optimizer = experiment.optimizer.build(
+        experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
+    )
     axes = logical_axes(
         jax.eval_shape(lambda: boxed_state(student, optimizer, 0, experiment.average_decay is not None))
     )

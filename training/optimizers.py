@@ -1,7 +1,9 @@
 """Optimizers and schedules as settings, on optax."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -11,22 +13,47 @@ import numpy as np
 import optax
 
 from training.layer_rates import LayerDepths, scale_by_layer
-from training.stacks import is_stack, names_of, own_axes
+from training.parallel import TrainingError
+from training.stacks import Axes, is_stack, names_of, own_axes
+
+EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **dict.fromkeys(
+        ("learning_rate", "eps", "clip_norm", "adaptive_clip", "layer_decay", "clip_threshold", "least_scale"),
+        ("more than 0", lambda x: x > 0),
+    ),
+    **dict.fromkeys(
+        ("warmup_steps", "warmup_init", "weight_decay", "constant_steps", "factored_from", "decay_exponent"),
+        ("0 or more", lambda x: x >= 0),
+    ),
+    **dict.fromkeys(("b1", "b2", "momentum"), ("from 0 to less than 1", lambda x: 0 <= x < 1)),
+    "final_share": ("from 0 to 1", lambda x: 0 <= x <= 1),
+}
+"""What the numbers among the settings of an optimizer must be, by their names; all must be finite."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """Base of all optimizers: a frozen dataclass of settings."""
 
+    def __post_init__(self) -> None:
+        """Raise `TrainingError` where a number is none that an optimizer can work with."""
+        for name in EXPECTED.keys() & {field.name for field in dataclasses.fields(self)}:
+            value, (expected, holds) = getattr(self, name), EXPECTED[name]
+            if value is not None and not (math.isfinite(value) and holds(value)):
+                raise TrainingError(f"optimizer.{name}={value}: expected a finite number, {expected}")
+
     def schedule(self, steps: int) -> optax.Schedule:
         """Learning rate of each step of a run of `steps` steps, the first being step 0."""
         raise NotImplementedError
 
-    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+    def build(
+        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
+    ) -> optax.GradientTransformation:
         """The transformation for a run of `steps` steps.
 
         Args:
             layer_depths: of the model, where it has such a method, for those optimizers that heed it.
+            axes: the logical axes of the parameters, by which stacks of layers are known; without, by their names.
         """
         raise NotImplementedError
 
@@ -95,14 +122,16 @@ class AdamW(Warmed):
     adaptive_clip: float | None = None
     layer_decay: float = 1.0
 
-    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+    def build(
+        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
+    ) -> optax.GradientTransformation:
         return optax.chain(
-            *([] if self.adaptive_clip is None else [clip_by_unit(self.adaptive_clip)]),
+            *([] if self.adaptive_clip is None else [clip_by_unit(self.adaptive_clip, axes=axes)]),
             clip(self.clip_norm),
             scale_by_adam(self.b1, self.b2, self.eps, self.bias_correction),
-            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.add_decayed_weights(self.weight_decay, mask=functools.partial(decayed, axes=axes)),
             optax.scale_by_learning_rate(self.schedule(steps)),
-            *([] if self.layer_decay == 1 else [scale_by_layer(self.layer_decay, layer_depths)]),
+            *([] if self.layer_decay == 1 else [scale_by_layer(self.layer_decay, layer_depths, axes)]),
         )
 
 
@@ -125,12 +154,14 @@ class LAMB(Warmed):
     weight_decay: float = 0.01
     clip_norm: float | None = 1.0
 
-    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+    def build(
+        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
+    ) -> optax.GradientTransformation:
         return optax.chain(
             clip(self.clip_norm),
             scale_by_adam(self.b1, self.b2, self.eps, bias_correction=True),
-            optax.add_decayed_weights(self.weight_decay, mask=decayed),
-            scale_by_trust_ratio(),
+            optax.add_decayed_weights(self.weight_decay, mask=functools.partial(decayed, axes=axes)),
+            scale_by_trust_ratio(axes),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
 
@@ -151,10 +182,12 @@ class SGD(Warmed):
     weight_decay: float = 0.0
     clip_norm: float | None = None
 
-    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+    def build(
+        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
+    ) -> optax.GradientTransformation:
         return optax.chain(
             clip(self.clip_norm),
-            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.add_decayed_weights(self.weight_decay, mask=functools.partial(decayed, axes=axes)),
             optax.trace(self.momentum, self.nesterov),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
@@ -190,10 +223,12 @@ class Adafactor(Optimizer):
 
         return rate
 
-    def build(self, steps: int, layer_depths: LayerDepths | None = None) -> optax.GradientTransformation:
+    def build(
+        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
+    ) -> optax.GradientTransformation:
         return optax.chain(
-            scale_by_factored_squares(self.decay_exponent, self.factored_from),
-            scale_to_parameters(self.clip_threshold, self.least_scale),
+            scale_by_factored_squares(self.decay_exponent, self.factored_from, axes=axes),
+            scale_to_parameters(self.clip_threshold, self.least_scale, axes),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
 
@@ -228,12 +263,27 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
     return optax.GradientTransformation(init, update)
 
 
-def decayed(params: Any) -> Any:
+def decayed(params: Any, axes: Axes | None = None) -> Any:
     """True for the parameters that weight decay applies to: kernels, and tables of embeddings.
 
-    So it does in all published recipes here: not to biases, norms, scales of layers, class tokens and, of pictures, positions.
+    A kernel is a matrix at least, in a layer of its own, that is called `kernel`; a table of embeddings has a row of features
+    for each token, position or segment (`embedding`). So it is in all published recipes here (BERT's and GPT-2's decay their
+    positions, too). Biases, norms, scales of layers, class and mask tokens, positions of pictures, and the biases of attention,
+    which T5 looks up in a table, are left alone.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, _: names_of(path)[-1] in ("kernel", "embedding"), params)
+
+    def applies(path: tuple, x: Any) -> bool:
+        name, of_one_layer = names_of(path)[-1], len(own_axes(path, x, axes))
+        return of_one_layer >= 2 and (name == "kernel" or (name == "embedding" and not is_bias(path, axes)))
+
+    return jax.tree_util.tree_map_with_path(applies, params)
+
+
+def is_bias(path: tuple, axes: Axes | None = None) -> bool:
+    """Whether a table holds no features but what is added to scores of attention, one number for each head."""
+    module = ["", *names_of(path)][-2]
+    known = (axes or {}).get("/".join(names_of(path)))
+    return module.endswith("bias") if known is None else known[-1] == "head"
 
 
 def clip(norm: float | None) -> optax.GradientTransformation:
@@ -251,7 +301,7 @@ def clip(norm: float | None) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def clip_by_unit(share: float, least: float = 1e-3) -> optax.GradientTransformation:
+def clip_by_unit(share: float, least: float = 1e-3, axes: Axes | None = None) -> optax.GradientTransformation:
     """Gradients whose norm is at most `share` of that of their parameter, unit by unit (Brock et al., 2021, arXiv
     2102.06171, section 4: adaptive gradient clipping); a unit counts as no smaller than `least`.
 
@@ -261,13 +311,13 @@ def clip_by_unit(share: float, least: float = 1e-3) -> optax.GradientTransformat
 
     def update(gradients, state, params=None):
         def one(path, gradient, parameter):
-            axes = own_axes(path, gradient)
+            summed = own_axes(path, gradient, axes)
             if names_of(path)[-1] == "kernel":  # (in, *out), or (height, width, in, out)
-                axes = axes[:-1] if len(axes) == 4 else axes[:1]
-            elif len(axes) > 1:
-                axes = axes[1:]
-            most = share * jnp.maximum(norms(parameter, axes), least)
-            found = norms(gradient, axes)
+                summed = summed[:-1] if len(summed) == 4 else summed[:1]
+            elif len(summed) > 1:
+                summed = summed[1:]
+            most = share * jnp.maximum(norms(parameter, summed), least)
+            found = norms(gradient, summed)
             return jnp.where(
                 found < most, gradient, gradient * (most / jnp.maximum(found, 1e-6)).astype(gradient.dtype)
             )
@@ -277,17 +327,17 @@ def clip_by_unit(share: float, least: float = 1e-3) -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def scale_by_trust_ratio() -> optax.GradientTransformation:
+def scale_by_trust_ratio(axes: Axes | None = None) -> optax.GradientTransformation:
     """Updates with the norm of their parameter, layer by layer, where weight decay applies and neither is 0."""
 
     def update(updates, state, params=None):
         def one(path, x, parameter, applies):
-            axes = own_axes(path, x)
-            size, update_size = norms(parameter, axes), norms(x, axes)
+            summed = own_axes(path, x, axes)
+            size, update_size = norms(parameter, summed), norms(x, summed)
             known = applies & (size > 0) & (update_size > 0)
             return x * jnp.where(known, size / jnp.where(known, update_size, 1.0), 1.0).astype(x.dtype)
 
-        return jax.tree_util.tree_map_with_path(one, updates, params, decayed(params)), state
+        return jax.tree_util.tree_map_with_path(one, updates, params, decayed(params, axes)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -308,7 +358,7 @@ class FactoredSquares(NamedTuple):
 
 
 def scale_by_factored_squares(
-    exponent: float, factored_from: int, epsilon: float = 1e-30
+    exponent: float, factored_from: int, epsilon: float = 1e-30, axes: Axes | None = None
 ) -> optax.GradientTransformation:
     """Gradients over the roots of their mean squares, those of large matrices being rows · columns / mean(rows)."""
 
@@ -318,11 +368,11 @@ def scale_by_factored_squares(
     def init(params):
         def zeros(part: str):
             def of(path, x):
-                axes = range(jnp.ndim(nn.unbox(x)))
-                if factored(nn.unbox(x), is_stack(path)):
-                    kept = {"rows": axes[:-1], "columns": (*axes[:-2], axes[-1]), "whole": None}[part]
+                every = range(jnp.ndim(nn.unbox(x)))
+                if factored(nn.unbox(x), is_stack(path, axes)):
+                    kept = {"rows": every[:-1], "columns": (*every[:-2], every[-1]), "whole": None}[part]
                 else:
-                    kept = axes if part == "whole" else None
+                    kept = every if part == "whole" else None
                 return zeros_along(x, kept)
 
             return jax.tree_util.tree_map_with_path(of, params, is_leaf=is_boxed)
@@ -335,7 +385,7 @@ def scale_by_factored_squares(
 
         def one(path, gradient, rows, columns, whole):
             squares = gradient.astype(jnp.float32) ** 2 + epsilon
-            if not factored(gradient, is_stack(path)):
+            if not factored(gradient, is_stack(path, axes)):
                 whole = (1 - share) * whole + share * squares
                 return gradient * jax.lax.rsqrt(whole), rows, columns, whole
             rows = (1 - share) * rows + share * squares.mean(axis=-1)
@@ -352,15 +402,17 @@ def scale_by_factored_squares(
     return optax.GradientTransformation(init, update)
 
 
-def scale_to_parameters(clip_threshold: float, least_scale: float) -> optax.GradientTransformation:
+def scale_to_parameters(
+    clip_threshold: float, least_scale: float, axes: Axes | None = None
+) -> optax.GradientTransformation:
     """Updates with a root mean square of at most `clip_threshold`, times that of their parameter."""
 
     def update(updates, state, params=None):
         def one(path, x, parameter):
-            axes = own_axes(path, x)
+            averaged = own_axes(path, x, axes)
 
             def size(values: jax.Array) -> jax.Array:
-                return jnp.sqrt((values.astype(jnp.float32) ** 2).mean(axis=axes, keepdims=True))
+                return jnp.sqrt((values.astype(jnp.float32) ** 2).mean(axis=averaged, keepdims=True))
 
             return x / jnp.maximum(1.0, size(x) / clip_threshold) * jnp.maximum(size(parameter), least_scale)
 

@@ -11,8 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from models import hub
 from models.outputs import blank_inputs
 from tests.training.test_adafactor import assert_close
-from training.optimizers import LAMB, SGD, AdamW, clip, clip_by_unit, decayed
-from training.stacks import is_stack
+from training.layer_rates import layer_rates
+from training.optimizers import LAMB, SGD, Adafactor, AdamW, clip, clip_by_unit, decayed
+from training.parallel import TrainingError
+from training.stacks import axes_of, is_stack, names_of, stack_of
 
 LAYERS = 4
 
@@ -200,12 +202,106 @@ def test_weight_decay_is_for_kernels_and_tables():
     }
 
 
+def test_what_is_called_a_kernel_and_is_none_is_not_decayed():
+    """A vector, a vector for each layer of a stack, and T5's biases of attention, which lie in a table of embeddings."""
+    params = {"around": {"kernel": jnp.ones(8)}, "layers": {"kernel": jnp.ones((LAYERS, 8))}}
+    params |= {"blocks": {"kernel": jnp.ones((LAYERS, 8))}, "relative": {"embedding": jnp.ones((32, 4))}}
+    axes = {"blocks/kernel": ("layers", "embed"), "relative/embedding": ("bucket", "head")}
+    assert not any(jax.tree.leaves(decayed(params, axes)))
+    table = {"relative_attention_bias": {"embedding": jnp.ones((32, 4))}, "words": {"embedding": jnp.ones((32, 4))}}
+    assert decayed(table) == {"relative_attention_bias": {"embedding": False}, "words": {"embedding": True}}
+
+
+def boxed_model(model) -> dict:
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))["params"]
+
+
 @pytest.mark.parametrize("model_type", hub.model_types())
-def test_stacks_are_known_by_their_names(model_type):
-    """`training.stacks` must find what `models.layers.stack` has stacked, and nothing else, in every model here."""
+def test_stacks_are_known_by_their_axes_and_by_their_names(model_type):
+    """Without axes `training.stacks` must find what `models.layers.stack` has stacked, and nothing else, in every model."""
     for kind in hub.model_classes(model_type).values():
-        model = kind(hub.config_class(model_type)(scan_layers=True))
-        boxed = jax.eval_shape(lambda model=model: model.init(jax.random.key(0), **blank_inputs(model)))["params"]
-        stacked = jax.tree.map(lambda x: x.names[0] == "layers", boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
-        for path, applies in jax.tree_util.tree_leaves_with_path(stacked):
-            assert is_stack(path) == applies, (type(model).__name__, jax.tree_util.keystr(path))
+        boxed = boxed_model(kind(hub.config_class(model_type)(scan_layers=True)))
+        axes = axes_of(boxed)
+        for path, _ in jax.tree_util.tree_leaves_with_path(nn.unbox(boxed)):
+            stacked = axes["/".join(names_of(path))][0] == "layers"
+            assert is_stack(path, axes) == is_stack(path) == stacked, (kind.__name__, jax.tree_util.keystr(path))
+            assert stack_of(path, axes) == stack_of(path)
+
+
+def renamed(tree: dict) -> dict:
+    """The same with a stack that nobody here calls so."""
+    return {"blocks" if name == "layers" else name: value for name, value in tree.items()}
+
+
+AXES = {
+    "/".join(names_of(path)): ("layers" if place == "blocks" else None, *[None] * (x.ndim - 1))
+    for place, part in renamed(PARAMS).items()
+    for path, x in jax.tree_util.tree_leaves_with_path({place: part})
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AdamW(adaptive_clip=0.01, layer_decay=0.7, weight_decay=0.1),
+        LAMB(),
+        SGD(weight_decay=0.1),
+        Adafactor(factored_from=2),
+    ],
+    ids=lambda settings: type(settings).__name__,
+)
+def test_a_stack_of_another_name_is_a_stack(settings):
+    """Its layers move as those of one that is called `layers`, and not as those of one matrix."""
+    gradients = GRADIENTS[:2]
+    ours = jax.jit(run(settings.build(4, axes=AXES)))(renamed(PARAMS), [renamed(tree) for tree in gradients])
+    jax.tree.map(np.testing.assert_array_equal, ours, renamed(jax.jit(run(settings.build(4)))(PARAMS, gradients)))
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        kernel = nn.with_partitioning(nn.initializers.ones, ("embed", "mlp"))
+        return x @ self.param("kernel", kernel, (4, 4)), None
+
+
+class Tower(nn.Module):
+    """Somebody else's model: a stack called `blocks` between two others, which are no stacks."""
+
+    @nn.compact
+    def __call__(self, x):
+        x, _ = nn.scan(
+            Block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=3,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(name="blocks")(Block(name="layers")(x)[0])
+        return Block(name="head")(x)[0]
+
+
+def test_the_stack_of_another_model_is_found_by_its_axes():
+    boxed = jax.eval_shape(lambda: Tower().init(jax.random.key(0), jnp.zeros((2, 4))))["params"]
+    axes, params = axes_of(boxed), nn.unbox(boxed)
+    stacks = {stack_of(path, axes) for path, _ in jax.tree_util.tree_leaves_with_path(params) if is_stack(path, axes)}
+    assert stacks == {"blocks"}
+    rates = layer_rates(jax.tree.map(lambda x: jnp.zeros(x.shape), params), 0.5, axes=axes)
+    np.testing.assert_array_equal(rates["blocks"]["kernel"], [0.125, 0.25, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        *[(AdamW, {"learning_rate": x}) for x in (0.0, -1e-3, float("nan"), float("inf"))],
+        *[(kind, {"learning_rate": float("nan")}) for kind in (LAMB, SGD, Adafactor)],
+        (AdamW, {"weight_decay": -0.1}),
+        (AdamW, {"b2": 1.0}),
+        (AdamW, {"warmup_steps": -1}),
+        (LAMB, {"clip_norm": 0.0}),
+        (SGD, {"momentum": float("nan")}),
+    ],
+    ids=str,
+)
+def test_numbers_that_no_optimizer_can_work_with_are_refused(kind, setting):
+    (name,) = setting
+    with pytest.raises(TrainingError, match=rf"optimizer.{name}=.*: expected a finite number"):
+        kind(**setting)
