@@ -1,17 +1,21 @@
 """Documents: the texts of a TFDS data set, a Wikipedia dump or a folder, in one random-access form, and their split."""
 
+import dataclasses
 import difflib
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from data.contents import Broken, Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
-from data.files import locked, whole_file
+from data.files import hidden, locked
+from data.splits import split_by_content
+from data.text_files import SUFFIXES, open_text_files
 
 WIKIPEDIA_DUMP = "wikipedia_dump"
 
@@ -22,11 +26,22 @@ class Documents(Sequence):
     Attributes:
         name: what to call the source in a sentence.
         text_hashes: 64 bits of the hash of each text, by which duplicates are known.
+        text_sizes: characters of each text, without the white space around it; 1 of each where they are not known.
+        broken: what is wrong, in a sentence, with each document of the source that is left out.
         fingerprint: a hash of all texts in their order: it changes when any of them does, and with nothing else.
     """
 
-    def __init__(self, items: Sequence[Mapping[str, Any]], name: str, text_hashes: UInt64[np.ndarray, " documents"]):
+    def __init__(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        name: str,
+        text_hashes: UInt64[np.ndarray, " documents"],
+        text_sizes: Int64[np.ndarray, " documents"] | None = None,
+        broken: Sequence[str] = (),
+    ):
         self._items, self.name, self.text_hashes = items, name, text_hashes
+        self.text_sizes = np.ones(len(text_hashes), np.int64) if text_sizes is None else text_sizes
+        self.broken = tuple(broken)
         self.fingerprint = hashlib.sha256(text_hashes.astype("<u8").tobytes()).hexdigest()[:32]
 
     def __len__(self) -> int:
@@ -36,7 +51,7 @@ class Documents(Sequence):
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has documents 0 to {len(self) - 1}, not {index}")
         item = self._items[index]
-        return {"title": _string(item.get("title", "")), "text": _string(item["text"])}
+        return {"title": string(item.get("title", "")), "text": string(item["text"])}
 
     def texts(self, document_ids: Sequence[int] | np.ndarray) -> "Texts":
         """The texts of some documents, to be gone through as often as needed."""
@@ -56,14 +71,24 @@ class Texts:
         return (self._documents[int(index)]["text"] for index in self._document_ids)
 
 
-def open_documents(source: str, cache: Path) -> Documents:
-    """The documents that `source` names, prepared under `cache` on first use.
+def open_documents(
+    source: str,
+    cache: Path,
+    *,
+    broken: Broken = "refuse",
+    say: Callable[[str], None] = lambda message: None,
+    progress: Progress | None = None,
+) -> Documents:
+    """The documents that `source` names, prepared under `cache` on first use, each looked at.
 
     Args:
         source: `wikipedia_dump` (pages that come with the `demo` extra); a MediaWiki dump `*.xml` or `*.xml.bz2`; a
-            folder of UTF-8 text files, each a document; or a TFDS name such as `wikipedia/20230601.en` (its `train`
-            split, prepared under TFDS's own data folder).
+            UTF-8 text file `.txt` (cut at paragraphs) or `.jsonl` (an object with a `text` in each line), or a folder of
+            such files, each `.txt` a document; or a TFDS name such as `wikipedia/20230601.en` (its `train` split, prepared
+            under TFDS's own data folder).
         cache: folder for what is prepared, to be shared by all runs.
+        broken: whether documents that cannot be read are refused or left out.
+        progress: is told how many documents were looked at, where none had looked before.
 
     Raises:
         DataError: there is nothing to read there, in a sentence that says where to mend it.
@@ -75,18 +100,38 @@ def open_documents(source: str, cache: Path) -> Documents:
         if not path.is_file():
             raise DataError(f"there is no dump {path}: give a path to a *-pages-articles*.xml(.bz2)")
         items, state = _wikipedia_dump(path, cache)
-    elif path.is_dir():
-        items, state = _text_folder(path)
+    elif path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES):
+        items, state = open_text_files(path, cache)
     elif path.is_file():
         raise DataError(
-            f"{path} is neither a dump *.xml(.bz2) nor a folder: give one, or the folder that holds the file"
+            f"{path} is neither a dump *.xml(.bz2), nor a text ({', '.join(SUFFIXES)}) nor a folder: give one of these"
         )
-    elif path.is_absolute() or source.startswith((".", "~")):
-        raise DataError(f"there is no folder {path}: give a folder of .txt files, a dump *.xml(.bz2) or a TFDS name")
+    elif path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() in SUFFIXES:
+        raise DataError(
+            f"there is no folder {path}: give a folder of .txt files, a dump *.xml(.bz2) or a TFDS name{on_disk(path)}"
+        )
     else:
         items, state = tfds_items(source, ("text",))
-    key = hashlib.sha256(state.encode()).hexdigest()[:32]
-    return Documents(items, source, text_hashes(items, source, cache / "text_hashes" / f"{key}.npy"))
+    contents = text_contents(items, source, cache, state, progress)
+    kept = contents.kept(broken, source, "document", say)
+    if not contents.sizes[kept].any():
+        raise DataError(f"{source} holds no text: all of its {len(kept)} document(s) are blank")
+    chosen = items if len(kept) == len(items) else Chosen(items, kept)
+    return Documents(chosen, source, contents.hashes[kept], contents.sizes[kept], tuple(contents.broken.values()))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chosen(Sequence):
+    """Some of the items of a sequence."""
+
+    items: Sequence[Any]
+    places: Int64[np.ndarray, " chosen"]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[int(self.places[index])]
 
 
 def split_documents(
@@ -94,68 +139,19 @@ def split_documents(
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
     """Document ids to train on and to hold out, each ascending; at least one on either side.
 
-    A text that is held out is never trained on, also where the source holds it several times.
+    The rule is that of `split_by_content`: a text decides by itself on which side it is, also where the source holds it
+    several times.
 
     Args:
-        held_out: share of the documents to hold out, between 0 and 1.
+        held_out: share of the documents, and of the text, to hold out, between 0 and 1.
         seed: of the split, not of a run: all runs to be compared share it.
 
     Raises:
         DataError: no such split exists.
     """
-    train, held = split_places(len(documents), held_out, seed, f"{documents.name} holds", "document")
-    train = train[~np.isin(documents.text_hashes[train], documents.text_hashes[held])]
-    if not len(train):
-        raise DataError(
-            f"every document of {documents.name} that is not held out has the same text as one that is:"
-            " add documents that differ, or lower held_out"
-        )
-    return train, held
-
-
-def split_places(
-    count: int, held_out: float, seed: int, holder: str, kind: str
-) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
-    """Numbers below `count` to train on and to hold out, each ascending; at least one on either side.
-
-    Args:
-        holder, kind: who has how many of what, in a sentence (`"FOLDER holds"`, `"document"`).
-
-    Raises:
-        DataError: no such split exists.
-    """
-    if not 0 < held_out < 1:
-        raise DataError(f"held_out={held_out}: the share of {kind}s to hold out must lie between 0 and 1")
-    if count < 2:
-        raise DataError(f"{holder} {count} {kind}(s), and a split by {kind} needs at least 2: add {kind}s")
-    order = np.argsort(np.random.Philox(seed).random_raw(count), kind="stable")
-    held = int(np.clip(round(held_out * count), 1, count - 1))
-    return np.sort(order[held:]), np.sort(order[:held])
-
-
-class _TextFolder(Sequence):
-    def __init__(self, folder: Path, names: Sequence[str]):
-        self._folder, self._names = folder, names
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, index: int) -> dict[str, str]:
-        path = self._folder / self._names[index]
-        try:
-            return {"title": path.stem, "text": path.read_text(encoding="utf-8-sig")}
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for instance with iconv") from None
-
-
-def _text_folder(folder: Path) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The folder's documents, and a string that changes whenever a file does."""
-    paths = sorted(path for path in folder.rglob("*.txt") if path.is_file())
-    if not paths:
-        raise DataError(f"{folder} holds no .txt file, here or deeper: put one UTF-8 text file per document there")
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    states = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in zip(names, paths, strict=True)]
-    return _TextFolder(folder, names), f"{folder.resolve()}{states}"
+    return split_by_content(
+        documents.text_hashes, documents.text_sizes, held_out, seed, f"{documents.name} holds", "document"
+    )
 
 
 def _wikipedia_dump(path: Path | None, cache: Path) -> tuple[Sequence[Mapping[str, Any]], str]:
@@ -179,6 +175,16 @@ def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, 
     return _train_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", WIKIPEDIA_DUMP, advice))
 
 
+def on_disk(path: Path) -> str:
+    """Where a file or folder beside it is called nearly so, words that name it, to be put behind a sentence."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if not hidden(entry.name)]
+    except OSError:
+        return ""
+    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return f" (did you mean {path.parent / nearest[0]}, which is there?)" if nearest else ""
+
+
 def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice: str) -> Any:
     """The builder of a TFDS data set that has these features, prepared.
 
@@ -196,7 +202,9 @@ def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice
     builders = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] not in builders:
         nearest = difflib.get_close_matches(name.split("/")[0], [*builders, own], n=1, cutoff=0.0)[0]
-        raise DataError(f"{name!r} is neither {others}, nor a TFDS data set: the nearest TFDS name is {nearest!r}")
+        raise DataError(
+            f"{name!r} is neither {others}, nor a TFDS data set{on_disk(Path(name))}: the nearest TFDS name is {nearest!r}"
+        )
     try:
         builder = tfds.builder(name, try_gcs=False)
     except Exception as error:
@@ -252,21 +260,32 @@ def tfds_split(builder: Any, split: str, decoders: Mapping[str, Any] | None = No
         ) from None
 
 
-def text_hashes(items: Sequence[Mapping[str, Any]], name: str, path: Path) -> UInt64[np.ndarray, " documents"]:
-    """The hash of each text, computed once (a pass over all documents, which also finds the unreadable ones)."""
+def text_contents(
+    items: Sequence[Mapping[str, Any]], name: str, cache: Path, state: str, progress: Progress | None = None
+) -> Contents:
+    """The contents of texts, read once (a pass over all documents, which also finds the unreadable ones).
+
+    Args:
+        state: changes whenever the items do; what is kept under `cache` is called by it.
+    """
+    key = hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    path = cache / "text_contents" / f"{key}.npz"
+
+    def read(index: int) -> Content:
+        try:
+            text = string(items[index]["text"])
+            return Content(content_hash(text.encode()), len(text.strip()))
+        except DataError as error:
+            return Content(broken=str(error))
+        except UnicodeError as error:
+            return Content(broken=f"document {index} of {name} is no text of Unicode: {error}")
+
     with locked(path):
         if not path.exists():
-            hashes, blank = np.empty(len(items), np.uint64), True
-            for index in range(len(items)):
-                text = _string(items[index]["text"])
-                hashes[index] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-                blank = blank and not text.strip()
-            if blank:
-                raise DataError(f"{name} holds no text: all of its {len(items)} document(s) are blank")
-            with whole_file(path) as temporary:
-                np.save(temporary, hashes)
-    return np.load(path)
+            Contents.of(read_all(read, len(items), progress)).save(path)
+    return Contents.load(path)
 
 
-def _string(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8")
+def string(value: str | bytes) -> str:
+    """A text, without the byte order mark that it may begin with."""
+    return (value if isinstance(value, str) else value.decode("utf-8")).removeprefix("\ufeff")

@@ -6,8 +6,53 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+LITTER = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db")
+"""What operating systems leave in folders."""
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no data: `.git`, `._text.txt`, `.ipynb_checkpoints`, `LITTER`."""
+    return name.startswith(".") or name in LITTER
+
+
+def files_below(folder: Path | str, suffixes: Sequence[str]) -> list[str]:
+    """The files in a folder or deeper whose names end so in any case, relative to it with `/`, sorted.
+
+    Hidden files and folders are passed over. Links are followed, but a folder is not entered again inside itself. A link to
+    nothing is listed: whoever reads it says so.
+    """
+    found: list[str] = []
+    suffixes = tuple(suffixes)
+
+    def walk(path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
+        state = os.stat(path)
+        place = (state.st_dev, state.st_ino)
+        if place in above:
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if hidden(entry.name):
+                    continue
+                if entry.is_dir():
+                    walk(entry.path, f"{prefix}{entry.name}/", (*above, place))
+                elif entry.name.lower().endswith(suffixes) and (entry.is_file() or not os.path.exists(entry.path)):
+                    found.append(prefix + entry.name)
+
+    walk(os.fspath(folder), "", ())
+    return sorted(found)
+
+
+def state_of(path: Path | str) -> tuple[int, int, int]:
+    """Size, time of the last change of the content and of the entry, by which it is seen that a file changed; zeros
+    where there is none."""
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        return 0, 0, 0
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 @contextlib.contextmanager

@@ -12,13 +12,19 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from data import documents
+from data.contents import Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
-from data.pictures import ENDINGS, Source
+from data.files import files_below, hidden, locked
+from data.picture_files import file_contents
+from data.pictures import ENDINGS, Source, examine
 
 SKLEARN_DIGITS = "sklearn_digits"
 
 TRAINING, HELD_OUT = ("train", "training"), ("validation", "val", "valid")
 """What the folders of a split are called, and the splits of a TFDS data set."""
+
+SPLITS = (*TRAINING, *HELD_OUT, "test", "testing", "dev", "eval")
+"""What a folder beside `train` may be called to be a split."""
 
 LABELS = ("label", "real_label")
 """What a TFDS data set may call the class of a picture, or its classes: any number of them, none too, in `imagenet2012_real`."""
@@ -40,6 +46,16 @@ class Pictures(Protocol):
 
     def __getitem__(self, index: int) -> Picture: ...
 
+    def contents(
+        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+    ) -> Contents | None:
+        """The contents of the pictures, which are read once and remembered under `cache`.
+
+        Args:
+            read: read them where nobody did, unless that takes no time; `None` comes back without.
+            decode: decode each, which finds more of the broken ones.
+        """
+
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
@@ -48,13 +64,13 @@ class Opened:
     Attributes:
         classes: the names of the classes, by label.
         splits: the pictures of each split, by its name.
-        fingerprint: changes with the pictures, and nothing else.
+        version: of a data set that has one, its name and number; it stands for the contents of all.
         several: a picture has a tuple of classes, in the place of one.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Pictures]
-    fingerprint: str
+    version: str = ""
     several: bool = False
 
 
@@ -77,7 +93,9 @@ def open_pictures(source: str) -> Opened:
     if path.exists():
         raise DataError(f"{path} is no folder: give one that holds a folder of pictures for each class")
     if path.is_absolute() or source.startswith((".", "~")):
-        raise DataError(f"there is no folder {path}: give one of class folders, {SKLEARN_DIGITS} or a TFDS name")
+        raise DataError(
+            f"there is no folder {path}: give one of class folders, {SKLEARN_DIGITS} or a TFDS name{documents.on_disk(path)}"
+        )
     return _tfds(source)
 
 
@@ -95,6 +113,11 @@ class Arrays(Sequence):
     def __getitem__(self, index: int) -> Picture:
         return Picture(self.pixels[index], int(self.labels[index]), f"picture {index} of {self.name}")
 
+    def contents(
+        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+    ) -> Contents:
+        return Contents.of([Content(content_hash(pixels.tobytes()), pixels.size) for pixels in self.pixels])
+
 
 def _sklearn_digits() -> Opened:
     if importlib.util.find_spec("sklearn") is None:
@@ -105,8 +128,7 @@ def _sklearn_digits() -> Opened:
     # Their values are the numbers of set pixels in 4 × 4: from 0 to 16.
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     labels = digits.target.astype(np.int32)
-    fingerprint = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:32]
-    return Opened(tuple(map(str, range(10))), {"train": Arrays(pixels, labels, SKLEARN_DIGITS)}, fingerprint)
+    return Opened(tuple(map(str, range(10))), {"train": Arrays(pixels, labels, SKLEARN_DIGITS)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,32 +146,51 @@ class Files(Sequence):
         path = os.path.join(self.folder, os.fsdecode(self.names[index]))
         return Picture(path, int(self.labels[index]), path)
 
+    def contents(
+        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+    ) -> Contents:
+        return file_contents(self.folder, self.names, cache, decode=decode, progress=progress)
+
 
 def _folder(folder: Path) -> Opened:
     subfolders = _subfolders(folder)
     training = next((name for name in TRAINING if name in subfolders), None)
-    if training is None:
-        classes, states = tuple(subfolders), []
-        splits = {"train": _files(folder, classes, states)}
-    else:
-        held_out = next((name for name in HELD_OUT if name in subfolders), None)
-        classes, states = tuple(_subfolders(folder / training)), []
-        splits = {"train": _files(folder / training, classes, states)}
-        if held_out is not None:
-            strange = sorted(set(_subfolders(folder / held_out)) - set(classes))
-            if strange:
-                raise DataError(f"{folder / held_out} has a class {strange[0]!r}, which {folder / training} lacks")
-            there = tuple(name for name in classes if (folder / held_out / name).is_dir())
-            splits["validation"] = _files(folder / held_out, there, states, classes)
-    return Opened(classes, splits, hashlib.sha256(repr((classes, states)).encode()).hexdigest()[:32])
+    if training is None or not _is_split(folder, training, subfolders):
+        classes = tuple(subfolders)
+        return Opened(classes, {"train": _files(folder, classes)})
+    classes = tuple(_subfolders(folder / training))
+    splits = {"train": _files(folder / training, classes)}
+    for name in sorted(set(subfolders) & set(SPLITS) - {training}):
+        there = tuple(_subfolders(folder / name))
+        strange = sorted(set(there) - set(classes))
+        if name in HELD_OUT and strange:
+            raise DataError(f"{folder / name} has a class {strange[0]!r}, which {folder / training} lacks")
+        if name in HELD_OUT or (there and not strange):  # a test split often has no labels
+            splits["validation" if name in HELD_OUT else name] = _files(folder / name, there, classes)
+    return Opened(classes, splits)
+
+
+def _is_split(folder: Path, training: str, subfolders: Sequence[str]) -> bool:
+    """Whether the folder called so holds a split, and is not a class of that name (of vehicles, say).
+
+    It is a split where it holds folders of pictures and no picture beside them, and where each other folder is called as a
+    split is, too, or holds no picture.
+    """
+    inside = os.scandir(folder / training)
+    if any(entry.name.lower().endswith(ENDINGS) and not hidden(entry.name) for entry in inside):
+        return False
+    if not _subfolders(folder / training):
+        return False
+    others = [name for name in subfolders if name not in SPLITS]
+    return not any(files_below(folder / name, ENDINGS) for name in others)
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not hidden(entry.name))
 
 
-def _files(folder: Path, there: tuple[str, ...], states: list, classes: tuple[str, ...] | None = None) -> Files:
-    """The pictures of the class folders `there`; their names and sizes go to `states`."""
+def _files(folder: Path, there: tuple[str, ...], classes: tuple[str, ...] | None = None) -> Files:
+    """The pictures of the class folders `there`."""
     if not there:
         raise DataError(f"{folder} holds no folder: give one that holds a folder of pictures for each class")
     classes = classes or there
@@ -157,27 +198,14 @@ def _files(folder: Path, there: tuple[str, ...], states: list, classes: tuple[st
         raise DataError(f"{folder} holds the one class {there[0]!r}, and to tell classes apart it takes two")
     names, labels = [], []
     for name in there:
-        found = sorted(_pictures(folder / name))
+        found = files_below(folder / name, ENDINGS)
         if not found:
             raise DataError(
                 f"the class folder {folder / name} holds no picture ({', '.join(ENDINGS)}): put some there, or remove it"
             )
-        states += [(f"{name}/{path}", size) for path, size in found]
-        names += [f"{name}/{path}" for path, _ in found]
+        names += [f"{name}/{path}" for path in found]
         labels += [classes.index(name)] * len(found)
     return Files(str(folder), np.array([os.fsencode(name) for name in names]), np.array(labels, np.int32))
-
-
-def _pictures(folder: Path) -> list[tuple[str, int]]:
-    """Name and size of each picture in a folder or below it."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(ENDINGS) and not name.startswith("."):
-                path = os.path.join(root, name)
-                found.append((os.path.relpath(path, folder), os.stat(path).st_size))
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +216,7 @@ class Records(Sequence):
     label: str
     classes: int
     name: str
+    version: str
 
     def __len__(self) -> int:
         return len(self.items)
@@ -199,6 +228,28 @@ class Records(Sequence):
             if not 0 <= label < self.classes:
                 raise DataError(f"{name} has the label {label}, and there are {self.classes} classes, from 0 on")
         return Picture(item["image"], tuple(map(int, found)) if found.ndim else int(found), name)
+
+    def contents(
+        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+    ) -> Contents | None:
+        key = hashlib.sha256(f"{self.version}, {self.name}".encode()).hexdigest()[:32]
+        headers, whole = (cache / "pictures" / f"{key}-{depth}.npz" for depth in ("headers", "decoded"))
+        path = whole if decode or whole.exists() else headers
+        if not read and not path.exists():
+            return None
+        with locked(path):
+            if not path.exists():
+                Contents.of(read_all(lambda index: self._content(index, decode), len(self), progress)).save(path)
+        return Contents.load(path)
+
+    def _content(self, index: int, decode: bool) -> Content:
+        try:
+            picture = self[index]
+            examine(picture.source, picture.name, decode=decode)
+        except DataError as error:
+            return Content(broken=str(error))
+        content = picture.source if isinstance(picture.source, bytes) else np.asarray(picture.source).tobytes()
+        return Content(content_hash(content), len(content))
 
 
 def _tfds(name: str) -> Opened:
@@ -215,11 +266,12 @@ def _tfds(name: str) -> Opened:
     kept = [feature for feature, kind in features.items() if isinstance(kind, tfds.features.Image)]
     decoders = {feature: tfds.decode.SkipDecoding() for feature in kept}
     classes = tuple((features[label].feature if several else features[label]).names)
+    full_name = builder.info.full_name
+    version = repr((full_name, [(s, x.shard_lengths, x.num_bytes) for s, x in sorted(builder.info.splits.items())]))
     splits = {
         split: Records(
-            documents.tfds_split(builder, split, decoders), label, len(classes), f"{builder.info.full_name}, {split}"
+            documents.tfds_split(builder, split, decoders), label, len(classes), f"{full_name}, {split}", version
         )
         for split in builder.info.splits
     }
-    info = (Path(builder.data_dir) / "dataset_info.json").read_bytes()
-    return Opened(classes, splits, hashlib.sha256(info).hexdigest()[:32], several)
+    return Opened(classes, splits, version, several)

@@ -1,6 +1,7 @@
 """Labelled pictures as an experiment names them: a source, a held-out share, and how training pictures are altered."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ from jaxtyping import Int64
 from PIL import Image
 
 from data.augmentation import Augmentation
-from data.documents import split_places
+from data.contents import Contents, spoken
 from data.errors import DataError
 from data.host_augmentation import padded_crop, rand_augment, random_box, turned
 from data.image_processor import ImageProcessor
@@ -19,6 +20,7 @@ from data.loader import Batch
 from data.order import shuffled_places
 from data.pictures import Pixels, decoded, opened, upright_size
 from data.source import Source
+from data.splits import split_by_content
 from data.text import Form
 
 INTERPOLATIONS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
@@ -125,17 +127,32 @@ class Images(Source):
     def prepare(
         self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
     ) -> "PreparedImages":
-        """The source opened and split."""
+        """The source opened, looked at and split."""
         say(f"opening {self.source}")
         found = open_pictures(self.source)
         training = next((found.splits[name] for name in TRAINING if name in found.splits), None)
         held_out = self._held_out(found)
-        if held_out is not None:
-            places = np.arange(0 if training is None else len(training)), np.arange(len(held_out))
-            return PreparedImages(self, found.classes, found.fingerprint, training, held_out, *places, found.several)
-        assert training is not None
-        places = split_places(len(training), self.held_out, self.split_seed, f"{self.source} holds", "picture")
-        return PreparedImages(self, found.classes, found.fingerprint, training, training, *places, found.several)
+        split = held_out is None
+        read = split or not found.version or self.broken == "skip"
+        parts = [part for part in (training, held_out) if part is not None]
+        progress = spoken(say, f"the pictures of {self.source}")
+        contents = [
+            part.contents(self.cache_folder, read=read, decode=self.broken == "skip", progress=progress)
+            for part in parts
+        ]
+        kept = [
+            np.arange(len(part)) if content is None else content.kept(self.broken, self.source, "picture", say)
+            for part, content in zip(parts, contents, strict=True)
+        ]
+        fingerprint = _fingerprint(found, parts, contents, kept)
+        if split:
+            hashes, holder = contents[0].hashes[kept[0]], f"{self.source} holds"
+            sizes = np.ones(len(hashes), np.int64)
+            sides = split_by_content(hashes, sizes, self.held_out, self.split_seed, holder, "picture")
+            train, held = (kept[0][side] for side in sides)
+            return PreparedImages(self, found.classes, fingerprint, training, training, train, held, found.several)
+        train = np.arange(0) if training is None else kept[0]
+        return PreparedImages(self, found.classes, fingerprint, training, held_out, train, kept[-1], found.several)
 
     def _held_out(self, found: Opened) -> Pictures | None:
         """The split that is held out, `None` where it is to be made."""
@@ -167,6 +184,20 @@ class Images(Source):
 
     def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedImages":
         return OutlinedImages(self, tuple(f"LABEL_{label}" for label in range(size)))
+
+
+def _fingerprint(
+    found: Opened, parts: Sequence[Pictures], contents: Sequence[Contents | None], kept: Sequence[np.ndarray]
+) -> str:
+    """A hash of the classes and of each picture and its label, in their order; of a data set with a version, that."""
+    digest = hashlib.sha256(repr((found.classes, found.version)).encode())
+    for part, content, places in zip(parts, contents, kept, strict=True):
+        digest.update(f"{len(places)} pictures".encode())
+        if found.version:
+            digest.update(b"" if len(places) == len(part) else places.astype("<i8").tobytes())
+        else:
+            digest.update(content.hashes[places].astype("<u8").tobytes() + part.labels[places].astype("<i4").tobytes())
+    return digest.hexdigest()[:32]
 
 
 def blank_image(size: int, mixes: bool) -> Batch:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +11,18 @@ import numpy as np
 from jaxtyping import Int64
 
 from data import documents
+from data.contents import Broken, Content, Contents, Progress
 from data.corpus import Corpus, build_corpus
-from data.documents import Documents, split_documents
+from data.documents import Chosen, Documents
 from data.errors import DataError
+from data.files import files_below, state_of
 from data.loader import Batch
 from data.order import shuffled_places
+from data.splits import split_by_content
 from data.text import Form, Outline, Prepared, Text
+
+SUFFIXES = (".tsv", ".jsonl")
+"""How the names of files of pairs end, in any case."""
 
 IGNORED = -100
 """The label of a place that is not asked (as in `transformers`)."""
@@ -46,8 +51,8 @@ class Pairs(Text):
         """Both sides → one tokenizer → two tokenised corpora; what is there already is taken."""
         cache = self.cache_folder
         say(f"opening {self.source}")
-        sides = open_pairs(self.source, self.features, cache)
-        training, held_out = split_documents(sides[0], self.held_out, self.split_seed)
+        sides = open_pairs(self.source, self.features, cache, broken=self.broken, say=say)
+        training, held_out = split_pairs(*sides, self.held_out, self.split_seed)
         both = Documents(Joined(*sides), self.source, np.concatenate([side.text_hashes for side in sides]))
         tokenizer = self.prepare_tokenizer(
             both, np.concatenate([training, training + len(sides[0])]), size, needs, cache, say
@@ -62,78 +67,128 @@ class Pairs(Text):
         return OutlinedPairs(super().outline(size, needs).vocabulary, self.target_length)
 
 
-def open_pairs(source: str, features: tuple[str, str], cache: Path) -> tuple[Documents, Documents]:
-    """Sources and targets, in the same order.
+def open_pairs(
+    source: str,
+    features: tuple[str, str],
+    cache: Path,
+    *,
+    broken: Broken = "refuse",
+    say: Callable[[str], None] = lambda message: None,
+    progress: Progress | None = None,
+) -> tuple[Documents, Documents]:
+    """Sources and targets, in the same order, each looked at.
+
+    Args:
+        broken: whether pairs that cannot be read are refused or left out.
+        progress: is told how many texts of a side were looked at.
 
     Raises:
         DataError: there is nothing to read there, a line has no such column, or one side of a pair is empty.
     """
     path = Path(source).expanduser()
+    wrong: list[str] = []
     if path.exists():
-        items: Sequence[Mapping[str, Any]] = list(_rows(path, features))
-        state = str([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)])
-        if not items:
+        rows = list(_rows(path, features))
+        items: Sequence[Mapping[str, Any]] = [row for row in rows if not isinstance(row, str)]
+        wrong = [row for row in rows if isinstance(row, str)]
+        state = str([(str(file.resolve()), *state_of(file)) for file in _files(path)])
+        if not rows:
             raise DataError(f"{path} holds no pair")
-    elif path.suffix in (".tsv", ".jsonl") or path.is_absolute() or source.startswith((".", "~")):
-        raise DataError(f"there is no {path}: give a .tsv or .jsonl file, a folder of them, or a TFDS name")
+        Contents.of([Content(broken=row) if isinstance(row, str) else Content() for row in rows]).kept(
+            broken, source, "line", say
+        )
+    elif path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
+        hint = documents.on_disk(path)
+        raise DataError(f"there is no {path}: give a .tsv or .jsonl file, a folder of them, or a TFDS name{hint}")
     else:
         items, state = documents.tfds_items(source, features)
-    sides = []
-    for feature in features:
-        key = hashlib.sha256(f"{state}{feature}".encode()).hexdigest()[:32]
-        side = Side(items, feature)
-        hashes = documents.text_hashes(side, f"{source} ({feature})", cache / "text_hashes" / f"{key}.npy")
-        sides.append(Documents(side, f"{source} ({feature})", hashes))
-    return sides[0], sides[1]
+    sides = [Side(items, feature) for feature in features]
+    names = [f"{source} ({feature})" for feature in features]
+    read = [
+        documents.text_contents(side, name, cache, f"{state}{side.feature}", progress)
+        for side, name in zip(sides, names, strict=True)
+    ]
+    either = dataclasses.replace(read[0], broken=dict(sorted({**read[1].broken, **read[0].broken}.items())))
+    kept = either.kept(broken, source, "pair", say)
+    for name, contents in zip(names, read, strict=True):
+        if not contents.sizes[kept].any():
+            raise DataError(f"{name} holds no text: all of its {len(kept)} text(s) are blank")
+    chosen = [side if len(kept) == len(items) else Chosen(side, kept) for side in sides]
+    wrong += either.broken.values()
+    first, second = (
+        Documents(side, name, contents.hashes[kept], contents.sizes[kept], wrong)
+        for side, name, contents in zip(chosen, names, read, strict=True)
+    )
+    return first, second
+
+
+def split_pairs(
+    sources: Documents, targets: Documents, held_out: float, seed: int
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
+    """Numbers of the pairs to train on and to hold out: the rule of `split_by_content`, asked of the source alone, so that
+    all targets of a source are on its side."""
+    sizes = sources.text_sizes + targets.text_sizes
+    return split_by_content(sources.text_hashes, sizes, held_out, seed, f"{sources.name} holds", "pair")
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for kind in ("tsv", "jsonl") for p in path.rglob(f"*.{kind}")) if path.is_dir() else [path]
+    return [path / name for name in files_below(path, SUFFIXES)] if path.is_dir() else [path]
 
 
-def _rows(path: Path, features: tuple[str, str]) -> Iterator[Mapping[str, str]]:
-    """The pairs of a file or a folder, each looked at."""
+def _rows(path: Path, features: tuple[str, str]) -> Iterator[Mapping[str, str] | str]:
+    """The pairs of a file or a folder; in the place of one that cannot be read, a sentence that says why."""
     files = _files(path)
     if not files:
         raise DataError(f"{path} holds no .tsv and no .jsonl file, here or deeper")
     for file in files:
-        if file.suffix not in (".tsv", ".jsonl"):
+        if file.suffix.lower() not in SUFFIXES:
             raise DataError(f"{file} is neither .tsv nor .jsonl: give one of those, or a folder of them")
-        with open(file, encoding="utf-8-sig", newline="\n") as lines:
+        try:
+            with open(file, "rb") as lines:
+                yield from _rows_of_file(file, lines, features)
+        except OSError as error:
+            yield f"{file} cannot be read: {error.strerror}"
+
+
+def _rows_of_file(file: Path, lines: Iterable[bytes], features: tuple[str, str]) -> Iterator[Mapping[str, str] | str]:
+    columns: list[str] | None = None
+    place = 0
+    for number, content in enumerate(lines, 1):
+        begin, place = place, place + len(content)
+        try:
+            line = content.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+            line = line.removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            yield (
+                f"{file} is not UTF-8 (byte {begin + error.start}, line {number}): convert it, for instance with iconv"
+            )
+            continue
+        if not line or (file.suffix.lower() == ".jsonl" and not line.strip()):
+            continue
+        if file.suffix.lower() == ".tsv":
+            if columns is None:
+                columns = line.split("\t")
+                continue
+            row: Any = dict(zip(columns, line.split("\t"), strict=False))
+        else:
             try:
-                if file.suffix == ".tsv":
-                    rows = _columns(lines)
-                else:
-                    rows = enumerate((json.loads(line) for line in lines if line.strip()), 1)
-                for number, row in rows:
-                    if not isinstance(row, dict):
-                        raise DataError(f"{file}, line {number}: expected an object with {' and '.join(features)}")
-                    missing = [name for name in features if not isinstance(row.get(name), str)]
-                    if missing:
-                        raise DataError(
-                            f"{file}, line {number} has no text {missing[0]!r}, but {', '.join(map(str, row))}:"
-                            " set --data.features SOURCE TARGET"
-                        )
-                    empty = [name for name in features if not row[name].strip()]
-                    if empty:
-                        raise DataError(f"{file}, line {number}: {empty[0]!r} is empty, of a pair that has two sides")
-                    yield {name: row[name] for name in features}
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{file} is not UTF-8 (byte {error.start}): convert it, for instance with iconv"
-                ) from None
+                row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DataError(f"{file} is no JSON on every line: {error}") from None
+                yield f"{file} is no JSON on every line: line {number}: {error}"
+                continue
+        yield _pair(row, features, f"{file}, line {number}")
 
 
-def _columns(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, {column: field}) of each row of tab-separated values: any field, of any length, without quotes.
-
-    `csv` stops at fields of 131,072 characters, and at a carriage return within one.
-    """
-    fields = (line.removesuffix("\n").removesuffix("\r").split("\t") for line in lines)
-    names = next(fields, [])
-    return ((number, dict(zip(names, row, strict=False))) for number, row in enumerate(fields, 2) if row != [""])
+def _pair(row: Any, features: tuple[str, str], name: str) -> Mapping[str, str] | str:
+    if not isinstance(row, dict):
+        return f"{name}: expected an object with {' and '.join(features)}"
+    missing = [feature for feature in features if not isinstance(row.get(feature), str)]
+    if missing:
+        return f"{name} has no text {missing[0]!r}, but {', '.join(row)}: set --data.features SOURCE TARGET"
+    empty = [feature for feature in features if not row[feature].strip()]
+    if empty:
+        return f"{name}: {empty[0]!r} is empty, of a pair that has two sides"
+    return {feature: row[feature] for feature in features}
 
 
 @dataclasses.dataclass(frozen=True)

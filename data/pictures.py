@@ -107,6 +107,31 @@ def decoded(image: Image.Image) -> Image.Image:
     return image
 
 
+def examine(source: bytes | np.ndarray, name: str, *, decode: bool = False) -> None:
+    """Look whether a picture is whole, decoding it only where its header and its end do not say so.
+
+    Args:
+        decode: decode it in any case.
+
+    Raises:
+        DataError: as `opened`.
+    """
+    with opened(source, name) as image:
+        if decode or not isinstance(source, bytes) or not _looks_whole(source, image):
+            decoded(image)
+
+
+def _looks_whole(content: bytes, image: Image.Image) -> bool:
+    """Whether a JPEG ends with its marker, a PNG with its last chunk, each with the checksum that it says."""
+    if image.format == "JPEG":
+        return content.rstrip(b"\0").endswith(b"\xff\xd9")
+    if image.format == "PNG" and content[-8:-4] == b"IEND":
+        with Image.open(io.BytesIO(content)) as again:
+            again.verify()
+        return True
+    return False
+
+
 def read(source: Source, name: str = "") -> Pixels:
     """The pixels of a picture, upright, RGB.
 

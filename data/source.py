@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from data.contents import Broken
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -13,8 +15,10 @@ class Source:
 
     Attributes:
         source: a name, a file or a folder.
-        held_out: share of the documents (pictures) kept for evaluation.
+        held_out: share of the documents (pictures) kept for evaluation; each one's content decides where it belongs
+            (`data.splits`), so that more of them move none.
         split_seed: which ones those are.
+        broken: documents (pictures) that cannot be read are refused before training, or left out and counted: `skip`.
         workers: processes that prepare batches; 0 does it in threads of this one.
         cache: folder of prepared data; `$LACUNA_CACHE` or `~/.cache/lacuna` where empty.
     """
@@ -27,6 +31,7 @@ class Source:
     source: str = ""
     held_out: float = 0.05
     split_seed: int = 0
+    broken: Broken = "refuse"
     workers: int = 0
     cache: str = ""
 

@@ -85,7 +85,7 @@ class Text(Source):
         """
         cache = self.cache_folder
         say(f"opening {self.source}")
-        documents = open_documents(self.source, cache)
+        documents = open_documents(self.source, cache, broken=self.broken, say=say)
         training, held_out = split_documents(documents, self.held_out, self.split_seed)
         tokenizer = self.prepare_tokenizer(documents, training, size, needs, cache, say)
         say(f"tokenising {len(documents):,} documents")

@@ -9,11 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data import DataError
-from data.documents import Documents, open_documents, split_documents
+from data.documents import Documents, open_documents
 from data.wikipedia_dump import wikipedia_dump_dataset_builder as builder
 from data.wikipedia_dump.dump import articles
 
@@ -44,11 +43,6 @@ def write_folder(folder: Path, texts: dict[str, str]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder
-
-
-def _documents(texts: list[str], name: str = "texts") -> Documents:
-    hashes = np.array([hash(text) % 2**64 for text in texts], np.uint64)
-    return Documents([{"title": str(index), "text": text} for index, text in enumerate(texts)], name, hashes)
 
 
 def test_a_dump_gives_its_articles_in_order(tmp_path: Path) -> None:
@@ -179,30 +173,6 @@ def test_without_gensim_the_sample_says_what_to_install(tmp_path: Path, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="install the `demo` extra"):
         open_documents("wikipedia_dump", tmp_path)
-
-
-@pytest.mark.parametrize("held_out", [0.001, 0.1, 0.5, 0.8])
-def test_the_split_leaks_nothing(held_out: float) -> None:
-    texts = [f"text {index % 60}" for index in range(100)]  # 40 of them occur twice
-    documents = _documents(texts)
-    for seed in range(20):
-        train, held = split_documents(documents, held_out, seed)
-        assert len(train) >= 1 and len(held) == np.clip(round(held_out * 100), 1, 99)
-        assert not {texts[index] for index in train} & {texts[index] for index in held}
-        missing = set(range(100)) - set(train.tolist()) - set(held.tolist())
-        assert {texts[index] for index in missing} <= {texts[index] for index in held}
-        again = split_documents(documents, held_out, seed)
-        assert np.array_equal(train, again[0]) and np.array_equal(held, again[1])
-    assert not np.array_equal(held, split_documents(documents, held_out, 99)[1])
-
-
-def test_a_split_that_cannot_be_is_refused() -> None:
-    with pytest.raises(DataError, match="at least 2"):
-        split_documents(_documents(["one"]), 0.5, 0)
-    with pytest.raises(DataError, match="between 0 and 1"):
-        split_documents(_documents(["one", "two"]), 1.0, 0)
-    with pytest.raises(DataError, match="has the same text"):
-        split_documents(_documents(["one", "one"]), 0.5, 0)
 
 
 def test_importing_brings_in_neither_jax_nor_tensorflow_nor_the_rest_of_the_project() -> None:

@@ -54,15 +54,16 @@ def test_both_sides_come_back_each_pair_once_an_epoch(pairs, tmp_path, suffix):
         pairs = Pairs(**{**vars(pairs), "source": str(path)})
     prepared = prepare(pairs)
     examples, written = prepared.training(FORM, 3), set(sentences(60))
-    assert len(examples) == 48 and len(prepared.held_out(FORM)) == 12
+    count, held_out = len(examples), len(prepared.held_out(FORM))
+    assert (count, held_out) == prepared.counts and count + held_out == 60 and 4 <= held_out <= 24
     seen = []
     for epoch in range(2):
-        batch = examples.batch(np.arange(48) + 48 * epoch)
-        assert batch["input_ids"].shape == (48, 24) and batch["labels"].shape == (48, 20)
+        batch = examples.batch(np.arange(count) + count * epoch)
+        assert batch["input_ids"].shape == (count, 24) and batch["labels"].shape == (count, 20)
         seen.append(list(zip(texts(prepared, batch["input_ids"]), texts(prepared, batch["labels"]), strict=True)))
-        assert set(seen[-1]) <= written and len(set(seen[-1])) == 48
+        assert set(seen[-1]) <= written and len(set(seen[-1])) == count
     assert set(seen[0]) == set(seen[1]) and seen[0] != seen[1]
-    held = prepared.held_out(FORM).batch(np.arange(12))
+    held = prepared.held_out(FORM).batch(np.arange(held_out))
     kept = set(zip(texts(prepared, held["input_ids"]), texts(prepared, held["labels"]), strict=True))
     assert kept == written - set(seen[0])
 
@@ -94,7 +95,8 @@ def test_an_example_is_a_function_of_its_place(pairs):
         for name, value in examples[index].items():
             np.testing.assert_array_equal(batch[name][row], value)
     with pytest.raises(IndexError):
-        prepare(pairs).held_out(FORM).batch(np.array([12]))
+        held_out = prepare(pairs).held_out(FORM)
+        held_out.batch(np.array([len(held_out)]))
 
 
 def test_a_text_held_out_is_never_trained_on(pairs, tmp_path):
