@@ -42,7 +42,7 @@ class Documents(Sequence):
         self._items, self.name, self.text_hashes = items, name, text_hashes
         self.text_sizes = np.ones(len(text_hashes), np.int64) if text_sizes is None else text_sizes
         self.broken = tuple(broken)
-        self.fingerprint = hashlib.sha256(text_hashes.astype("<u8").tobytes()).hexdigest()[:32]
+        self.fingerprint = _fingerprint(text_hashes)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -67,8 +67,17 @@ class Texts:
     def __len__(self) -> int:
         return len(self._document_ids)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of these texts in their order."""
+        return _fingerprint(self._documents.text_hashes[np.asarray(self._document_ids, np.int64)])
+
     def __iter__(self) -> Iterator[str]:
         return (self._documents[int(index)]["text"] for index in self._document_ids)
+
+
+def _fingerprint(text_hashes: UInt64[np.ndarray, " documents"]) -> str:
+    return hashlib.sha256(text_hashes.astype("<u8").tobytes()).hexdigest()[:32]
 
 
 def open_documents(

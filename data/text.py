@@ -106,13 +106,14 @@ class Text(Source):
             return load(self.tokenizer)
         vocab_size = self.vocab_size or vocab_size
         sentinels = SENTINELS if "sentinels" in needs else 0
-        about = [documents.fingerprint, self.held_out, self.split_seed, vocab_size, self.lowercase]
+        texts = documents.texts(training)
+        about = [texts.fingerprint, vocab_size, self.lowercase]
         about += ([self.kind] if self.kind != "wordpiece" else []) + ([sentinels] if sentinels else [])
         path = cache / "tokenizers" / "-".join(map(str, about)) / "tokenizer.json"
         if not path.exists():
             say(f"training a {self.kind} tokenizer on {len(training):,} documents")
             train_tokenizer(
-                documents.texts(training),
+                texts,
                 kind=self.kind,
                 vocab_size=vocab_size,
                 lowercase=self.lowercase,
