@@ -10,6 +10,7 @@ from experiments.commands import parse_experiment
 from experiments.commands.evaluate import restored
 from experiments.commands.train import console, export
 from experiments.experiment import ExperimentError
+from experiments.folders import refuse_what_is_there
 from models import hub
 
 
@@ -20,10 +21,12 @@ class Options:
     Attributes:
         checkpoint: `last`, `best` (lowest held-out loss), or a step.
         average: the average over the steps instead of the parameters of that step.
+        force: write over what is in the folder.
     """
 
     checkpoint: str = "best"
     average: bool = False
+    force: bool = False
 
 
 def main(arguments: list[str]) -> None:
@@ -31,16 +34,17 @@ def main(arguments: list[str]) -> None:
         if {"-h", "--help"} & set(arguments):
             arguments = [*arguments[:1], "FOLDER", *arguments[1:]]
         else:
-            raise ExperimentError("usage: lacuna export FILE[:variant] FOLDER [--checkpoint best|last|STEP]")
-    folder = Path(arguments[1])
+            raise ExperimentError("usage: lacuna export FILE[:variant] FOLDER [--checkpoint best|last|STEP] [--force]")
+    folder = Path(arguments[1]).expanduser()
     experiment, options = parse_experiment("export", [arguments[0], *arguments[2:]], Options)
+    refuse_what_is_there(folder, options.force)
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint)
     whole = assembly.spread.whole(state)
     if options.average and whole.average is None:
         raise ExperimentError(f"{experiment.name} keeps no average: it has no average_decay")
     variables = jax.device_get(whole.average if options.average else whole.variables)
-    export(assembly, variables, folder)
+    export(assembly, variables, folder, force=options.force)
     for part, (model, _) in hub.parts(assembly.student, variables).items():
         path = folder / part
         print(f"step {step} of {experiment.name} is in {path}: {type(model).__name__}.from_pretrained({str(path)!r})")

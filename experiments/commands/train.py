@@ -20,7 +20,9 @@ from evaluation.baselines import comparison, constant
 from experiments.assemble import EVALUATION_SEED, Assembly, assemble
 from experiments.commands import parse_experiment, supervised
 from experiments.experiment import Experiment, describe
+from experiments.folders import keep_settings, replaced
 from models import hub
+from models.hub.beside import GENERATION
 from objectives.objective import Answers
 from training.checkpoints import Checkpoints, template_of, write_json
 from training.hardware import peak_flops
@@ -99,6 +101,7 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
     if first:
         write_json(folder / "experiment.json", describe(experiment))
         assembly.data.save(folder, experiment.length(-1))
+        keep_settings(experiment)
         console.print(
             f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
             f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
@@ -185,18 +188,27 @@ def finish(
         },
     }
     write_json(folder / "result.json", result)
-    export(assembly, variables, folder / "model")
+    export(assembly, variables, folder / "model", force=True)
     write_report(folder, assembly, variables)
     print_result(result, folder, reference)
 
 
-def export(assembly: Assembly, variables: Any, folder: Path) -> None:
-    """Write a folder that `transformers` opens: the model, and what says how its inputs are made."""
-    if assembly.experiment.data.items == "images":
-        hub.save(folder, assembly.student, variables)
-        assembly.data.save(folder, assembly.experiment.length(-1))
-        return
-    hub.save(folder, assembly.student, variables, tokenizer=assembly.experiment.run_folder / "tokenizer.json")
+def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False) -> None:
+    """Write a folder that `transformers` opens: the model, and what says how its inputs are made.
+
+    Args:
+        force: write over what is in the folder; without it that is an error.
+    """
+    experiment = assembly.experiment
+    pictures = experiment.data.items == "images"
+    tokenizer = None if pictures else experiment.run_folder / "tokenizer.json"
+    with replaced(folder, force) as place:
+        hub.save(place, assembly.student, variables, tokenizer=tokenizer)
+        if pictures:
+            assembly.data.save(place, experiment.length(-1))
+        generation, published = place / GENERATION, experiment.run_folder / GENERATION
+        if generation.exists() and published.exists():  # of the model that the run began with
+            write_json(generation, {**json.loads(generation.read_text()), **json.loads(published.read_text())})
 
 
 def baselines(assembly: Assembly, variables: Any) -> dict[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ from jaxtyping import Array, Key
 
 from models.config import ModelConfig, ModelError, nearest
 from models.hub import files, flax_trees, tokenizer_folder
+from models.hub.beside import GENERATION, Beside, generation_config
 from models.hub.downloads import checkpoint_folder
 from models.hub.names import Name, NameTable
 from models.outputs import blank_inputs
@@ -32,7 +33,7 @@ __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
 log = logging.getLogger("lacuna")
 
-HELPERS = ("downloads", "files", "flax_trees", "names", "tokenizer_folder")
+HELPERS = ("beside", "downloads", "files", "flax_trees", "names", "tokenizer_folder")
 """The modules of this package that are no architecture's."""
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -93,6 +94,9 @@ def config_class(model_type: str) -> type[ModelConfig]:
         if isinstance(value, type) and issubclass(value, ModelConfig) and value.__module__ == module.__name__
     )
 
+
+LABELS = ("id2label", "label2id")
+"""Keys of a `config.json` that name the outputs of a classification head."""
 
 COLLECTIONS = ("params", "batch_stats")
 """The variables that a published file holds: parameters, and the running statistics of batch norms."""
@@ -312,6 +316,7 @@ def save(
     variables: dict[str, Any],
     tokenizer: str | Path | None = None,
     max_shard_size: int | str = "5GB",
+    beside: Beside | None = None,
 ) -> None:
     """Write a checkpoint folder that `transformers` loads with no missing and no unexpected key.
 
@@ -320,13 +325,15 @@ def save(
     Args:
         tokenizer: a `tokenizer.json` to lie beside it, with the settings that `transformers.AutoTokenizer` wants.
         max_shard_size: bytes (or `"5GB"`) from which on the tensors are split into several files with an index.
+        beside: what lay beside the parameters where the model was read from, to go along: files, and keys of `config.json`.
+            Without it a model that writes text gets a `generation_config.json` of the special tokens in its config.
 
     Raises:
         ModelError: the variables are not those of the model, or a file cannot be read or written.
     """
     check_shapes(model, variables)
     for name, (part, own) in parts(model, variables).items():
-        save_one(Path(folder) / name, part, own, tokenizer, max_shard_size)
+        save_one(Path(folder) / name, part, own, tokenizer, max_shard_size, beside)
 
 
 def check_shapes(model: nn.Module, variables: Mapping[str, Any]) -> None:
@@ -366,6 +373,7 @@ def save_one(
     variables: Mapping[str, Any],
     tokenizer: str | Path | None,
     max_shard_size: int | str,
+    beside: Beside | None = None,
 ) -> None:
     """`save`, of a model that `transformers` has."""
     config = model.config
@@ -380,7 +388,7 @@ def save_one(
             published[name.published] = name.publish(value)
     counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
     published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
-    beside = None if tokenizer is None else tokenizer_folder.tokenizer_files(tokenizer, model)
+    tokenizer_files = None if tokenizer is None else tokenizer_folder.tokenizer_files(tokenizer, model)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -388,7 +396,15 @@ def save_one(
     files.write_tensors(folder, published, max_shard_size)
     about = {"architectures": [type(model).__name__], **config.to_json(), "dtype": config.param_dtype}
     if getattr(type(model), "unlabelled", False):  # transformers would shape the head by them
-        about = {name: value for name, value in about.items() if name not in ("id2label", "label2id")}
-    files.write_json(folder / "config.json", about)
+        about = {name: value for name, value in about.items() if name not in LABELS}
     if beside is not None:
-        tokenizer_folder.write(folder, beside)
+        labels = {name: value for name, value in beside.config.items() if name in LABELS}
+        about = {**beside.config, **about, **labels}
+    files.write_json(folder / "config.json", about)
+    generation = generation_config(model) if beside is None else None
+    if generation is not None:
+        files.write_json(folder / GENERATION, generation)
+    if beside is not None:
+        beside.write(folder)
+    if tokenizer_files is not None:
+        tokenizer_folder.write(folder, tokenizer_files)
