@@ -86,12 +86,18 @@ class Assembly:
     def initial_state(self) -> TrainState:
         """Step 0 on the devices, from the seed or from `initial_model`."""
         if self.experiment.initial_model is not None:
-            return self.spread.put(create_state(self.published_variables(), self.optimizer, self.averaged))
+            shapes = nn.unbox(boxed_shapes(self.student))
+            variables = jax.tree.map(lambda x, shape: x.astype(shape.dtype), self.published_variables(), shapes)
+            return self.spread.put(create_state(variables, self.optimizer, self.averaged))
         if self.experiment.initial_layers is not None:
             teacher = self.teacher
             params = initial_params(self.student, teacher.model, teacher.params, self.experiment.initial_layers)
             return self.spread.put(create_state({"params": params}, self.optimizer, self.averaged))
-        return self.spread.put(jax.device_get(nn.unbox(jax.jit(self.boxed_state)())))
+        return self.spread.make(lambda: nn.unbox(self.boxed_state()))
+
+    def state_shapes(self) -> TrainState:
+        """Shapes and shardings of a checkpoint's state, to restore one where no other is made."""
+        return self.spread.whole_shapes(jax.eval_shape(self.boxed_state))
 
     def published_variables(self) -> PyTree:
         """Those of `initial_model`. Of an image model a head that it lacks, or has for other labels, is made anew, and

@@ -19,6 +19,12 @@ from objectives import Objective
 from training.optimizers import AdamW, Optimizer
 from training.parallel import Parallel
 
+BOOKKEEPING = (
+    "name", "folder", "parallel", "keep_checkpoints", "checkpoint_every", "evaluate_every", "evaluation_examples",
+    "log_every",
+)  # fmt: skip
+"""Fields of an experiment that decide no number of its training: a run goes on with others."""
+
 
 class ExperimentError(ValueError):
     """An experiment that cannot be found or does not hold together, said in one sentence."""
@@ -59,7 +65,8 @@ class Experiment:
         teacher: of a `Distillation`: a published checkpoint folder or name, or the folder of a run.
         initial_layers: start as these layers of the teacher (counted from 0), with its embeddings and its head.
         evaluate_every: steps between evaluations on the held-out documents.
-        evaluation_examples: at most so many of them.
+        evaluation_examples: at most so many of them. Where a run goes on with another number, the best checkpoint is
+            chosen among those measured on as many as the newest; the best before is kept beside it.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: newest checkpoints kept, beside the best.
         average_decay: keep an average of the parameters, too, of which each step leaves so much; it is evaluated beside them.
@@ -127,11 +134,10 @@ class Experiment:
 
     def description(self) -> dict[str, Any]:
         """What decides the numbers of the run, as JSON; `parallel` and the run's bookkeeping do not."""
-        bookkeeping = {"name", "folder", "parallel", "keep_checkpoints", "checkpoint_every", "log_every"}
         fields = {
             field.name: describe(getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if field.name not in bookkeeping
+            if field.name not in BOOKKEEPING
         }
         fields["data"].pop("cache", None)
         fields["data"].pop("workers", None)

@@ -5,9 +5,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from training.parallel import TrainingError
 from training.processes import at_first
 
 log = logging.getLogger("lacuna")
+
+UNFINISHED = re.compile(r"\d+\.(unfinished|removed)(\.orbax-checkpoint-tmp.*)?", re.ASCII)
+"""Folders that a crash leaves while a checkpoint is written or removed, Orbax's own included."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -52,16 +56,38 @@ def digest(value: Any) -> str:
 class Checkpoints:
     """The checkpoints of a run: the newest ones and the best one are kept.
 
-    A checkpoint is the folder `<step>` with the state and the description of the experiment. `<step>.json` in `sums`
-    holds the checksums of its files, its held-out loss, and a checksum of its own. The folder is written under another
-    name and renamed when all of this is there, so that a crash leaves a whole checkpoint or none.
+    A checkpoint is the folder `<step>` with the state, the description of the experiment and the fingerprint of its data.
+    `<step>.json` in `sums` holds the checksums of its files, its held-out loss, and a checksum of its own. The folder is
+    written under another name and renamed when all of this is there, so that a crash leaves a whole checkpoint or none.
+    Nothing is removed that was not written here: a folder without its `<step>.json` is somebody else's.
+
+    Args:
+        description: of the experiment; a checkpoint with another one is refused.
+        ignored: fields of the description that may differ.
+        data: fingerprint of the data; a checkpoint of other data is refused. Paths to the data (`PATHS`) are compared only
+            where a checkpoint of before holds no fingerprint.
+        data_may_differ: a checkpoint of other data is read all the same, with a warning.
+        measured_on: of held-out losses, as JSON; those with the same value can be compared.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2, description: Mapping[str, Any] | None = None):
+    PATHS = ("data.source", "data.tokenizer")
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 2,
+        description: Mapping[str, Any] | None = None,
+        ignored: Collection[str] = (),
+        data: str = "",
+        data_may_differ: bool = False,
+        measured_on: Any = None,
+    ):
         self.folder = Path(folder).absolute()
         self.sums = self.folder.with_name(f"{self.folder.name}.sums")
         self.keep = max(2, keep)
-        self.description = dict(description or {})
+        self.description, self.ignored = dict(description or {}), tuple(ignored)
+        self.data, self.data_may_differ, self.measured_on = data, data_may_differ, measured_on
         self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._finishing: threading.Thread | None = None
         self._error: Exception | None = None
@@ -83,7 +109,7 @@ class Checkpoints:
         if jax.process_index() == 0 and path.exists():
             there = self.damage(step) is None
             if not there:
-                self._remove(step)
+                self._make_room(step)
         if at_first(there):
             return
         try:
@@ -94,7 +120,9 @@ class Checkpoints:
             self.orbax.save(
                 self._unfinished(step),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), experiment=ocp.args.JsonSave(self.description)
+                    state=ocp.args.StandardSave(state),
+                    experiment=ocp.args.JsonSave(self.description),
+                    data=ocp.args.JsonSave({"fingerprint": self.data}),
                 ),
             )
         except Exception as error:
@@ -108,13 +136,17 @@ class Checkpoints:
             self.orbax.wait_until_finished()
             if jax.process_index() == 0:
                 unfinished = self._unfinished(step)
-                about = {"step": step, "loss": loss, "files": checksums(unfinished)}
+                about = {
+                    "step": step,
+                    "loss": loss,
+                    "measured_on": self.measured_on,
+                    "files": checksums(unfinished),
+                }
                 write_json(self.sums / f"{step}.json", {**about, "sha256": digest(about)})
                 os.rename(unfinished, self.folder / str(step))
-                kept = {*self.steps()[-self.keep :], self.best()}
-                for old in self.steps():
-                    if old not in kept:
-                        self._remove(old)
+                written = [step for step in self.steps() if self._is_ours(step)]
+                for old in {*written} - {*written[-self.keep :], *self._bests()}:
+                    self._remove(old)
         except Exception as error:
             self._error = error
 
@@ -122,19 +154,40 @@ class Checkpoints:
         """What the folder of a checkpoint is called until it is whole."""
         return self.folder / f"{step}.unfinished"
 
+    def _is_ours(self, step: int) -> bool:
+        """Whether the folder of a step was written here: then its list of checksums was there before it."""
+        return (self.sums / f"{step}.json").exists()
+
     def _sweep(self) -> None:
-        """Remove what a crash left half-written."""
-        if jax.process_index() == 0:
-            for path in self.folder.iterdir():
-                if not path.name.isdigit():
-                    shutil.rmtree(path)
+        """Remove what a crash left half-written or half-removed; what has another name is not ours."""
+        if jax.process_index() != 0:
+            return
+        for path in self.folder.iterdir():
+            if UNFINISHED.fullmatch(path.name):
+                remove_folder(path)
+        for path in self.sums.glob("*.json"):
+            if is_step(path.stem) and not (self.folder / path.stem).exists():
+                path.unlink(missing_ok=True)
 
     def _remove(self, step: int) -> None:
         removed = self.folder / f"{step}.removed"
-        shutil.rmtree(removed, ignore_errors=True)
+        remove_folder(removed)
         (self.folder / str(step)).rename(removed)
-        shutil.rmtree(removed)
         (self.sums / f"{step}.json").unlink(missing_ok=True)
+        remove_folder(removed)
+
+    def _make_room(self, step: int) -> None:
+        """Remove a damaged checkpoint whose step is to be written again; move a folder that is not ours out of the way."""
+        if self._is_ours(step):
+            self._remove(step)
+            return
+        path = aside = self.folder / str(step)
+        number = 0
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{step}.set-aside-{number}")
+        log.warning("%s is no checkpoint of this run, which is about to write one there: it is now %s", path, aside)
+        path.rename(aside)
 
     def wait(self) -> None:
         """Wait for the save under way."""
@@ -156,7 +209,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, whole or not, ascending."""
-        return sorted(int(path.name) for path in self.folder.glob("*") if path.is_dir() and path.name.isdigit())
+        return sorted(int(path.name) for path in self.folder.glob("*") if path.is_dir() and is_step(path.name))
 
     def _about(self, step: int) -> dict[str, Any]:
         """What was written of a checkpoint; `ValueError` says in words why that is not known."""
@@ -189,17 +242,22 @@ class Checkpoints:
         return None
 
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest held-out loss."""
-        losses = {}
+        """Step of the checkpoint with the lowest held-out loss, of those measured on what the newest one was measured on."""
+        return next(reversed(self._bests()), None)
+
+    def _bests(self) -> list[int]:
+        """The best checkpoint of each `measured_on`; the last is that of the newest."""
+        losses: dict[str, dict[int, float]] = {}
         for step in self.steps():
             try:
-                loss = self._about(step)["loss"]
+                about = self._about(step)
             except ValueError as error:
                 log.warning("checkpoint of step %d in %s is not considered as the best: %s", step, self.folder, error)
                 continue
-            if loss is not None:
-                losses[step] = loss
-        return min(losses, key=losses.__getitem__) if losses else None
+            if about["loss"] is not None:
+                on = json.dumps(about.get("measured_on"), sort_keys=True)
+                losses[on] = {**losses.pop(on, {}), step: about["loss"]}
+        return [min(steps, key=steps.__getitem__) for steps in losses.values()]
 
     def restore(self, template: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest whole checkpoint (or that of `step`) and the experiment it belongs to; `None` where there is none.
@@ -229,21 +287,45 @@ class Checkpoints:
 
     def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
         path = self.folder / str(step)
-        about = self.orbax.restore(path, args=ocp.args.Composite(experiment=ocp.args.JsonRestore()))
-        description = about["experiment"]
-        differences = describe_differences(description, self.description)
+        try:
+            description = self._check(path)
+            restored = self.orbax.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))
+        except Exception as error:
+            if isinstance(error, TrainingError) or path.exists():
+                raise
+            raise TrainingError(f"{path} was removed while it was read, by the run that is training there") from error
+        return restored["state"], description
+
+    def _check(self, path: Path) -> dict[str, Any]:
+        """The experiment that a checkpoint belongs to; `TrainingError` where it is another one, or of other data."""
+        data = self._json(path, "data")["fingerprint"] if (path / "data").is_dir() else ""
+        description = self._json(path, "experiment")
+        ignored = {*self.ignored, *(self.PATHS if data else ())}
+        differences = describe_differences(description, self.description, ignored)
         if differences:
             raise TrainingError(
                 f"the checkpoints in {self.folder} are of another experiment ({differences});"
                 " choose another folder, or the settings that they were made with"
             )
-        restored = self.orbax.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))
-        return restored["state"], description
+        if data and self.data and data != self.data:
+            changed = f"the data are not those of the checkpoint of step {path.name} in {self.folder}"
+            prints = f"fingerprint {data[:12]} there, {self.data[:12]} here"
+            if not self.data_may_differ:
+                raise TrainingError(
+                    f"{changed} ({prints}): put back what was there, choose another folder, or go on knowingly with"
+                    " --data-changed go-on"
+                )
+            log.warning("%s (%s), and --data-changed go-on says to go on", changed, prints)
+        return description
+
+    def _json(self, path: Path, item: str) -> dict[str, Any]:
+        """One of the JSON items of the checkpoint in `path`."""
+        return self.orbax.restore(path, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
 
     def discard_after(self, step: int) -> None:
         """Remove checkpoints of later steps than `step`: damaged ones, which a resumed run is going to write again."""
         for later in self.steps() if jax.process_index() == 0 else []:
-            if later > step:
+            if later > step and self._is_ours(later):
                 self._remove(later)
 
     def close(self) -> None:
@@ -251,10 +333,23 @@ class Checkpoints:
         self.orbax.close()
 
 
-def describe_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """`field: a there, b here` for each field that differs, at most five."""
+def is_step(name: str) -> bool:
+    """Whether a checkpoint may be called so: a number without leading zeros."""
+    return re.fullmatch(r"0|[1-9]\d*", name, re.ASCII) is not None
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, or the link to one; what cannot be removed now, as NFS keeps open files, is left for later."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def describe_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str] = ()) -> str:
+    """`field: a there, b here` for each field that differs and is not `ignored`, at most five."""
     found, wanted = dict(flatten(found)), dict(flatten(wanted))
-    names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    names = [name for name in sorted({*found, *wanted} - {*ignored}) if found.get(name) != wanted.get(name)]
     lines = [f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here" for name in names[:5]]
     return "; ".join(lines) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
 

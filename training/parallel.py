@@ -130,12 +130,20 @@ class Spread:
         """Host (or single-device) arrays → the state as the compiled step wants it."""
         raise NotImplementedError
 
+    def make(self, state: Callable[[], PyTree]) -> PyTree:
+        """What `state` returns, a function of no arguments, as the compiled step wants it."""
+        raise NotImplementedError
+
     def put_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process' rows `[micro_batches, rows, ...]` → the batch as the compiled step wants it."""
         raise NotImplementedError
 
     def shapes(self, tree: PyTree) -> PyTree:
         """Shapes of a state → shapes and shardings of what `put` makes of it, to lower a step without arrays."""
+        raise NotImplementedError
+
+    def whole_shapes(self, tree: PyTree) -> PyTree:
+        """Shapes of a state → shapes and shardings of what `whole` makes of it, to restore one without arrays."""
         raise NotImplementedError
 
     def batch_shapes(self, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -147,7 +155,7 @@ class Spread:
         raise NotImplementedError
 
     def parts(self, tree: PyTree) -> PyTree:
-        """The inverse of `whole`."""
+        """The inverse of `whole`; the memory of `tree` is given away."""
         raise NotImplementedError
 
     @property
@@ -199,6 +207,9 @@ class Replicated(Spread):
 
         return jax.tree.map(replicate, tree)
 
+    def make(self, state):
+        return self.put(jax.device_get(jax.jit(state)()))
+
     def put_batch(self, batch):
         devices = len(self.mesh.local_devices)
 
@@ -235,10 +246,17 @@ class Replicated(Spread):
 
         return jax.tree.map(unstack, tree)
 
+    def whole_shapes(self, tree):
+        sharding = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), nn.unbox(tree))
+
     def parts(self, tree):
         def stack(x):
             shards = [shard.data[None] for shard in x.addressable_shards]
-            return jax.make_array_from_single_device_arrays((self.mesh.devices.size, *x.shape), self.stacked, shards)
+            stacked = jax.make_array_from_single_device_arrays((self.mesh.devices.size, *x.shape), self.stacked, shards)
+            jax.block_until_ready(stacked)
+            x.delete()  # else all of the state is there twice before the first array goes
+            return stacked
 
         return jax.tree.map(stack, tree)
 
@@ -271,6 +289,9 @@ class Sharded(Spread):
             self.shardings,
         )
 
+    def make(self, state):
+        return jax.jit(state, out_shardings=self.shardings)()  # no device ever holds all of it
+
     def put_batch(self, batch):
         return {name: jax.make_array_from_process_local_data(self.batch_sharding, x) for name, x in batch.items()}
 
@@ -286,6 +307,9 @@ class Sharded(Spread):
 
     def whole(self, tree):
         return tree
+
+    def whole_shapes(self, tree):
+        return self.shapes(tree)
 
     def parts(self, tree):
         return tree

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from typing import Literal
 
 from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment
-from experiments.commands.train import baselines, console
+from experiments.commands.train import baselines, console, open_checkpoints
 from experiments.experiment import ExperimentError
-from training.checkpoints import Checkpoints, template_of
+from training.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Options:
             `imagenet2012`, or other text, which then goes through the run's own tokenizer. All of it, up to
             `evaluation_examples`; of pictures that have a split `validation`, that split.
         image_sizes: also at these resolutions, in pixels on a side.
+        data_changed: what to do where the data are not those that the run was trained on.
     """
 
     checkpoint: str = "last"
     on: str = ""
     image_sizes: tuple[int, ...] = ()
+    data_changed: Literal["refuse", "go-on"] = "refuse"
 
 
 def main(arguments: list[str]) -> None:
@@ -32,7 +35,7 @@ def main(arguments: list[str]) -> None:
     if options.image_sizes and (experiment.data.items != "images" or min(options.image_sizes) < 1):
         raise ExperimentError(f"--image-sizes {options.image_sizes}: expected pixels on a side, of an image experiment")
     assembly = assemble(experiment, say=console.print)
-    state, step = restored(assembly, options.checkpoint)
+    state, step = restored(assembly, options.checkpoint, options.data_changed)
     if options.on:
         assembly = on_other_data(assembly, options.on)
     evaluation_step = assembly.compile_evaluation_step()
@@ -57,25 +60,20 @@ def on_other_data(assembly: Assembly, source: str) -> Assembly:
     return dataclasses.replace(assembly, data=prepared.all_held_out())
 
 
-def open_checkpoints(assembly: Assembly) -> Checkpoints:
-    experiment = assembly.experiment
-    folder = experiment.run_folder / "checkpoints"
-    if not folder.is_dir():
-        raise ExperimentError(f"no run in {experiment.run_folder}: expected {folder}; `lacuna train` makes it")
-    return Checkpoints(folder, keep=experiment.keep_checkpoints, description=assembly.description())
-
-
-def restored(assembly, which: str = "last"):
+def restored(assembly: Assembly, which: str = "last", data_changed: str = "refuse") -> tuple[TrainState, int]:
     """The state of the run's checkpoint `last`, `best` or of a step, on the devices, and its step."""
-    checkpoints = open_checkpoints(assembly)
+    run = assembly.experiment.run_folder
+    if not (run / "checkpoints").is_dir():
+        raise ExperimentError(f"no run in {run}: expected {run / 'checkpoints'}; `lacuna train` makes it")
+    checkpoints = open_checkpoints(assembly, data_changed == "go-on")
     steps = checkpoints.steps()
     step = {"last": None, "best": checkpoints.best()}.get(which, which)
     if step is not None:
         if not str(step).isdigit() or int(step) not in steps:
             raise ExperimentError(f"--checkpoint {which}: expected last, best or one of {', '.join(map(str, steps))}")
         step = int(step)
-    whole = assembly.spread.whole(assembly.initial_state())
-    found = checkpoints.restore(template_of(whole), step)
+    found = checkpoints.restore(assembly.state_shapes(), step)
     if found is None:
-        raise ExperimentError(f"the run in {assembly.experiment.run_folder} has no checkpoint yet")
-    return assembly.spread.parts(found[0]), int(found[0].step)
+        raise ExperimentError(f"the run in {run} has no checkpoint yet")
+    step = int(found[0].step)
+    return assembly.spread.parts(found[0]), step

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import jax
 
@@ -22,11 +23,13 @@ class Options:
         checkpoint: `last`, `best` (lowest held-out loss), or a step.
         average: the average over the steps instead of the parameters of that step.
         force: write over what is in the folder.
+        data_changed: what to do where the data are not those that the run was trained on.
     """
 
     checkpoint: str = "best"
     average: bool = False
     force: bool = False
+    data_changed: Literal["refuse", "go-on"] = "refuse"
 
 
 def main(arguments: list[str]) -> None:
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("export", [arguments[0], *arguments[2:]], Options)
     refuse_what_is_there(folder, options.force)
     assembly = assemble(experiment, say=console.print)
-    state, step = restored(assembly, options.checkpoint)
+    state, step = restored(assembly, options.checkpoint, options.data_changed)
     whole = assembly.spread.whole(state)
     if options.average and whole.average is None:
         raise ExperimentError(f"{experiment.name} keeps no average: it has no average_decay")

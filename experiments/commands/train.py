@@ -8,7 +8,7 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -19,12 +19,12 @@ from rich.table import Table
 from evaluation.baselines import comparison, constant
 from experiments.assemble import EVALUATION_SEED, Assembly, assemble
 from experiments.commands import parse_experiment, supervised
-from experiments.experiment import Experiment, describe
+from experiments.experiment import BOOKKEEPING, Experiment, describe
 from experiments.folders import keep_settings, replaced
 from models import hub
 from models.hub.beside import GENERATION
 from objectives.objective import Answers
-from training.checkpoints import Checkpoints, template_of, write_json
+from training.checkpoints import Checkpoints, write_json
 from training.hardware import peak_flops
 from training.loop import fit
 from training.metrics import MetricsLog
@@ -55,16 +55,32 @@ class Options(Processes):
     Attributes:
         profile: steps=10:13 writes a trace of the steps 10, 11 and 12, for TensorBoard (XProf) and Perfetto.
         wandb: project of Weights & Biases to send the numbers to, too.
+        data_changed: what to do where the data are not those that the run was trained on so far.
     """
 
     profile: Annotated[str | None, tyro.conf.arg(metavar="steps=FIRST:END")] = None
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
+    data_changed: Literal["refuse", "go-on"] = "refuse"
 
 
 def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("train", arguments, Options)
     supervised(options, arguments[0])
     train(experiment, arguments[0], options)
+
+
+def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Checkpoints:
+    """Those of the assembled run."""
+    experiment = assembly.experiment
+    return Checkpoints(
+        experiment.run_folder / "checkpoints",
+        keep=experiment.keep_checkpoints,
+        description=assembly.description(),
+        ignored=BOOKKEEPING,
+        data=assembly.data.fingerprint,
+        data_may_differ=data_may_differ,
+        measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint},
+    )
 
 
 def train(experiment: Experiment, reference: str, options: Options = Options()) -> None:
@@ -81,15 +97,12 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
     first = jax.process_index() == 0
     assembly = assemble(experiment, say=console.print if first else lambda _: None)
     agree({"experiment": json.dumps(assembly.description()), "data": assembly.data.fingerprint})
-    checkpoints = Checkpoints(
-        folder / "checkpoints", keep=experiment.keep_checkpoints, description=assembly.description()
-    )
-    state = assembly.initial_state()
-    parameters = sum(x.size for x in jax.tree.leaves(assembly.spread.whole(state).params))
-    restored = checkpoints.restore(template_of(assembly.spread.whole(state)))
+    checkpoints = open_checkpoints(assembly, options.data_changed == "go-on")
+    shapes = assembly.state_shapes()
+    parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
+    restored = checkpoints.restore(shapes)
     first_step = 0
     if restored is not None:
-        state = assembly.spread.parts(restored[0])
         first_step = int(restored[0].step)
         checkpoints.discard_after(first_step)
     if first_step >= experiment.steps and result_file.exists():
@@ -108,6 +121,8 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
             + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
             + (f", going on after step {first_step:,}" if first_step else "")
         )
+    state = assembly.initial_state() if restored is None else assembly.spread.parts(restored[0])
+    del restored
     peak, how = peak_flops(experiment.model.dtype)
     step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
     writers = []

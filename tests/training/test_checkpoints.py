@@ -118,3 +118,98 @@ def test_a_failed_write_leaves_the_one_before(checkpoints, monkeypatch):
 def test_a_folder_that_cannot_be_made_is_a_sentence():
     with pytest.raises(TrainingError, match="cannot keep checkpoints"):
         Checkpoints(Path("/proc/none/checkpoints"))
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_it_did_not_write_is_neither_removed_nor_in_the_way(checkpoints):
+    """A copy to keep, notes, a number that is no step, a link, a checkpoint that was put there by hand."""
+    checkpoints.save(state(1))
+    checkpoints.wait()
+    folder = checkpoints.folder
+    for name in ("1.keep-for-paper", "007", "²", "99", "5"):
+        shutil.copytree(folder / "1", folder / name)
+    shutil.copytree(folder / "1", folder.parent / "elsewhere")
+    (folder / "link").symlink_to(folder.parent / "elsewhere")
+    (folder / "notes.txt").write_text("the run of March")
+    (folder / "3.unfinished.txt").write_text("")
+    (checkpoints.sums / "notes.json").write_text("{}")
+    others = {name for name in names(folder) if name.split("/")[0] != "1"}
+    for step in (2, 3, 4, 5, 6):
+        checkpoints.discard_after(step - 1)
+        checkpoints.save(state(step), 10.0 - step)
+    checkpoints.wait()
+    moved = {f"5.set-aside-1{name[1:]}" if name.startswith("5/") else name for name in others}
+    assert moved <= names(folder)
+    assert (folder / "link").is_symlink() and names(folder.parent / "elsewhere")
+    assert (checkpoints.sums / "notes.json").exists()
+    assert [step for step in checkpoints.steps() if checkpoints.damage(step) is None] == [5, 6]
+    assert equal(checkpoints.restore(template_of(state(0)))[0], state(6))
+
+
+def test_a_checkpoint_that_lies_elsewhere_by_a_link_is_let_go_of(checkpoints):
+    checkpoints.save(state(1))
+    checkpoints.wait()
+    elsewhere = checkpoints.folder.parent / "elsewhere"
+    (checkpoints.folder / "1").rename(elsewhere)
+    (checkpoints.folder / "1").symlink_to(elsewhere)
+    assert equal(checkpoints.restore(template_of(state(0)))[0], state(1))
+    for step in (2, 3):
+        checkpoints.save(state(step))
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 3] and names(elsewhere)
+
+
+def of_data(checkpoints: Checkpoints, data: str, **settings) -> Checkpoints:
+    return Checkpoints(checkpoints.folder, data=data, **{"description": DESCRIPTION, **settings})
+
+
+def test_other_data_are_refused_or_gone_on_with_knowingly(checkpoints, caplog):
+    before, after = of_data(checkpoints, "before"), of_data(checkpoints, "after")
+    before.save(state(1))
+    before.close()
+    with pytest.raises(TrainingError, match=r"data are not those .* step 1 .*before there, after here.*--data-changed"):
+        after.restore(template_of(state(0)))
+    knowingly = of_data(checkpoints, "after", data_may_differ=True)
+    assert equal(knowingly.restore(template_of(state(0)))[0], state(1))
+    assert "--data-changed go-on says to go on" in caplog.text
+    knowingly.save(state(2))
+    knowingly.close()
+    assert equal(after.restore(template_of(state(0)))[0], state(2))
+    after.close()
+
+
+def test_the_same_data_may_lie_elsewhere_and_one_may_look_more_often(checkpoints):
+    described = {"seed": 0, "data": {"source": "here", "tokenizer": "a.json", "held_out": 0.1}, "log_every": 1}
+    moved = {"seed": 0, "data": {"source": "there", "tokenizer": "b.json", "held_out": 0.1}, "log_every": 9}
+    of_before = of_data(checkpoints, "", description=described)  # a checkpoint of before holds no fingerprint
+    of_before.save(state(1))
+    of_before.close()
+    looked = of_data(checkpoints, "same", description={**described, "log_every": 9}, ignored=["log_every"])
+    assert equal(looked.restore(template_of(state(0)))[0], state(1))
+    with pytest.raises(TrainingError, match=r"data.source: 'here' there, 'there' here; data.tokenizer"):
+        of_data(checkpoints, "same", description=moved, ignored=["log_every"]).restore(template_of(state(0)))
+    looked.save(state(2))
+    looked.close()
+    found = of_data(checkpoints, "same", description=moved, ignored=["log_every"]).restore(template_of(state(0)))
+    assert equal(found[0], state(2))
+
+
+def test_the_best_is_chosen_among_those_measured_on_the_same(checkpoints):
+    """Few examples may be lucky: their loss is no reason to prefer a checkpoint, nor to remove the best of before."""
+    for step, loss, examples in [(1, 2.0, 100), (2, 2.5, 100), (3, 1.0, 3), (4, 1.5, 3), (5, 1.4, 3)]:
+        checkpoints.measured_on = {"examples": examples}
+        checkpoints.save(state(step), loss)
+        checkpoints.wait()
+        assert checkpoints.best() == (1 if step < 3 else 3)
+    assert checkpoints.steps() == [1, 3, 4, 5]
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_a_sentence(checkpoints, monkeypatch):
+    checkpoints.save(state(1))
+    checkpoints.wait()
+    monkeypatch.setattr(Checkpoints, "damage", lambda self, step: shutil.rmtree(self.folder / str(step)))
+    with pytest.raises(TrainingError, match=r"removed while it was read"):
+        checkpoints.restore(template_of(state(0)))

@@ -171,7 +171,7 @@ def test_the_exact_state_or_a_sentence(saved, tmp_path, group):
 
 
 def test_a_run_goes_on_over_what_a_crash_left(saved, tmp_path):
-    """Half-written folders of any name are out of the way of the saves to come, and then gone."""
+    """Half-written folders are removed, and a folder that no list of checksums knows is moved out of the way."""
     shutil.copytree(saved, tmp_path / "run")
     folder = tmp_path / "run/checkpoints"
     for name in ("3", "3.unfinished", "3.unfinished.orbax-checkpoint-tmp", "2.removed"):
@@ -182,7 +182,8 @@ def test_a_run_goes_on_over_what_a_crash_left(saved, tmp_path):
     checkpoints.discard_after(2)
     checkpoints.save(state(3))
     checkpoints.wait()
-    assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "3", "3.set-aside-1"]
+    assert len(files(folder / "3.set-aside-1")) == len(files(saved / "checkpoints/1"))
     assert sorted(path.name for path in checkpoints.sums.iterdir()) == ["2.json", "3.json"]
     assert equal(checkpoints.restore(template_of(state(0)))[0], state(3))
     checkpoints.close()
