@@ -16,16 +16,26 @@ from jaxtyping import PyTree
 from data.loader import load
 from data.text import Form, Outline, Prepared
 from experiments.experiment import Experiment, ExperimentError
+from experiments.run_folder import own_tokenizer
 from experiments.teacher import Teacher, open_teacher, with_teacher
 from models import hub
 from models.outputs import blank_inputs, model_inputs
 from models.student_teacher import as_teacher, initial_params
 from objectives import Augmented, Objective, ObjectiveError
-from objectives.objective import check_asks, check_reads, check_takes
+from objectives.objective import Example, check_asks, check_reads, check_takes
 from training.metrics import Speed
 from training.parallel import Spread, logical_axes
 from training.stacks import axes_of
-from training.step import TrainState, corrupted, create_state, evaluation_step, forward, mean, train_step
+from training.step import (
+    TrainState,
+    answers_step,
+    corrupted,
+    create_state,
+    evaluation_step,
+    forward,
+    mean,
+    train_step,
+)
 
 EVALUATION_SEED = 0xE7A1
 """Masks of the held-out examples: the same in every run and at every evaluation."""
@@ -165,6 +175,35 @@ class Assembly:
         step = functools.partial(evaluation_step, model=self.model, objective=self.objective, seed=EVALUATION_SEED)
         return self._given_frozen(self.spread.compile(step, donate=False))
 
+    def compile_answers_step(self) -> Callable:
+        step = functools.partial(answers_step, model=self.student, objective=self.objective, seed=EVALUATION_SEED)
+        return self.spread.compile(step, donate=False)
+
+    def asked(
+        self,
+        variables: PyTree,
+        batch: Mapping[str, np.ndarray],
+        pick: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, np.ndarray]:
+        """What `pick` takes of the student's outputs on a batch `[rows, ...]`, computed where the variables lie.
+
+        Args:
+            variables: on the devices, as the steps want them.
+            batch: as the model is to see it, the same in every process.
+            pick: outputs → arrays `[rows, ...]`; every process gets all of them.
+        """
+
+        def step(variables: PyTree, batch: Example, axis: str | None = None) -> dict[str, Any]:
+            return pick(forward(self.student, variables, {name: x[0] for name, x in batch.items()}))
+
+        rows, shards = len(next(iter(batch.values()))), self.spread.mesh.shape["data"] * self.spread.mesh.shape["fsdp"]
+        numbers = np.arange(-(-rows // shards) * shards) % rows  # as many as divide among the devices
+        process, processes = self.spread.share
+        mine = numbers.reshape(processes, -1)[process]
+        given = self.spread.put_batch({name: np.asarray(x)[mine][None] for name, x in batch.items()})
+        found = self.spread.rows(self.spread.compile(step, donate=False)(variables, given))
+        return {name: x[:rows] for name, x in found.items()}
+
     def batches(self, phase: int, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         """This process' share of the training batches of a phase, from `first_step` on."""
         experiment = self.experiment
@@ -207,6 +246,14 @@ class Assembly:
             mine = numbers.reshape(processes, -1)[process] * len(held_out) // count
             yield {name: x[None] for name, x in held_out.batch(mine).items()}
 
+    def counted_batches(self, length: int | None = None) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+        """This process' share of the held-out batches, and how often each example of a batch is there."""
+        left = min(self.experiment.evaluation_examples, len(self.held_out(length)))
+        for batch in self.evaluation_batches(length):
+            examples = min(left, self.experiment.batch_size)
+            left -= examples
+            yield batch, self._copies(examples)
+
     def _copies(self, examples: int) -> int:
         """How often each of so many held-out examples must be there for them to divide among the devices."""
         shards = self.spread.mesh.shape["data"] * self.spread.mesh.shape["fsdp"]
@@ -223,11 +270,8 @@ class Assembly:
 
     def _evaluate(self, step: Callable, variables: PyTree, length: int | None) -> dict[str, float]:
         totals: dict[str, Any] = {}
-        left = min(self.experiment.evaluation_examples, len(self.held_out(length)))
-        for batch in self.evaluation_batches(length):
+        for batch, copies in self.counted_batches(length):
             metrics = self.spread.host(step(variables, self.spread.put_batch(batch)))
-            examples = min(left, self.experiment.batch_size)
-            left, copies = left - examples, self._copies(examples)
             for name, (amount, weight) in metrics.items():
                 before = totals.get(name, (0.0, 0.0))
                 totals[name] = (before[0] + float(amount) / copies, before[1] + float(weight) / copies)
@@ -331,6 +375,9 @@ def assemble(
         source, size = experiment.data, experiment.vocabulary_size
         if teacher is not None and getattr(source, "tokenizer", None) == "" and teacher.tokenizer is not None:
             source = dataclasses.replace(source, tokenizer=str(teacher.tokenizer))
+        trained = own_tokenizer(experiment)
+        if trained is not None and source.tokenizer == "":
+            source = dataclasses.replace(source, tokenizer=str(trained))
         data = source.prepare(size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs)
         data.check(size)
         if teacher is not None:

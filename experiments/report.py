@@ -3,25 +3,26 @@
 import functools
 import html
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from jaxtyping import Array
 from tokenizers import Tokenizer
 
 from data.tokenizers import Vocabulary
 from evaluation.baselines import comparison
 from experiments import pictures
 from experiments.assemble import EVALUATION_SEED, Assembly
+from models.hub.files import write_whole
 from objectives.objective import IGNORED
 from training.checkpoints import flatten
 from training.metrics import read_metrics
-from training.step import forward
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
@@ -44,11 +45,11 @@ SAID = {
     " as they are, with the gaps that the model is shown, and with what it puts there.",
 }
 """What the guesses are, by what examples consist of."""
+TOKEN_LOGITS = ("prediction_logits", "generator_logits", "logits")
 
 
-def write_report(folder: Path, assembly: Assembly, variables: Any, sentences: int = 6) -> Path:
-    """Write `folder/report.html` from the run's metrics, its result and the model's guesses on held-out text."""
-    result = json.loads((folder / "result.json").read_text())
+def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guesses: Sequence[str]) -> None:
+    """Write `folder/report.html`, whole, from the run's metrics, its result and the model's `guesses`."""
     lines = read_metrics(folder / "metrics.jsonl")
     body = [
         f"<h1>{html.escape(result['name'])}</h1>",
@@ -62,19 +63,17 @@ def write_report(folder: Path, assembly: Assembly, variables: Any, sentences: in
         *curves(lines, result["baselines"]),
         "<h2>What it guesses</h2>",
         f"<p class=dim>{SAID[assembly.experiment.data.items]}</p>",
-        *guesses(assembly, variables, sentences),
+        *guesses,
         "<h2>The run</h2>",
         run_table(result, lines),
         "<details><summary>Every setting</summary>" + settings_table(assembly) + "</details>",
     ]
-    path = folder / "report.html"
-    path.write_text(
+    page = (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         f"<meta name=viewport content='width=device-width'><title>{html.escape(result['name'])}</title>"
-        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>",
-        encoding="utf-8",
+        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>"
     )
-    return path
+    write_whole({folder / "report.html": lambda path: path.write_text(page, encoding="utf-8")})
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
@@ -140,8 +139,12 @@ def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
-def guesses(assembly: Assembly, variables: Any, count: int) -> list[str]:
-    """Held-out examples with the model's guess for each token asked; empty for a model that predicts no tokens."""
+def guesses(assembly: Assembly, variables: Any, count: int = 6) -> list[str]:
+    """Held-out examples with the model's guess for each token asked; empty for a model that predicts no tokens.
+
+    Args:
+        variables: on the devices, as the steps want them; every process is to ask.
+    """
     images = assembly.experiment.data.items == "images"
     if images:  # they lie class by class
         held_out = assembly.held_out()
@@ -153,23 +156,24 @@ def guesses(assembly: Assembly, variables: Any, count: int) -> list[str]:
     seen = assembly.seen(batch, EVALUATION_SEED)
     if "label_positions" in seen:  # trained on all places, asked here at these
         seen["masked_positions"] = seen.pop("label_positions")
-    outputs = jax.device_get(jax.jit(lambda v, b: forward(assembly.student, v, b))(variables, seen))
+    try:
+        outputs = assembly.asked(variables, seen, answers)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return ["<p>Left out: there is no room on the devices for the model's outputs on these examples.</p>"]
     if images:
         return picture_guesses(assembly, batch, seen, outputs)
-    name = next((name for name in ("prediction_logits", "generator_logits", "logits") if name in outputs), None)
-    if name is None or "labels" not in seen or outputs[name].shape[:-1] != seen["labels"].shape:
+    if "labels" not in seen or "guess" not in outputs or outputs["guess"].shape != seen["labels"].shape:
         return []
     word = functools.partial(written, assembly.data.tokenizer, assembly.data.vocabulary)
     blocks = []
     for row, labels in enumerate(seen["labels"]):
-        logits = outputs[name][row].astype(np.float64)
-        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
         asked = labels != IGNORED
         gaps = [
             gap(word(guess), share, None if guess == label else word(label))
             for label, guess, share in zip(
-                labels[asked], shares[asked].argmax(axis=-1), shares[asked].max(axis=-1), strict=True
+                labels[asked], outputs["guess"][row][asked], outputs["probability"][row][asked], strict=True
             )
         ]
         read = [html.escape(word(token)) for token in seen["input_ids"][row][seen["attention_mask"][row] > 0]]
@@ -183,6 +187,18 @@ def guesses(assembly: Assembly, variables: Any, count: int) -> list[str]:
             lines = f"{read[0]} {' '.join(gaps)}"
         blocks.append(f"<div class=sentence>{lines}{verdict(outputs, seen, row)}</div>")
     return blocks
+
+
+def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What guesses are made of: the likeliest token at each place and its probability, classes, made pictures."""
+    found = {name: outputs[name] for name in ("seq_relationship_logits", "reconstruction") if name in outputs}
+    name = next((name for name in TOKEN_LOGITS if name in outputs), None)
+    if name is not None and outputs[name].ndim == 3:
+        logits = outputs[name].astype(jnp.float32)
+        found |= {"guess": logits.argmax(axis=-1), "probability": jax.nn.softmax(logits).max(axis=-1)}
+    elif name is not None:
+        found["logits"] = outputs[name]
+    return found
 
 
 def picture_guesses(

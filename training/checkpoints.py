@@ -64,13 +64,13 @@ class Checkpoints:
     Args:
         description: of the experiment; a checkpoint with another one is refused.
         ignored: fields of the description that may differ.
-        data: fingerprint of the data; a checkpoint of other data is refused. Paths to the data (`PATHS`) are compared only
-            where a checkpoint of before holds no fingerprint.
+        data: fingerprint of the data; a checkpoint of other data is refused. What the fingerprint says better
+            (`SEEN_IN_DATA`) is compared only where a checkpoint of before holds none.
         data_may_differ: a checkpoint of other data is read all the same, with a warning.
         measured_on: of held-out losses, as JSON; those with the same value can be compared.
     """
 
-    PATHS = ("data.source", "data.tokenizer")
+    SEEN_IN_DATA = ("data.source", "data.tokenizer", "data.broken")
 
     def __init__(
         self,
@@ -300,7 +300,7 @@ class Checkpoints:
         """The experiment that a checkpoint belongs to; `TrainingError` where it is another one, or of other data."""
         data = self._json(path, "data")["fingerprint"] if (path / "data").is_dir() else ""
         description = self._json(path, "experiment")
-        ignored = {*self.ignored, *(self.PATHS if data else ())}
+        ignored = {*self.ignored, *(self.SEEN_IN_DATA if data else ())}
         differences = describe_differences(description, self.description, ignored)
         if differences:
             raise TrainingError(

@@ -66,6 +66,18 @@ class StopRequest:
             signal.signal(number, handler)
 
 
+class StopAtOnce(StopRequest):
+    """Within it, SIGTERM and Ctrl-C stop where they come, by `Interrupted`: all steps are done and saved, and what is left
+    to do the same command does again."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        raise Interrupted(self.step, number)
+
+
 def fit(
     state: PyTree,
     *,
@@ -159,6 +171,8 @@ def fit(
                 if number < last:
                     raise TrainingError(f"the input ended after step {number} of {last}")
             checkpoints.wait()
+            if stop.number is not None and jax.process_count() == 1:  # it came while the last step was being saved
+                raise Interrupted(number, stop.number)
     finally:
         if profile is not None:
             profile.close()

@@ -3,10 +3,11 @@
 import contextlib
 import errno
 import json
+import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -17,6 +18,8 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 from training.parallel import TrainingError
+
+log = logging.getLogger("lacuna")
 
 T = TypeVar("T")
 
@@ -99,11 +102,10 @@ class TensorBoard:
 
     def __init__(self, folder: Path, step: int):
         folder.mkdir(exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}.{step}"
+        name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}.{os.getpid()}.{step}"
         self.file = RecordWriter(str(folder / name))
         self._add(file_version="brain.Event:2")
-        if step:
-            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))  # purges what came after `step`
 
     def write(self, step, split, values, time):
         values = [Summary.Value(tag=f"{split}/{name}", simple_value=x) for name, x in {**values, **time}.items()]
@@ -117,15 +119,27 @@ class TensorBoard:
         self.file.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that a crash cut off is left out."""
-    lines = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
+def read_metrics(path: Path, report: Callable[..., None] = log.warning) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; a last line that a crash cut off is left out.
+
+    Args:
+        report: is told, in the way of `logging`, of a line that is damaged, and left out too.
+    """
+    lines, damaged = [], []
+    content = path.read_bytes() if path.exists() else b""
+    for number, text in enumerate(content.split(b"\n"), 1):
+        try:
+            line = json.loads(text)
+            if not {"step", "split"} <= line.keys() or not isinstance(line["step"], int):
+                raise ValueError
+            lines.append(line)
+        except (ValueError, AttributeError, RecursionError):
+            damaged.append(number)
+    if damaged and damaged[-1] == content.count(b"\n") + 1:  # behind the last end of a line: nothing, or a part
+        damaged.pop()
+    if damaged:
+        named = ", ".join(map(str, damaged[:5])) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+        report("%s: line %s is damaged and left out; the lines behind are kept", path, named)
     return lines
 
 

@@ -172,14 +172,12 @@ class Spread:
         return parts.index(tuple(owned[jax.process_index()])), len(parts)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """The state, or a part of it, as numpy arrays, whole in every process."""
+        """The state, or a part of it, as numpy arrays, whole in every process; no two arrays are whole on a device at once."""
+        return jax.tree.map(everywhere, self.whole(tree))
 
-        def whole(x):
-            if x.is_fully_replicated or x.is_fully_addressable:
-                return np.asarray(x)
-            return multihost_utils.process_allgather(x, tiled=True)
-
-        return jax.tree.map(whole, self.whole(tree))
+    def rows(self, outputs: PyTree) -> PyTree:
+        """What a compiled step returned of each row of its batch, `[rows, ...]`, as numpy arrays, whole in every process."""
+        return jax.tree.map(everywhere, outputs)
 
     def host(self, metrics: PyTree) -> PyTree:
         """A step's metrics, the same on every device, as numpy values."""
@@ -236,6 +234,9 @@ class Replicated(Spread):
 
     def host(self, metrics):
         return jax.tree.map(lambda x: x[0], super().host(metrics))
+
+    def rows(self, outputs):
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), super().rows(outputs))
 
     def whole(self, tree):
         sharding = NamedSharding(self.mesh, PartitionSpec())
@@ -305,6 +306,9 @@ class Sharded(Spread):
     def batch_shapes(self, batch):
         return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.batch_sharding) for name, x in batch.items()}
 
+    def host(self, metrics):
+        return jax.tree.map(everywhere, metrics)  # one that is no scalar may lie sharded
+
     def whole(self, tree):
         return tree
 
@@ -313,6 +317,13 @@ class Sharded(Spread):
 
     def parts(self, tree):
         return tree
+
+
+def everywhere(x: jax.Array) -> np.ndarray:
+    """An array of all processes, whole in each."""
+    if x.is_fully_replicated or x.is_fully_addressable:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 def logical_axes(boxed: Any) -> PyTree:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Key, PyTree, UInt32
 
 from models.outputs import model_inputs
 from objectives import Objective
-from objectives.objective import Example, Losses
+from objectives.objective import IGNORED, Answers, Example, Losses
 
 Metrics = dict[str, Any]
 
@@ -231,6 +231,27 @@ def ratio(amount: Any, weight: Any) -> Array:
 def mean(amount: float, weight: float) -> float:
     """`ratio` on the host."""
     return amount / weight if weight != 0 else 0.0
+
+
+def answers_step(
+    variables: dict[str, Any],
+    batch: Example,
+    *,
+    model: nn.Module,
+    objective: Objective,
+    seed: int,
+    axis: str | None = None,
+) -> dict[str, Answers]:
+    """What is right on a batch `[1, batch, ...]`, the labels counted: `[classes]`, of each how many are asked for."""
+    seen, _ = corrupted(objective, seed, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
+    answers = objective.answers(forward(model, variables, seen), seen)
+
+    def count(right: Answers) -> Answers:
+        labels = jnp.where(right.labels == IGNORED, right.classes, right.labels).reshape(-1)
+        counts = jnp.bincount(labels, length=right.classes + 1)[:-1]
+        return right.replace(labels=jax.lax.psum(counts, axis) if axis else counts)
+
+    return {name: count(right) for name, right in answers.items()}
 
 
 def shares(metrics: Metrics) -> dict[str, float | int]:

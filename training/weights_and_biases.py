@@ -1,5 +1,6 @@
 """The numbers of a run to Weights & Biases, which is an extra: `pip install 'lacuna-jax[wandb]'`."""
 
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,9 @@ class WeightsAndBiases:
         identity = folder / "wandb" / "id"
         if not identity.exists():
             identity.parent.mkdir(parents=True, exist_ok=True)
-            identity.write_text(uuid.uuid4().hex)
+            written = identity.with_name(f".id.{os.getpid()}")
+            written.write_text(uuid.uuid4().hex)
+            os.replace(written, identity)
         settings = wandb.Settings(silent=True)
         try:
             self.run = wandb.init(
@@ -41,7 +44,7 @@ class WeightsAndBiases:
         except wandb.Error as error:
             raise TrainingError(f"--wandb {project}: {str(error).splitlines()[0]}") from error
         self.sent = self.run.step
-        for line in read_metrics(folder / "metrics.jsonl"):
+        for line in read_metrics(folder / "metrics.jsonl", lambda *_: None):  # `JsonLines` reports
             if line["step"] <= step:
                 values = {name: value for name, value in line.items() if name not in ("step", "split", "time")}
                 self.write(line["step"], line["split"], values, line.get("time", {}))

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
         assembly = on_other_data(assembly, options.on)
     evaluation_step = assembly.compile_evaluation_step()
     values = assembly.evaluate(evaluation_step, state)
-    base = baselines(assembly, assembly.spread.gather(state.variables))
+    base = baselines(assembly, state.variables)
     sizes = {size: assembly.evaluate(evaluation_step, state, size) for size in options.image_sizes}
     more = {"at_image_size": sizes} if sizes else {}
     print(json.dumps({"step": step, "held_out": values, "baselines": base, **more}, indent=2))

@@ -1,5 +1,6 @@
 """`lacuna train`: pretrain, evaluate, report."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -17,20 +18,21 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.baselines import comparison, constant
-from experiments.assemble import EVALUATION_SEED, Assembly, assemble
+from experiments import run_folder
+from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, describe
 from experiments.folders import keep_settings, replaced
 from models import hub
 from models.hub.beside import GENERATION
-from objectives.objective import Answers
 from training.checkpoints import Checkpoints, write_json
 from training.hardware import peak_flops
-from training.loop import fit
+from training.loop import StopAtOnce, fit
 from training.metrics import MetricsLog
-from training.processes import Processes, agree
+from training.owner import Owner
+from training.processes import Processes, agree, at_first
 from training.profile import Profile
-from training.step import forward
+from training.step import TrainState
 from training.weights_and_biases import WeightsAndBiases
 
 FILL = 'lacuna predict fill-mask "The capital of France is [MASK]." --model {model}'
@@ -70,8 +72,14 @@ def main(arguments: list[str]) -> None:
 
 
 def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Checkpoints:
-    """Those of the assembled run."""
+    """Those of the assembled run.
+
+    Args:
+        data_may_differ: go on over other data than those it was trained on so far, with its own tokenizer.
+    """
     experiment = assembly.experiment
+    if data_may_differ:
+        run_folder.check_tokenizer(experiment.run_folder, assembly.data)
     return Checkpoints(
         experiment.run_folder / "checkpoints",
         keep=experiment.keep_checkpoints,
@@ -84,16 +92,26 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
 
 
 def train(experiment: Experiment, reference: str, options: Options = Options()) -> None:
-    """Run an experiment to its end, from its newest checkpoint where there is one, and write its report.
+    """Run an experiment to its end, from its newest checkpoint where there is one, and write its model, report and result.
+
+    It is done when these three lie in its folder, in that order; stopped anywhere before, the same call goes on.
 
     Args:
         reference: how the user named it, for the commands to try next.
+
+    Raises:
+        TrainingError: another process is training in the folder; see `fit` for what else.
     """
+    with Owner(experiment.run_folder) if jax.process_index() == 0 else contextlib.nullcontext():
+        train_alone(experiment, reference, options)
+
+
+def train_alone(experiment: Experiment, reference: str, options: Options) -> None:
+    """`train`, where the folder of the run is this process' own."""
     profile = None
     if options.profile is not None and jax.process_index() == 0:
         profile = Profile.parse(options.profile, experiment.run_folder / "profile", experiment.steps)
     folder = experiment.run_folder
-    result_file = folder / "result.json"
     first = jax.process_index() == 0
     assembly = assemble(experiment, say=console.print if first else lambda _: None)
     agree({"experiment": json.dumps(assembly.description()), "data": assembly.data.fingerprint})
@@ -105,15 +123,18 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
     if restored is not None:
         first_step = int(restored[0].step)
         checkpoints.discard_after(first_step)
-    if first_step >= experiment.steps and result_file.exists():
+    result = run_folder.finished(folder) if first and first_step >= experiment.steps else None
+    if at_first(result is not None):
         checkpoints.close()
         if first:
             console.print(f"{experiment.name} is done: all {experiment.steps:,} steps are in {folder}")
-            print_result(json.loads(result_file.read_text()), folder, reference)
+            print_result(result, folder, reference)
         return
     if first:
+        run_folder.sweep(folder)
         write_json(folder / "experiment.json", describe(experiment))
-        assembly.data.save(folder, experiment.length(-1))
+        with run_folder.rewritten(folder) as inputs:
+            assembly.data.save(inputs, experiment.length(-1))
         keep_settings(experiment)
         console.print(
             f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
@@ -153,59 +174,74 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
             profile=profile,
         )
     seconds = time.perf_counter() - begin
-    checkpoints.close()
-    held_out = assembly.evaluate(evaluation_step, state)
+    with StopAtOnce(experiment.steps):
+        best = checkpoints.best()
+        checkpoints.close()
+        if log is not None:
+            log.close()
+            if profile is not None:
+                console.print(profile.where())
+        held_out = assembly.evaluate(evaluation_step, state)
+        result = finish(
+            assembly,
+            state,
+            held_out,
+            seconds=seconds,
+            parameters=parameters,
+            best_step=best,
+            peak_flops=peak,
+            peak_source=how,
+        )
+        if first:
+            print_result(result, folder, reference)
+
+
+def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **figures: Any) -> dict[str, Any]:
+    """Write the model, the report and, last, the result of a run whose steps are done, which is returned; each appears whole.
+
+    Every process is to call it: what is computed is computed as the steps are, where the parameters lie.
+
+    Args:
+        state: on the devices.
+        held_out: what `assembly.evaluate` says of it.
+        figures: further ones of the result.
+    """
+    from experiments.report import guesses, write_report
+
+    experiment, folder, first = assembly.experiment, assembly.experiment.run_folder, jax.process_index() == 0
+    say = console.print if first else lambda _: None
     better = state.variables
     if held_out.get("average_loss", math.inf) < held_out["loss"]:
-        better, said = state.average, "model/ holds the average over the steps, whose held-out loss is lower"
-        if first:
-            console.print(said)
+        better = state.average
+        say("model/ holds the average over the steps, whose held-out loss is lower")
+    say(f"writing {folder / run_folder.MODEL}")
     variables = assembly.spread.gather(better)
-    if log is not None:
-        if profile is not None:
-            console.print(profile.where())
-        finish(assembly, variables, held_out, folder, reference, seconds, parameters, (peak, how), checkpoints)
-
-
-def finish(
-    assembly: Assembly,
-    variables: Any,
-    held_out: dict[str, float],
-    folder: Path,
-    reference: str,
-    seconds: float,
-    parameters: int,
-    peak: tuple[float, str],
-    checkpoints: Checkpoints,
-) -> None:
-    """Hold against the baselines, export, report, and say where everything lies."""
-    from experiments.report import write_report
-
-    experiment = assembly.experiment
+    if first:
+        export(assembly, variables, folder / run_folder.MODEL, force=True)
+    del variables
+    say(f"writing {folder / run_folder.REPORT}")
+    items, flops = assembly.work(-1)
     result = {
         "name": experiment.name,
         "architecture": experiment.architecture,
         "steps": experiment.steps,
-        "seconds": seconds,
-        "parameters": parameters,
         "held_out": held_out,
-        "best_step": checkpoints.best(),
-        "baselines": baselines(assembly, variables),
+        "baselines": baselines(assembly, better),
         "items": experiment.data.items,
-        "items_per_step": assembly.work(-1)[0],
-        "flops_per_step": assembly.work(-1)[1],
-        "peak_flops": peak[0],
-        "peak_source": peak[1],
+        "items_per_step": items,
+        "flops_per_step": flops,
         "machine": machine(),
         "corpus": {
             "of": experiment.data.documents,
             **dict(zip(("training", "held_out"), assembly.data.counts, strict=True)),
         },
+        **figures,
     }
-    write_json(folder / "result.json", result)
-    export(assembly, variables, folder / "model", force=True)
-    write_report(folder, assembly, variables)
-    print_result(result, folder, reference)
+    shown = guesses(assembly, better)
+    if first:
+        write_report(folder, assembly, result, shown)
+        write_json(folder / run_folder.RESULT, result)
+    return result
 
 
 def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False) -> None:
@@ -227,18 +263,20 @@ def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False
 
 
 def baselines(assembly: Assembly, variables: Any) -> dict[str, dict[str, Any]]:
-    """For each loss that has one, what it is held against on the very same questions: the fields of a `Constant`."""
+    """For each loss that has one, what it is held against on the very same questions: the fields of a `Constant`.
 
-    @jax.jit
-    def answers(variables: Any, batch: Any) -> dict[str, Answers]:
-        return assembly.objective.answers(forward(assembly.student, variables, batch), batch)
-
-    found = []
-    for batch in assembly.evaluation_batches(share=(0, 1)):
-        seen = assembly.seen({name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}, EVALUATION_SEED)
-        found.append(jax.device_get(answers(variables, seen)))
-    whole = jax.tree.map(lambda *parts: np.concatenate([np.ravel(part) for part in parts]), *found)
-    return {name: dataclasses.asdict(constant(right)) for name, right in whole.items()}
+    Args:
+        variables: on the devices, as the steps want them.
+    """
+    step, found = assembly.compile_answers_step(), []
+    for batch, copies in assembly.counted_batches():
+        right = assembly.spread.host(step(variables, assembly.spread.put_batch(batch)))
+        found.append(jax.tree.map(lambda counts: counts // copies, right))  # noqa: B023 - used at once
+    if not found:
+        return {}
+    counts = jax.tree.map(lambda *parts: np.sum(parts, axis=0, dtype=np.int64), *found)
+    asked = jax.tree.map(lambda counts: np.repeat(np.arange(len(counts)), counts), counts)
+    return {name: dataclasses.asdict(constant(right)) for name, right in asked.items()}
 
 
 def machine() -> dict[str, str | int]:

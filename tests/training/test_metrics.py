@@ -48,6 +48,39 @@ def test_what_comes_after_the_step_is_cut_off_everywhere(tmp_path):
     assert {step: values["train/loss"] for step, values in scalars(tmp_path / "tensorboard").items()} == {1: 1, 2: 20}
 
 
+def test_a_damaged_line_is_reported_once_and_those_behind_it_are_kept(tmp_path, caplog):
+    log = MetricsLog(tmp_path)
+    for step in range(1, 8):
+        log.write(step, "train", {"loss": float(step)})
+    log.close()
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = lines[1][:9]
+    lines[3] = b"\xff\x00" + lines[3]
+    lines[4] = b"[5]"
+    path.write_bytes(b"\n".join(lines) + b'{"step": 8, "spl')  # and a crash cut the last one off
+    assert [line["step"] for line in read_metrics(path)] == [1, 3, 6, 7]
+    assert "metrics.jsonl: line 2, 4, 5 is damaged" in caplog.text
+    caplog.clear()
+    log = MetricsLog(tmp_path, 6)
+    log.write(7, "train", {"loss": 70.0})
+    log.close()
+    assert caplog.text.count("is damaged") == 1
+    caplog.clear()
+    assert [(line["step"], line["loss"]) for line in read_metrics(path)] == [(1, 1), (3, 3), (6, 6), (7, 70)]
+    assert not caplog.text
+
+
+def test_tensorboard_shows_a_run_that_began_again_from_nothing_once(tmp_path):
+    """Killed before its first checkpoint, it begins with step 1 again, and was not as far the second time."""
+    for last in (3, 1):
+        log = MetricsLog(tmp_path)
+        for step in range(1, last + 1):
+            log.write(step, "train", {"loss": 10.0 * last + step})
+        log.close()
+    assert scalars(tmp_path / "tensorboard") == {1: {"train/loss": 11.0}}
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"cannot write the metrics in .*file"):
