@@ -1,0 +1,142 @@
+"""How a documented command is typed in a fresh copy of the repository, made small.
+
+What is made small is how long a run lasts, never its model or its data: whether one recipe still fits the next one is what
+this is for. After each run the commands that it says to try next are tried. A command with a word that stands for something
+(`FILE`, `TEXT`) must say in `MEANT` what it is walked with, and one that wants what cannot be had here must be refused in one
+sentence: `ELSEWHERE`.
+"""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.documented.commands import Command
+from tests.training.test_supervisor import free_port
+
+SMALL = "--steps 6 --batch-size 8 --evaluate-every 3 --evaluation-examples 8 --checkpoint-every 3".split()
+BERT, GPT2 = "experiments/bert/pretrain.py", "experiments/gpt2/pretrain.py"
+MEANT: dict[str, list[str]] = {
+    "make pretrain": [f"lacuna train {BERT}"],
+    "lacuna train FILE[:variant] [--field value …]": [f"lacuna train {BERT}"],
+    "lacuna evaluate FILE [--on SOURCE]": [f"lacuna evaluate {BERT}", f"lacuna evaluate {BERT} --on my_texts"],
+    "lacuna check FILE": [f"lacuna check {BERT}"],
+    "lacuna predict fill-mask TEXT --model FOLDER": [
+        'lacuna predict fill-mask "The capital of France is [MASK]." --model runs/bert-demo/model'
+    ],
+    "lacuna generate TEXT --model FOLDER": [
+        f"lacuna train {GPT2}",
+        'lacuna generate "The capital of France" --model runs/gpt2-sibling/model',
+        'lacuna generate "The capital of France" --do-sample --top-k 5 --model runs/gpt2-sibling/model',
+        'lacuna generate "The capital of France" --num-beams 3 --model runs/gpt2-sibling/model',
+    ],
+    "lacuna explain FILE [--example N]": [f"lacuna explain {BERT} --example 3"],
+    "lacuna plan FILE --topology v5e:16x16": [f"lacuna plan {BERT} --topology v5e:16x16 --batch-size 256"],
+    "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
+    "lacuna import FOLDER [TARGET]": ["lacuna import runs/bert-demo/model imported"],
+    "lacuna export FILE FOLDER": [f"lacuna export {BERT} exported"],
+    "lacuna train FILE --profile steps=10:13": [
+        f"lacuna train {BERT} --steps 14 --folder runs/profiled --profile steps=10:13"
+    ],
+    "lacuna train FILE": [f"lacuna train {BERT}"],
+    "lacuna train FILE --parallel.kind jit --parallel.fsdp 4 --parallel.tensor 2 --parallel.micro-batches 8": [
+        f"lacuna train {BERT} --folder runs/jit --batch-size 32"
+        " --parallel.kind jit --parallel.fsdp 4 --parallel.tensor 2 --parallel.micro-batches 8"
+    ],
+    "lacuna train FILE --coordinator HOST:PORT --processes 4 --process 0": [
+        f"lacuna train {BERT} --folder runs/four --coordinator HOST:PORT --processes 4 --process 0"
+    ],
+    "lacuna doctor FILE --coordinator HOST:PORT --processes 4 --process 0": [
+        f"lacuna doctor {BERT} --coordinator HOST:PORT --processes 4 --process 0"
+    ],
+}
+"""What a command with a word that stands for something is walked with."""
+
+ELSEWHERE = {
+    "--data.source wikipedia/20230601.en": "tfds",
+    "--data.source cifar10": "google/vit-base-patch16-224-in21k",
+    "--wandb PROJECT": "wandb",
+    "--teacher FOLDER": "FOLDER",
+    "pretrain.py:": "",
+    "translate.py:": "",
+}
+"""What cannot be had without a network or days of time, and what the sentence speaks of that refuses it."""
+
+VARIANTS_HERE = (":alone", ":demo")
+"""Variants of recipes that run here; others are the published ones."""
+
+SLOW_TO_COMPILE = "lacuna plan"
+
+
+def meant(command: Command) -> list[str]:
+    """What is typed for a command; itself where it holds no word that stands for something."""
+    return MEANT.get(command.text, [command.text])
+
+
+def placeholder(text: str) -> str | None:
+    """The first word of a command that stands for something."""
+    found = re.search(r"\b(FILE|FOLDER|TEXT|TARGET|SOURCE|HOST|PROJECT|RUN)\b|[\[…]", text)
+    return found.group() if found else None
+
+
+def run(text: str, where: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """Type a command in `where`, made small."""
+    arguments = shlex.split(text)[1:]
+    verb = arguments[0]
+    if verb in ("train", "evaluate", "export") or (verb == "explain" and arguments[1].endswith(".py")):
+        target = 3 if verb == "export" else 2
+        arguments = [*arguments[:target], *SMALL, *arguments[target:]]
+    if "--parallel.fsdp" in arguments:
+        environment = {**environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-m", "experiments.cli", *arguments]
+    return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def run_in_four(text: str, where: Path, environment: dict[str, str]) -> list[subprocess.CompletedProcess]:
+    """The same command for four hosts, on this one."""
+    text = text.replace("HOST:PORT", f"127.0.0.1:{free_port()}")
+    with ThreadPoolExecutor(4) as pool:
+        texts = [text.replace("--process 0", f"--process {number}") for number in range(4)]
+        return list(pool.map(lambda one: run(one, where, environment), texts))
+
+
+def said_to_try(stdout: str) -> list[str]:
+    """The commands behind «try next»."""
+    lines = stdout.partition("try next:")[2].splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("lacuna ")]
+
+
+def walk(command: Command, where: Path, environment: dict[str, str]) -> None:
+    """Type a documented command, and those that it says to try next."""
+    for text in meant(command):
+        refused_for = refusal(text)
+        if "HOST:PORT" in text:
+            for done in run_in_four(text, where, environment):
+                assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+            continue
+        done = run(text, where, environment)
+        about = f"{command.page}:{command.line}: {text}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        assert "Traceback" not in done.stderr, about
+        if refused_for is not None:
+            assert done.returncode == 2 and refused_for in done.stderr, about
+            continue
+        assert done.returncode == 0, about
+        for further in said_to_try(done.stdout):
+            tried = run(with_a_picture(further, where), where, environment)
+            assert tried.returncode == 0, f"{about}\n\ntry next: {further}\n{tried.stdout[-1000:]}{tried.stderr[-3000:]}"
+
+
+def with_a_picture(text: str, where: Path) -> str:
+    return text.replace("PICTURE", str(where / "cat.jpg"))
+
+
+def refusal(text: str) -> str | None:
+    """What the sentence speaks of that refuses a command here; `None` for one that works."""
+    if text.startswith(SLOW_TO_COMPILE) and "gpu:" not in text and importlib.util.find_spec("libtpu") is None:
+        return "tpu"
+    if any(f".py{variant}" in text for variant in VARIANTS_HERE):
+        return None
+    return next((word for part, word in ELSEWHERE.items() if part in text and not text.startswith("lacuna plan")), None)
