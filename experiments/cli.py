@@ -10,6 +10,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from training.interrupts import INTERRUPTED, Interrupts
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("FILE[:variant] [--field value …]", "pretrain; the same command goes on where it was stopped"),
     "evaluate": ("FILE[:variant] [--checkpoint best|last|STEP]", "held-out losses of a run, beside the baselines"),
@@ -57,26 +59,29 @@ def main(arguments: list[str] | None = None) -> None:
     if command not in COMMANDS:
         nearest = difflib.get_close_matches(command, COMMANDS, n=1)
         fail(f"no command {command!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "") + f"\n{usage()}")
-    prepare_process(compiles_only=command == "plan")
-    from training.supervisor import Place
+    with Interrupts() as interrupts:
+        prepare_process(compiles_only=command == "plan")
+        from training.supervisor import Place
 
-    place = Place.of_environment()
-    if place is None:
-        run(command, rest)
-        return
-    from training.processes import join, leave
+        place = Place.of_environment()
+        if place is None:
+            run(command, rest, interrupts)
+            return
+        from training.processes import join, leave
 
-    join(place)
-    with leave():
-        run(command, rest)
+        join(place)
+        with leave():
+            run(command, rest, interrupts)
 
 
-def run(command: str, arguments: list[str]) -> None:
+def run(command: str, arguments: list[str], interrupts: Interrupts) -> None:
     """Run a command, its errors turned into sentences and exit codes."""
     from training.loop import Interrupted
 
+    module = importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}")
     try:
-        importlib.import_module(f"experiments.commands.{command.replace('import', 'import_')}").main(arguments)
+        interrupts.importing = False
+        module.main(arguments)
     except user_errors() as error:
         if os.environ.get("LACUNA_TRACEBACK"):
             raise
@@ -85,8 +90,8 @@ def run(command: str, arguments: list[str]) -> None:
         print(f"lacuna: {stop}", file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
     except KeyboardInterrupt:
-        print("lacuna: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        interrupts.say()
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
@@ -101,6 +106,7 @@ def prepare_process(compiles_only: bool = False) -> None:
     if not compiles_only:  # a compiler's threads want memory pools of their own: it takes a tenth longer with one
         keep_freed_memory()
         repeat_on_gpus()
+    look_for_no_tpu()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -139,6 +145,26 @@ def repeat_on_gpus() -> None:
     flag, flags = "--xla_gpu_deterministic_ops", os.environ.get("XLA_FLAGS", "")
     if flag not in flags and any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         os.environ["XLA_FLAGS"] = f"{flags} {flag}=true".strip()
+
+
+TPU_DEVICES = ("accel[0-9]*", "vfio/[0-9]*")
+"""What the device of a TPU is called below /dev."""
+TPU_NAMES = ("TPU_", "CLOUD_TPU_", "COLAB_TPU_", "MEGASCALE_")
+"""Beginnings of the environment variables that a machine with TPUs sets."""
+
+
+def look_for_no_tpu(devices: Path = Path("/dev")) -> None:
+    """Have JAX leave libtpu alone where that is installed, for `lacuna plan`, and there is no TPU.
+
+    JAX would load it and ask the network for a TPU, which takes seconds and fills the screen. Whoever sets JAX_PLATFORMS has
+    decided.
+    """
+    if "JAX_PLATFORMS" in os.environ or importlib.util.find_spec("libtpu") is None:
+        return
+    if any(name.startswith(TPU_NAMES) for name in os.environ) or any(any(devices.glob(it)) for it in TPU_DEVICES):
+        return
+    gpu = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+    os.environ["JAX_PLATFORMS"] = "cuda,cpu" if gpu and any(devices.glob("nvidia[0-9]*")) else "cpu"
 
 
 def fail(message: str) -> None:

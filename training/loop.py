@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from training.checkpoints import Checkpoints
 from training.hardware import peak_memory
+from training.interrupts import answer_with
 from training.metrics import MetricsLog, ProgressBar, Speed
 from training.parallel import Spread, TrainingError
 from training.profile import Profile
@@ -34,11 +35,13 @@ class Interrupted(Exception):
 class StopRequest:
     """Within it, SIGTERM and Ctrl-C ask for a stop after the step under way; a second Ctrl-C stops at once.
 
+    So does the first one where no step has been done yet, while the first is being compiled: there is nothing to save.
     Of several processes all stop after the same step, whichever is asked: SIGTERM is JAX's notice of preemption there.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.started = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -48,7 +51,7 @@ class StopRequest:
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None and number == signal.SIGINT:
+        if number == signal.SIGINT and (self.number is not None or not self.started):
             raise KeyboardInterrupt
         self.number = number
         if jax.process_count() > 1:
@@ -56,12 +59,16 @@ class StopRequest:
 
     def asked(self, step: int) -> int | None:
         """The signal by which a stop after `step` is asked for, if one is; to be called once a step."""
+        if not self.started:
+            self.started = True
+            answer_with("stopping after the step under way, which will be saved; Ctrl-C again stops at once")
         if jax.process_count() == 1:
             return self.number
         reached = multihost_utils.reached_preemption_sync_point(step)
         return (self.number or signal.SIGTERM) if reached else None
 
     def __exit__(self, *_: object) -> None:
+        answer_with(None)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
