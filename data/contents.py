@@ -44,7 +44,7 @@ class Contents:
 
     Attributes:
         hashes: 64 bits of the hash of each content, by which duplicates are known.
-        sizes: characters of a text; bytes of a picture.
+        sizes: characters of a text; pixels of a picture.
         broken: what is wrong, in a sentence, by item.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from data.contents import Broken, Content, Contents, Progress, content_hash, read_all
+from data.contents import Broken, Content, Contents, Progress, content_hash, read_all, spoken
 from data.errors import DataError
 from data.files import hidden, locked
 from data.splits import split_by_content
@@ -87,6 +87,7 @@ def open_documents(
     broken: Broken = "refuse",
     say: Callable[[str], None] = lambda message: None,
     progress: Progress | None = None,
+    again: bool = False,
 ) -> Documents:
     """The documents that `source` names, prepared under `cache` on first use, each looked at.
 
@@ -97,7 +98,8 @@ def open_documents(
             under TFDS's own data folder).
         cache: folder for what is prepared, to be shared by all runs.
         broken: whether documents that cannot be read are refused or left out.
-        progress: is told how many documents were looked at, where none had looked before.
+        progress: is told how many documents were looked at, where nobody had looked before.
+        again: look at all of them even so.
 
     Raises:
         DataError: there is nothing to read there, in a sentence that says where to mend it.
@@ -107,7 +109,9 @@ def open_documents(
         items, state = _wikipedia_dump(None, cache)
     elif path.suffix in (".xml", ".bz2"):
         if not path.is_file():
-            raise DataError(f"there is no dump {path}: give a path to a *-pages-articles*.xml(.bz2)")
+            raise DataError(
+                f"there is no dump {path}: {on_disk(path, '; ')}give a path to a *-pages-articles*.xml(.bz2)"
+            )
         items, state = _wikipedia_dump(path, cache)
     elif path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES):
         items, state = open_text_files(path, cache)
@@ -117,11 +121,12 @@ def open_documents(
         )
     elif path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() in SUFFIXES:
         raise DataError(
-            f"there is no folder {path}: give a folder of .txt files, a dump *.xml(.bz2) or a TFDS name{on_disk(path)}"
+            f"there is no folder {path}: {on_disk(path, '; ')}give a folder of .txt files, a dump *.xml(.bz2) or a TFDS name"
         )
     else:
         items, state = tfds_items(source, ("text",))
-    contents = text_contents(items, source, cache, state, progress)
+    progress = progress or spoken(say, f"the documents of {source}")
+    contents = text_contents(items, source, cache, state, progress, again)
     kept = contents.kept(broken, source, "document", say)
     if not contents.sizes[kept].any():
         raise DataError(f"{source} holds no text: all of its {len(kept)} document(s) are blank")
@@ -184,14 +189,14 @@ def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, 
     return _train_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", WIKIPEDIA_DUMP, advice))
 
 
-def on_disk(path: Path) -> str:
-    """Where a file or folder beside it is called nearly so, words that name it, to be put behind a sentence."""
+def on_disk(path: Path, more: str = "") -> str:
+    """What lies beside a path that is not there and is called nearly so, in words, with `more` behind; empty for nothing."""
     try:
         names = [entry.name for entry in path.parent.iterdir() if not hidden(entry.name)]
     except OSError:
         return ""
     nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
-    return f" (did you mean {path.parent / nearest[0]}, which is there?)" if nearest else ""
+    return f"the nearest on disk is {str(path.parent / nearest[0])!r}{more}" if nearest else ""
 
 
 def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice: str) -> Any:
@@ -211,8 +216,9 @@ def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice
     builders = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] not in builders:
         nearest = difflib.get_close_matches(name.split("/")[0], [*builders, own], n=1, cutoff=0.0)[0]
+        there = on_disk(Path(name), f", and the nearest TFDS name is {nearest!r}")
         raise DataError(
-            f"{name!r} is neither {others}, nor a TFDS data set{on_disk(Path(name))}: the nearest TFDS name is {nearest!r}"
+            f"{name!r} is neither {others}, nor a TFDS data set: {there or f'the nearest TFDS name is {nearest!r}'}"
         )
     try:
         builder = tfds.builder(name, try_gcs=False)
@@ -270,12 +276,18 @@ def tfds_split(builder: Any, split: str, decoders: Mapping[str, Any] | None = No
 
 
 def text_contents(
-    items: Sequence[Mapping[str, Any]], name: str, cache: Path, state: str, progress: Progress | None = None
+    items: Sequence[Mapping[str, Any]],
+    name: str,
+    cache: Path,
+    state: str,
+    progress: Progress | None = None,
+    again: bool = False,
 ) -> Contents:
     """The contents of texts, read once (a pass over all documents, which also finds the unreadable ones).
 
     Args:
         state: changes whenever the items do; what is kept under `cache` is called by it.
+        again: read them even where that is kept.
     """
     key = hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     path = cache / "text_contents" / f"{key}.npz"
@@ -290,9 +302,9 @@ def text_contents(
             return Content(broken=f"document {index} of {name} is no text of Unicode: {error}")
 
     with locked(path):
-        if not path.exists():
+        if again or not path.exists():
             Contents.of(read_all(read, len(items), progress)).save(path)
-    return Contents.load(path)
+        return Contents.load(path)
 
 
 def string(value: str | bytes) -> str:

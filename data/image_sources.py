@@ -47,13 +47,20 @@ class Pictures(Protocol):
     def __getitem__(self, index: int) -> Picture: ...
 
     def contents(
-        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+        self,
+        cache: Path,
+        *,
+        read: bool = True,
+        decode: bool = False,
+        again: bool = False,
+        progress: Progress | None = None,
     ) -> Contents | None:
         """The contents of the pictures, which are read once and remembered under `cache`.
 
         Args:
             read: read them where nobody did, unless that takes no time; `None` comes back without.
             decode: decode each, which finds more of the broken ones.
+            again: read all of them, whatever is remembered.
         """
 
 
@@ -94,7 +101,8 @@ def open_pictures(source: str) -> Opened:
         raise DataError(f"{path} is no folder: give one that holds a folder of pictures for each class")
     if path.is_absolute() or source.startswith((".", "~")):
         raise DataError(
-            f"there is no folder {path}: give one of class folders, {SKLEARN_DIGITS} or a TFDS name{documents.on_disk(path)}"
+            f"there is no folder {path}: {documents.on_disk(path, '; ')}give one of class folders, {SKLEARN_DIGITS} or a TFDS"
+            " name"
         )
     return _tfds(source)
 
@@ -114,7 +122,13 @@ class Arrays(Sequence):
         return Picture(self.pixels[index], int(self.labels[index]), f"picture {index} of {self.name}")
 
     def contents(
-        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+        self,
+        cache: Path,
+        *,
+        read: bool = True,
+        decode: bool = False,
+        again: bool = False,
+        progress: Progress | None = None,
     ) -> Contents:
         return Contents.of([Content(content_hash(pixels.tobytes()), pixels.size) for pixels in self.pixels])
 
@@ -147,9 +161,15 @@ class Files(Sequence):
         return Picture(path, int(self.labels[index]), path)
 
     def contents(
-        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+        self,
+        cache: Path,
+        *,
+        read: bool = True,
+        decode: bool = False,
+        again: bool = False,
+        progress: Progress | None = None,
     ) -> Contents:
-        return file_contents(self.folder, self.names, cache, decode=decode, progress=progress)
+        return file_contents(self.folder, self.names, cache, decode=decode, again=again, progress=progress)
 
 
 def _folder(folder: Path) -> Opened:
@@ -230,7 +250,13 @@ class Records(Sequence):
         return Picture(item["image"], tuple(map(int, found)) if found.ndim else int(found), name)
 
     def contents(
-        self, cache: Path, *, read: bool = True, decode: bool = False, progress: Progress | None = None
+        self,
+        cache: Path,
+        *,
+        read: bool = True,
+        decode: bool = False,
+        again: bool = False,
+        progress: Progress | None = None,
     ) -> Contents | None:
         key = hashlib.sha256(f"{self.version}, {self.name}".encode()).hexdigest()[:32]
         headers, whole = (cache / "pictures" / f"{key}-{depth}.npz" for depth in ("headers", "decoded"))
@@ -238,18 +264,18 @@ class Records(Sequence):
         if not read and not path.exists():
             return None
         with locked(path):
-            if not path.exists():
+            if again or not path.exists():
                 Contents.of(read_all(lambda index: self._content(index, decode), len(self), progress)).save(path)
-        return Contents.load(path)
+            return Contents.load(path)
 
     def _content(self, index: int, decode: bool) -> Content:
         try:
             picture = self[index]
-            examine(picture.source, picture.name, decode=decode)
+            pixels = examine(picture.source, picture.name, decode=decode)
         except DataError as error:
             return Content(broken=str(error))
         content = picture.source if isinstance(picture.source, bytes) else np.asarray(picture.source).tobytes()
-        return Content(content_hash(content), len(content))
+        return Content(content_hash(content), pixels)
 
 
 def _tfds(name: str) -> Opened:

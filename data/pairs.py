@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data import documents
-from data.contents import Broken, Content, Contents, Progress
+from data.contents import Broken, Content, Contents, Progress, spoken
 from data.corpus import Corpus, build_corpus
 from data.documents import Chosen, Documents
 from data.errors import DataError
@@ -19,6 +19,7 @@ from data.files import files_below, state_of
 from data.loader import Batch
 from data.order import shuffled_places
 from data.splits import split_by_content
+from data.survey import Survey, in_both, repeated, share_of, text_counts
 from data.text import Form, Outline, Prepared, Text
 
 SUFFIXES = (".tsv", ".jsonl")
@@ -63,6 +64,20 @@ class Pairs(Text):
             tokenizer, corpora[0].vocabulary, corpora[0], training, held_out, corpora[1], self.target_length, self.begin
         )
 
+    def survey(self, progress: Progress) -> Survey:
+        sides = open_pairs(self.source, self.features, self.cache_folder, broken="skip", progress=progress, again=True)
+        train, held_out = split_pairs(*sides, self.held_out, self.split_seed)
+        first, second = (side.text_hashes for side in sides)
+        counts = {
+            "pairs that can be read": f"{len(first):,}",
+            "sources that came before": f"{repeated(first):,}",
+            "held-out targets that are trained on, too": share_of(
+                in_both(second, second, train, held_out), len(held_out)
+            ),
+            **text_counts(sides[0].text_sizes + sides[1].text_sizes, held_out, "pairs"),
+        }
+        return Survey(counts, sides[0].broken)
+
     def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedPairs":
         return OutlinedPairs(super().outline(size, needs).vocabulary, self.target_length)
 
@@ -75,12 +90,13 @@ def open_pairs(
     broken: Broken = "refuse",
     say: Callable[[str], None] = lambda message: None,
     progress: Progress | None = None,
+    again: bool = False,
 ) -> tuple[Documents, Documents]:
     """Sources and targets, in the same order, each looked at.
 
     Args:
         broken: whether pairs that cannot be read are refused or left out.
-        progress: is told how many texts of a side were looked at.
+        progress, again: as in `open_documents`, of a side.
 
     Raises:
         DataError: there is nothing to read there, a line has no such column, or one side of a pair is empty.
@@ -98,14 +114,15 @@ def open_pairs(
             broken, source, "line", say
         )
     elif path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
-        hint = documents.on_disk(path)
-        raise DataError(f"there is no {path}: give a .tsv or .jsonl file, a folder of them, or a TFDS name{hint}")
+        hint = documents.on_disk(path, "; ")
+        raise DataError(f"there is no {path}: {hint}give a .tsv or .jsonl file, a folder of them, or a TFDS name")
     else:
         items, state = documents.tfds_items(source, features)
+    progress = progress or spoken(say, f"the pairs of {source}")
     sides = [Side(items, feature) for feature in features]
     names = [f"{source} ({feature})" for feature in features]
     read = [
-        documents.text_contents(side, name, cache, f"{state}{side.feature}", progress)
+        documents.text_contents(side, name, cache, f"{state}{side.feature}", progress, again)
         for side, name in zip(sides, names, strict=True)
     ]
     either = dataclasses.replace(read[0], broken=dict(sorted({**read[1].broken, **read[0].broken}.items())))
@@ -230,6 +247,10 @@ class PreparedPairs(Prepared):
     @property
     def fingerprint(self) -> str:
         return f"{self.corpus.fingerprint} {self.targets.fingerprint}"
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        return {"source tokens": len(self.corpus.tokens), "target tokens": len(self.targets.tokens)}
 
     def _examples(self, documents: np.ndarray, form: Form, seed: int) -> "PairExamples":
         if set(form.reads) != {"input_ids", "labels"}:

@@ -15,7 +15,13 @@ from data.pictures import examine
 
 
 def file_contents(
-    folder: str, names: np.ndarray, cache: Path, *, decode: bool = False, progress: Progress | None = None
+    folder: str,
+    names: np.ndarray,
+    cache: Path,
+    *,
+    decode: bool = False,
+    again: bool = False,
+    progress: Progress | None = None,
 ) -> Contents:
     """The contents of files in a folder.
 
@@ -23,6 +29,7 @@ def file_contents(
         names: bytes of each file's name.
         cache: where what was read is remembered, a file for a folder.
         decode: decode each picture; else those alone whose header and end do not show that they are whole.
+        again: read all of them.
         progress: is told how many of the files that have to be read are.
     """
     place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
@@ -34,7 +41,7 @@ def file_contents(
     states = np.array([state_of(file(index)) for index in range(len(names))], np.int64).reshape(-1, 3)
     with locked(path):
         contents, decoded, valid = _known(path, names, states)
-        stale = np.flatnonzero(~valid | (decode & ~decoded))
+        stale = np.flatnonzero(again | ~valid | (decode & ~decoded))
         if len(stale):
             read = Contents.of(read_all(lambda number: _content(file(stale[number]), decode), len(stale), progress))
             contents.hashes[stale], contents.sizes[stale], decoded[stale] = read.hashes, read.sizes, decode
@@ -69,11 +76,11 @@ def _known(
 def _content(path: str, decode: bool) -> Content:
     try:
         content = Path(path).read_bytes()
-        examine(content, path, decode=decode)
+        pixels = examine(content, path, decode=decode)
     except DataError as error:
         return Content(broken=str(error))
     except FileNotFoundError:
         return Content(broken=f"there is no picture {path}: it is a link to nothing")
     except PermissionError:
         return Content(broken=f"{path} may not be read")
-    return Content(content_hash(content), len(content))
+    return Content(content_hash(content), pixels)

@@ -107,8 +107,8 @@ def decoded(image: Image.Image) -> Image.Image:
     return image
 
 
-def examine(source: bytes | np.ndarray, name: str, *, decode: bool = False) -> None:
-    """Look whether a picture is whole, decoding it only where its header and its end do not say so.
+def examine(source: bytes | np.ndarray, name: str, *, decode: bool = False) -> int:
+    """The number of a picture's pixels, if it is whole; it is decoded only where its header and its end do not say so.
 
     Args:
         decode: decode it in any case.
@@ -119,6 +119,7 @@ def examine(source: bytes | np.ndarray, name: str, *, decode: bool = False) -> N
     with opened(source, name) as image:
         if decode or not isinstance(source, bytes) or not _looks_whole(source, image):
             decoded(image)
+        return image.width * image.height
 
 
 def _looks_whole(content: bytes, image: Image.Image) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data.contents import Broken
+from data.contents import Broken, Progress
+from data.survey import Survey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,14 @@ class Source:
             size: tokens that the model has room for; of no use to pictures.
             folder: of the run.
             needs: what the objective needs of the vocabulary.
+
+        Raises:
+            DataError: there is nothing of use.
+        """
+        raise NotImplementedError
+
+    def survey(self, progress: Progress) -> Survey:
+        """What is there, all of it read, whatever was remembered of it.
 
         Raises:
             DataError: there is nothing of use.

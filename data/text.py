@@ -8,12 +8,14 @@ from typing import Self
 import numpy as np
 from tokenizers import Tokenizer
 
+from data.contents import Progress
 from data.corpus import Corpus, build_corpus
 from data.documents import Documents, open_documents, split_documents
 from data.errors import DataError
 from data.loader import Batch
 from data.packed import Packed, blank_piece
 from data.source import Source
+from data.survey import Survey, in_both, repeated, text_counts
 from data.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer, vocabulary
 from data.windows import Windows, blank_window
 
@@ -59,7 +61,8 @@ class Text(Source):
 
     Attributes:
         source: `wikipedia_dump` (the pages that the `demo` extra installs), a `*-pages-articles.xml.bz2`, a folder of
-            `.txt` files (one document each), or a TFDS name such as `wikipedia/20230601.en`.
+            `.txt` files (one document each, long ones cut at paragraphs), such a file, `.jsonl` (an object with a `text` in
+            each line), or a TFDS name such as `wikipedia/20230601.en`.
         tokenizer: a published `tokenizer.json`, `vocab.txt`, … (`data/tokenizer_files.py`), or the folder of one; trained on
             the training documents where empty, with as many tokens as the model's vocabulary.
         kind: of a tokenizer trained here: `wordpiece` (BERT), `byte_bpe` (GPT-2, BART) or `unigram` (T5).
@@ -122,6 +125,18 @@ class Text(Source):
             )
         return load(path)
 
+    def survey(self, progress: Progress) -> Survey:
+        documents = open_documents(self.source, self.cache_folder, broken="skip", progress=progress, again=True)
+        train, held_out = split_documents(documents, self.held_out, self.split_seed)
+        hashes = documents.text_hashes
+        counts = {
+            "documents that can be read": f"{len(hashes):,}",
+            "documents that came before": f"{repeated(hashes):,}",
+            "held-out documents that are trained on, too": f"{in_both(hashes, hashes, train, held_out):,}",
+            **text_counts(documents.text_sizes, held_out, "documents"),
+        }
+        return Survey(counts, documents.broken)
+
     def outline(self, size: int, needs: Sequence[str] = ()) -> "Outline":
         return Outline(blank_vocabulary(size, SENTINELS if "sentinels" in needs else 0))
 
@@ -152,6 +167,11 @@ class Prepared:
     def fingerprint(self) -> str:
         """Of texts, tokenizer and language: two with the same give the same examples."""
         return self.corpus.fingerprint
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """How much there is of what, by name."""
+        return {name: self.corpus.counts[name] for name in ("sentences", "tokens")}
 
     def check(self, size: int) -> None:
         """Raise where a model with room for `size` tokens does not know all of these."""

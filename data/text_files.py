@@ -22,7 +22,7 @@ VERSION = 1
 LONGEST = 65_536
 """Bytes of a `.txt` beyond which it is cut into sections, so that one large file can be trained on and held out."""
 
-SECTION, SHORT_SECTION = (4_096, 16_384), (512, 4_096)
+SECTION, SHORT_SECTION = (4_096, 16_384), (256, 1_024)
 """Least and most bytes of a section; of a text that is cut because it is the only one."""
 
 ENDS = 4

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("TASK INPUT… --model FOLDER", "ask a model: fill-mask, text-classification, image-classification, …"),
     "generate": ("TEXT… --model FOLDER|NAME", "have a model go on with a text: greedy, drawn at random, or by beams"),
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
+    "check": ("FILE[:variant] [--field value …]", "read all data once: counts, and what is broken, by name"),
     "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),
     "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
     "doctor": ("[FILE[:variant]] [--runs FOLDER]", "is this host, with its peers, fit to train"),

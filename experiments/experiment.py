@@ -141,6 +141,7 @@ class Experiment:
         }
         fields["data"].pop("cache", None)
         fields["data"].pop("workers", None)
+        fields["data"].pop("broken", None)
         for execution in ModelConfig.execution[2:]:
             fields["model"].pop(execution, None)
         return fields

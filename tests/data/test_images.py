@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,134 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "1.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"a/1\.jpg is empty"):
         Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 4])
+
+
+def test_broken_pictures_are_found_before_training_and_may_be_left_out(tmp_path: Path) -> None:
+    """Whether the header or the end of a file is gone, or something in the middle of one."""
+    write_folder(tmp_path / "jpg", {"a": 6, "b": 6}, "jpg")
+    write_folder(tmp_path / "png", {"a": 6, "b": 6}, "png")
+    write_folder(tmp_path / "gif", {"a": 6, "b": 6}, "gif")
+    for ending in ("jpg", "png", "gif"):
+        folder = tmp_path / ending
+        source = Images(source=str(folder), held_out=0.25, crop="none")
+        whole = source.prepare(0, Path(), silent)
+        cut(folder / "a" / f"3.{ending}")
+        (folder / "b" / f"0.{ending}").write_bytes(b"<html>404</html>")
+        (folder / "b" / f"gone.{ending}").symlink_to(folder / "nothing")
+        for _ in range(2):
+            with pytest.raises(DataError, match=rf"a/3\.{ending} is a broken picture.*; 3 of the 13 pictures"):
+                source.prepare(0, Path(), silent)
+        said: list[str] = []
+        left = dataclasses.replace(source, broken="skip").prepare(0, Path(), said.append)
+        assert sum(left.counts) == 10 and any("3 of the 13 pictures" in line for line in said)
+        assert left.fingerprint != whole.fingerprint
+        for examples in (left.training(form(SIZE), 0), left.held_out(form(SIZE))):
+            examples.batch(np.arange(len(examples)))
+        for name in (f"a/3.{ending}", f"b/0.{ending}", f"b/gone.{ending}"):
+            (folder / name).unlink()
+        assert source.prepare(0, Path(), silent).fingerprint == left.fingerprint
+
+
+def test_damage_that_only_decoding_shows_is_remembered(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 4, "b": 4}, "png")
+    path, source = tmp_path / "a" / "1.png", Images(source=str(tmp_path), held_out=0.25)
+    content = path.read_bytes()
+    begin = content.index(b"IDAT")
+    data = content[begin : begin + 4 + int.from_bytes(content[begin - 4 : begin], "big") // 2]
+    chunk = (len(data) - 4).to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big")
+    path.write_bytes(content[: begin - 4] + chunk + content[content.index(b"IEND") - 4 :])  # all checksums are right
+    source.prepare(0, Path(), silent)
+    survey = source.survey(lambda done, count: None)
+    assert [reason.startswith(f"{path} is a broken picture") for reason in survey.broken] == [True]
+    with pytest.raises(DataError, match=r"a/1\.png is a broken picture"):
+        source.prepare(0, Path(), silent)
+
+
+def test_a_survey_counts_what_is_there(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", {"cat": 3, "dog": 2})
+    write_folder(tmp_path / "val", {"cat": 1, "dog": 4})  # one cat is one of those trained on
+    (tmp_path / "val" / "dog" / "again.jpg").write_bytes((tmp_path / "val" / "dog" / "2.jpg").read_bytes())
+    reported = []
+    survey = Images(source=str(tmp_path)).survey(lambda done, count: reported.append((done, count)))
+    assert survey.broken == () and (5, 5) in reported and (6, 6) in reported
+    assert survey.counts == {
+        "pictures that can be read": "11",
+        "pictures that came before": "4",
+        "held-out pictures that are trained on, too": "3",
+        "pictures to train on": "5",
+        "pictures held out": "6 (54.5 %)",
+        "pixels": f"{11 * 40 * 60:,}",
+        "classes": "2, of 4 to 7 pictures",
+    }
+
+
+def test_a_file_is_read_again_only_where_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from data import picture_files
+
+    write_folder(tmp_path, {"a": 4, "b": 4}, "png")
+    read, look = [], picture_files._content
+    monkeypatch.setattr(picture_files, "_content", lambda path, decode: read.append(path) or look(path, decode))
+    source = Images(source=str(tmp_path), held_out=0.25)
+    first = source.prepare(0, Path(), silent)
+    assert len(read) == 8
+    noise(900).save(tmp_path / "a" / "2.png")
+    noise(901).save(tmp_path / "b" / "99.png")
+    (tmp_path / "a" / "0.png").unlink()
+    read.clear()
+    second = source.prepare(0, Path(), silent)
+    assert sorted(read) == [str(tmp_path / "a" / "2.png"), str(tmp_path / "b" / "99.png")]
+    fresh = dataclasses.replace(source, cache=str(tmp_path / "another")).prepare(0, Path(), silent)
+    assert first.fingerprint != second.fingerprint == fresh.fingerprint
+
+
+def test_one_more_picture_moves_no_other(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    more = shutil.copytree(folder, tmp_path / "more")
+    for index in range(4):
+        noise(700 + index).save(more / "ant" / f"0{index}.jpg")
+
+    def sides(source: Path) -> list[set[bytes]]:
+        prepared = Images(source=str(source), held_out=0.25).prepare(0, Path(), silent)
+        return [
+            {Path(prepared.training_pictures[place].source).read_bytes() for place in places}
+            for places in (prepared.training_places, prepared.held_out_places)
+        ]
+
+    before, after = sides(folder), sides(more)
+    assert before[0] <= after[0] and before[1] <= after[1]
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val"])
+def test_a_class_called_as_a_split_is_a_class(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path, {"bus": 3, "car": 3, name: 3})
+    (tmp_path / "bus" / ".ipynb_checkpoints").mkdir()
+    noise(0).save(tmp_path / "bus" / ".ipynb_checkpoints" / "0.jpg")
+    noise(0).save(tmp_path / "car" / "._0.jpg", "jpeg")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "__MACOSX").mkdir()
+    prepared = Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent)
+    assert prepared.classes == tuple(sorted(["bus", "car", name])) and sum(prepared.counts) == 9
+
+
+def test_classes_of_folders_beside_one_called_train(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"bus/red": 2, "train/steam": 2, "train/fast": 2})
+    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).classes == ("bus", "train")
+
+
+def test_splits_beside_folders_without_pictures(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", {"cat": 3, "dog": 2}, "png")
+    write_folder(tmp_path / "test", {"cat": 2, "dog": 2}, "png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "classes.txt").write_text("cat dog")
+    settings = Images(source=str(tmp_path), held_out=0.25)
+    prepared = settings.prepare(0, Path(), silent)
+    assert prepared.classes == ("cat", "dog") and sum(prepared.counts) == 5
+    assert dataclasses.replace(settings, held_out_split="test").prepare(0, Path(), silent).counts == (5, 4)
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:
