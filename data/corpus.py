@@ -5,8 +5,9 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from data import tokenizers
 from data.documents import Documents
 from data.errors import DataError
 from data.files import locked, whole_folder
+from data.tokenizer_files import special_tokens, write_special_tokens
 
-VERSION = 1
+VERSION = 2
 """To be raised whenever the same documents would give other arrays."""
 
 LONGEST_SENTENCE = 128
@@ -99,10 +101,17 @@ class Corpus:
     @functools.cached_property
     def vocabulary(self) -> tokenizers.Vocabulary:
         """The vocabulary it was made with."""
-        return tokenizers.vocabulary(self.tokenizer)
+        return tokenizers.vocabulary(self.tokenizer, special_tokens(self.folder))
 
 
-def build_corpus(documents: Documents, tokenizer: Tokenizer, folder: Path, *, language: str = "en") -> Corpus:
+def build_corpus(
+    documents: Documents,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    language: str = "en",
+    roles: Mapping[str, str] = MappingProxyType({}),
+) -> Corpus:
     """Cut documents into sentences and tokenise them, or open what an earlier call made of the same.
 
     Memory is bounded: `BATCH` documents are read ahead by Grain's threads, cut, tokenised by the tokenizer's own
@@ -111,18 +120,20 @@ def build_corpus(documents: Documents, tokenizer: Tokenizer, folder: Path, *, la
     Args:
         folder: where corpora are kept, each in a folder named by its fingerprint.
         language: whose rules end a sentence (an ISO 639 code).
+        roles: {role: token} of special tokens, where the settings beside the tokenizer say any.
 
     Raises:
         DataError: the documents hold no token.
     """
     fingerprint = hashlib.sha256(
-        json.dumps([VERSION, documents.fingerprint, tokenizer.to_str(), language]).encode()
+        json.dumps([VERSION, documents.fingerprint, tokenizer.to_str(), language, sorted(roles.items())]).encode()
     ).hexdigest()[:32]
     place = folder / fingerprint
     with locked(place):
         if not place.exists():
             with whole_folder(place) as temporary:
                 _write(documents, tokenizer, temporary, language, fingerprint)
+                write_special_tokens(temporary, roles)
     return Corpus.open(place)
 
 

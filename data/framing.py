@@ -81,12 +81,8 @@ class Framing:
         """A text that is to be gone on with: what begins it stands before, and nothing behind."""
         return [*self.begin, *ids]
 
-    def document(self, ids: Sequence[int], eos: int) -> list[int]:
-        """A document among others in packed text: it ends as the template says, or with `eos` where that says nothing."""
-        return [*self.begin, *ids, *self.document_end(eos)]
-
     def document_end(self, eos: int) -> tuple[int, ...]:
-        """What ends a document of packed text."""
+        """What ends a document among others in packed text: as the template says, or `eos` where that says nothing."""
         return self.end or (eos,)
 
 

@@ -19,7 +19,7 @@ from data.image_sources import HELD_OUT, TRAINING, Opened, Picture, Pictures, op
 from data.loader import Batch
 from data.order import shuffled_places
 from data.pictures import Pixels, decoded, opened, upright_size
-from data.source import Source
+from data.source import Config, Source
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of
 from data.text import Form
@@ -321,6 +321,10 @@ class PreparedImages:
             return self
         places = np.union1d(self.training_places, self.held_out_places)
         return dataclasses.replace(self, training_places=places[:0], held_out_places=places)
+
+    def adapt(self, config: Config, start: int | None = None) -> Config:
+        """The model's config with the names of the classes, where it has a head that tells classes apart."""
+        return dataclasses.replace(config, labels=self.vocabulary.names) if hasattr(config, "labels") else config
 
     def save(self, folder: Path, length: int) -> None:
         """Write how pictures are prepared for a model that sees `length` pixels along an edge."""

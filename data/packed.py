@@ -1,6 +1,7 @@
 """Packed text: documents joined end to end and cut into pieces of one length, as a map from places in the run to pieces.
 
-Each document is followed by the token that ends a text, so that documents can be told apart; nothing else is added.
+Each document stands in the frame of a text, and ends with the token that ends one where that frame has no end, so that
+documents can be told apart; nothing else is added.
 """
 
 import copy
@@ -31,8 +32,8 @@ class Packed:
     hold every token of every document. An example, int32 but `index`:
 
         index: uint32, its place in the run, from which the objective's randomness is made.
-        tokens [length]: a document's tokens with the end of text behind them, then the next one's, and so on.
-        document_ids [length]: a number for each document, the same for its end of text; -1 beyond the last document.
+        tokens [length]: a document's tokens between what begins and what ends a text, then the next one's, and so on.
+        document_ids [length]: a number for each document, the same for its frame; -1 beyond the last document.
 
     Args:
         corpus: the tokenised corpus.
@@ -66,7 +67,10 @@ class Packed:
         self.documents = documents[sizes > 0]
         self.shuffled = True
         self._begins = begins[sizes > 0]
-        self._places = np.concatenate([[0], np.cumsum(sizes[sizes > 0] + 1)])
+        framing, eos = corpus.vocabulary.framing, corpus.vocabulary.eos
+        self._begin, self._end = np.array(framing.begin, np.int64), np.array(framing.document_end(eos), np.int64)
+        around = len(self._begin) + len(self._end)
+        self._places = np.concatenate([[0], np.cumsum(sizes[sizes > 0] + around)])
 
     def __len__(self) -> int:
         return max(1, -(-(int(self._places[-1]) - self.overlap) // (self.length - self.overlap)))
@@ -102,11 +106,13 @@ class Packed:
         inside = places < self._places[-1]
         places = np.minimum(places, self._places[-1] - 1)
         documents = np.searchsorted(self._places, places, side="right") - 1
-        ends = places + 1 == self._places[documents + 1]
-        within = self._begins[documents] + places - self._places[documents]
-        tokens = np.where(
-            ends, self.corpus.vocabulary.eos, self.corpus.tokens[np.minimum(within, len(self.corpus.tokens) - 1)]
-        )
+        after = places - self._places[documents] - len(self._begin)
+        before = self._places[documents + 1] - len(self._end) - places
+        within = np.clip(self._begins[documents] + after, 0, len(self.corpus.tokens) - 1)
+        tokens = self.corpus.tokens[within].astype(np.int64)
+        tokens = np.where(before <= 0, self._end[np.maximum(-before, 0) % len(self._end)], tokens)
+        if len(self._begin):
+            tokens = np.where(after < 0, self._begin[np.minimum(after, -1)], tokens)
         pad = self.corpus.vocabulary.eos if self.corpus.vocabulary.pad is None else self.corpus.vocabulary.pad
         return {
             "index": indices.astype(np.uint32),

@@ -37,14 +37,12 @@ class Pairs(Text):
         source: a `.tsv` or `.jsonl` file, a folder of them, or a TFDS name such as `wmt14_translate/de-en`.
         features: names of source and target: of columns (the first line of a `.tsv` has the names), of keys, of features.
         target_length: tokens of a target, the end included; as many as of a source where `None`.
-        begin: whether a source also begins with the token that begins a text, as BART's do.
     """
 
     source: str = ""
     kind: str = "byte_bpe"
     features: tuple[str, str] = ("source", "target")
     target_length: int | None = None
-    begin: bool = False
 
     def prepare(
         self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
@@ -59,9 +57,18 @@ class Pairs(Text):
             both, np.concatenate([training, training + len(sides[0])]), size, needs, cache, say
         )
         say(f"tokenising {len(sides[0]):,} pairs")
-        corpora = [build_corpus(side, tokenizer, cache / "corpora", language=self.language) for side in sides]
+        corpora = [
+            build_corpus(side, tokenizer, cache / "corpora", language=self.language, roles=self.roles) for side in sides
+        ]
         return PreparedPairs(
-            tokenizer, corpora[0].vocabulary, corpora[0], training, held_out, corpora[1], self.target_length, self.begin
+            tokenizer,
+            corpora[0].vocabulary,
+            corpora[0],
+            training,
+            held_out,
+            self.tokenizer == "",
+            corpora[1],
+            self.target_length,
         )
 
     def survey(self, progress: Progress) -> Survey:
@@ -242,7 +249,6 @@ class PreparedPairs(Prepared):
 
     targets: Corpus
     target_length: int | None
-    begin: bool
 
     @property
     def fingerprint(self) -> str:
@@ -256,7 +262,7 @@ class PreparedPairs(Prepared):
         if set(form.reads) != {"input_ids", "labels"}:
             raise DataError(f"pairs give input_ids and labels, and the objective reads {', '.join(form.reads)}")
         length = self.target_length or form.length
-        return PairExamples(self.corpus, self.targets, documents, (form.length, length), seed, self.begin)
+        return PairExamples(self.corpus, self.targets, documents, (form.length, length), seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,13 +283,13 @@ class PairExamples:
     Each epoch visits every pair once, in a pseudo-random order of its own. An example, int32 but `index`:
 
         index: uint32, its place in the run, from which the objective's randomness is made.
-        input_ids, attention_mask [length]: the source with the end of text behind it, cut where it is longer.
-        labels [target_length]: the target likewise, `IGNORED` behind its end.
+        input_ids, attention_mask [length]: the source as the tokenizer frames a text, cut where it is longer.
+        labels [target_length]: the target likewise, with the end of text behind it where the frame has no end; `IGNORED`
+            behind that.
 
     Args:
         documents: the pairs to take.
         lengths: tokens of a source and of a target.
-        begin: whether sources begin with the token that begins a text.
 
     Raises:
         DataError: there is no pair, or no token that ends a text.
@@ -296,16 +302,17 @@ class PairExamples:
         documents: Int64[np.ndarray, " pairs"],
         lengths: tuple[int, int],
         seed: int,
-        begin: bool = False,
     ):
         if sources.vocabulary.eos is None or sources.vocabulary.pad is None:
             raise DataError("the tokenizer has no token that ends a text, or none that pads it, which pairs need")
-        if min(lengths) < 2 + begin:
+        framing = sources.vocabulary.framing
+        self._end = framing.document_end(sources.vocabulary.eos)
+        if min(lengths) <= len(framing.begin) + len(self._end):
             raise DataError(f"pairs of {lengths[0]} and {lengths[1]} tokens have no room for a text and its end")
         if not len(documents):
             raise DataError("no pair was chosen")
         self.sources, self.targets, self.documents = sources, targets, np.asarray(documents, np.int64)
-        self.lengths, self.seed, self.begin = lengths, seed, begin
+        self.lengths, self.seed = lengths, seed
         self.shuffled = True
 
     def __len__(self) -> int:
@@ -318,7 +325,6 @@ class PairExamples:
             self.documents,
             self.lengths,
             self.seed,
-            self.begin,
             self.shuffled,
         )
 
@@ -348,9 +354,9 @@ class PairExamples:
             places = shuffled_places(self.seed, epochs, places, len(self))
         pairs = self.documents[places]
         vocabulary = self.sources.vocabulary
-        start = None if not self.begin else vocabulary.bos if vocabulary.bos is not None else vocabulary.cls
-        source = _rows_of(self.sources, pairs, self.lengths[0], vocabulary.eos, start)
-        target = _rows_of(self.targets, pairs, self.lengths[1], vocabulary.eos, None)
+        begin, end = vocabulary.framing.begin, vocabulary.framing.end
+        source = _rows_of(self.sources, pairs, self.lengths[0], begin, end)
+        target = _rows_of(self.targets, pairs, self.lengths[1], begin, self._end)
         return {
             "index": indices.astype(np.uint32),
             "input_ids": np.where(source == IGNORED, vocabulary.pad, source),
@@ -359,21 +365,22 @@ class PairExamples:
         }
 
 
-def _rows_of(corpus: Corpus, documents: np.ndarray, length: int, eos: int, start: int | None) -> np.ndarray:
-    """A row of `length` for each document, `IGNORED` behind its end."""
+def _rows_of(
+    corpus: Corpus, documents: np.ndarray, length: int, before: tuple[int, ...], behind: tuple[int, ...]
+) -> np.ndarray:
+    """A row of `length` for each document, between what stands before and behind it; `IGNORED` behind that."""
     begins = corpus.sentence_offsets[corpus.document_offsets[documents]]
     ends = corpus.sentence_offsets[corpus.document_offsets[documents + 1]]
     rows = np.full((len(documents), length), IGNORED, np.int32)
-    first = int(start is not None)
-    if first:
-        rows[:, 0] = start
+    first = len(before)
+    rows[:, :first] = before
     for row, begin, end in zip(rows, begins, ends, strict=True):
-        size = min(int(end - begin), length - first - 1)
+        size = min(int(end - begin), length - first - len(behind))
         row[first : first + size] = corpus.tokens[begin : begin + size]
-        row[first + size] = eos
+        row[first + size : first + size + len(behind)] = behind
     return rows
 
 
-def _restored(sources, targets, documents, lengths, seed, begin, shuffled) -> PairExamples:
-    pairs = PairExamples(sources, targets, documents, lengths, seed, begin)
+def _restored(sources, targets, documents, lengths, seed, shuffled) -> PairExamples:
+    pairs = PairExamples(sources, targets, documents, lengths, seed)
     return pairs if shuffled else pairs.in_order()

@@ -4,10 +4,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from data.contents import Broken, Progress
 from data.survey import Survey
+
+Config = TypeVar("Config")
+"""A model's config: a dataclass, of no class in particular, for `data` knows no model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Source:
     @property
     def cache_folder(self) -> Path:
         return Path(self.cache or os.environ.get("LACUNA_CACHE", "~/.cache/lacuna")).expanduser()
+
+    def suited_to(self, model_type: str) -> Self:
+        """The same for models of this type: what is made here (a tokenizer) is made as they are published with."""
+        return self
 
     def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> Any:
         """The examples, ready to be read.

@@ -14,9 +14,12 @@ from data.documents import Documents, open_documents, split_documents
 from data.errors import DataError
 from data.loader import Batch
 from data.packed import Packed, blank_piece
-from data.source import Source
+from data.source import Config, Source
 from data.survey import Survey, in_both, repeated, text_counts
-from data.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer, vocabulary
+from data.templates import DEFAULTS, TEMPLATES, Template, template
+from data.token_ids import check_token_ids, with_token_ids
+from data.tokenizer_files import special_tokens, write_special_tokens
+from data.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer
 from data.windows import Windows, blank_window
 
 SENTINELS = 100
@@ -66,17 +69,25 @@ class Text(Source):
         tokenizer: a published `tokenizer.json`, `vocab.txt`, … (`data/tokenizer_files.py`), or the folder of one; trained on
             the training documents where empty, with as many tokens as the model's vocabulary.
         kind: of a tokenizer trained here: `wordpiece` (BERT), `byte_bpe` (GPT-2, BART) or `unigram` (T5).
+        template: of a tokenizer trained here: the architecture whose special tokens it has, around texts as that has them
+            (a key of `data.templates.TEMPLATES`); the model's where empty.
         vocab_size: of a tokenizer trained here, where the model has room for more tokens than it is to know.
         lowercase: of wordpieces trained here.
-        language: ISO 639-1 code of the rules that split sentences.
+        language: ISO 639-1 code of the rules that split sentences, and of the token that mBART's texts end with.
     """
 
     source: str = "wikipedia_dump"
     tokenizer: str = ""
     kind: str = "wordpiece"
+    template: str = ""
     vocab_size: int | None = None
     lowercase: bool = True
     language: str = "en"
+
+    def suited_to(self, model_type: str) -> Self:
+        if self.template or model_type not in TEMPLATES:
+            return self
+        return dataclasses.replace(self, template=model_type)
 
     def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
         """Documents → tokenizer → tokenised corpus; what is there already is taken.
@@ -92,8 +103,13 @@ class Text(Source):
         training, held_out = split_documents(documents, self.held_out, self.split_seed)
         tokenizer = self.prepare_tokenizer(documents, training, size, needs, cache, say)
         say(f"tokenising {len(documents):,} documents")
-        corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language)
-        return Prepared(tokenizer, vocabulary(tokenizer), corpus, training, held_out)
+        corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language, roles=self.roles)
+        return Prepared(tokenizer, corpus.vocabulary, corpus, training, held_out, self.tokenizer == "")
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """{role: token} that the settings beside the tokenizer say, where one is named."""
+        return special_tokens(self.tokenizer) if self.tokenizer else {}
 
     def prepare_tokenizer(
         self,
@@ -110,8 +126,8 @@ class Text(Source):
         vocab_size = self.vocab_size or vocab_size
         sentinels = SENTINELS if "sentinels" in needs else 0
         texts = documents.texts(training)
-        about = [texts.fingerprint, vocab_size, self.lowercase]
-        about += ([self.kind] if self.kind != "wordpiece" else []) + ([sentinels] if sentinels else [])
+        template = self.template_needing(needs)
+        about = [texts.fingerprint, vocab_size, self.lowercase, self.kind, template.digest, sentinels]
         path = cache / "tokenizers" / "-".join(map(str, about)) / "tokenizer.json"
         if not path.exists():
             say(f"training a {self.kind} tokenizer on {len(training):,} documents")
@@ -120,6 +136,7 @@ class Text(Source):
                 kind=self.kind,
                 vocab_size=vocab_size,
                 lowercase=self.lowercase,
+                template=template,
                 sentinels=sentinels,
                 path=path,
             )
@@ -137,8 +154,15 @@ class Text(Source):
         }
         return Survey(counts, documents.broken)
 
+    def template_needing(self, needs: Sequence[str]) -> Template:
+        """The special tokens of a tokenizer trained here, and what stands around texts."""
+        if self.kind not in DEFAULTS:
+            raise DataError(f"no tokenizer of the kind {self.kind!r}: there are {', '.join(DEFAULTS)}")
+        return template(self.template or DEFAULTS[self.kind], self.language).having(needs)
+
     def outline(self, size: int, needs: Sequence[str] = ()) -> "Outline":
-        return Outline(blank_vocabulary(size, SENTINELS if "sentinels" in needs else 0))
+        sentinels = SENTINELS if "sentinels" in needs else 0
+        return Outline(blank_vocabulary(size, sentinels, self.template_needing(needs)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,13 +179,18 @@ class Outline:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Text made ready: the tokenizer, the tokenised corpus and its two sets of documents."""
+    """Text made ready: the tokenizer, the tokenised corpus and its two sets of documents.
+
+    Attributes:
+        trained_here: whether the tokenizer was trained on these documents, rather than named.
+    """
 
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     corpus: Corpus
     training_documents: np.ndarray
     held_out_documents: np.ndarray
+    trained_here: bool
 
     @property
     def fingerprint(self) -> str:
@@ -173,17 +202,24 @@ class Prepared:
         """How much there is of what, by name."""
         return {name: self.corpus.counts[name] for name in ("sentences", "tokens")}
 
-    def check(self, size: int) -> None:
-        """Raise where a model with room for `size` tokens does not know all of these."""
-        if self.vocabulary.size > size:
-            raise DataError(
-                f"the tokenizer has {self.vocabulary.size} tokens and the model's vocab_size is"
-                f" {size}: set --model.vocab-size {self.vocabulary.size} or choose another tokenizer"
-            )
+    def adapt(self, config: Config, start: int | None = None) -> Config:
+        """The model's config with the ids of a tokenizer that was trained for it.
+
+        Args:
+            start: what a decoder reads first, as the objective has it.
+
+        Raises:
+            DataError: a tokenizer that was not, and the config, disagree.
+        """
+        if self.trained_here:
+            config = with_token_ids(config, self.vocabulary, start)
+        check_token_ids(config, self.vocabulary, start)
+        return config
 
     def save(self, folder: Path, length: int) -> None:
-        """Write what a reader of the model's folder must know of its inputs: `tokenizer.json`."""
+        """Write what a reader of the model's folder must know of its inputs: `tokenizer.json`, and its special tokens' roles."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
+        write_special_tokens(folder, special_tokens(self.corpus.folder))
 
     @property
     def counts(self) -> tuple[int, int]:

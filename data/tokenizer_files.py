@@ -168,6 +168,13 @@ def special_tokens(path: str | Path) -> dict[str, str]:
     return {role: token for role, token in tokens.items() if token is not None}
 
 
+def write_special_tokens(folder: Path, roles: Mapping[str, str]) -> None:
+    """Leave {role: token} beside the `tokenizer.json` of `folder`, for `special_tokens` to read; nothing, where there is none."""
+    if roles:
+        named = {f"{role}_token": token for role, token in sorted(roles.items())}
+        (folder / "special_tokens_map.json").write_text(json.dumps(named, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
 def about_tokenizer(path: str | Path) -> dict[str, Any]:
     """The `tokenizer_config.json` of a folder, or of the folder of a tokenizer's file; empty where there is none."""
     folder = Path(path).expanduser()

@@ -10,31 +10,20 @@ import collections
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from data.errors import DataError
 from data.files import whole_file
-from data.tokenizer_files import CLS, CONTINUES, MASK, PAD, SEP, SPECIAL_TOKENS, UNK, bert_tokenizer, load
+from data.framing import Framing
+from data.templates import BERT, DEFAULTS, FAMILIES, SENTINEL, TEMPLATES, Template
+from data.tokenizer_files import CONTINUES, SPECIAL_TOKENS, bert_tokenizer, load
 
-BYTE_PAIR_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-UNIGRAM_TOKENS = ("<pad>", "</s>", "<unk>", "<s>", "<mask>")
-"""What trained vocabularies begin with, in BART's order and in T5's."""
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "pad": (PAD, "<pad>", "<|finetune_right_pad_id|>"),
-    "unk": (UNK, "<unk>"),
-    "cls": (CLS, "<s>", "<cls>"),
-    "sep": (SEP, "</s>", "<sep>"),
-    "mask": (MASK, "<mask>"),
-    "bos": ("<s>", "<|begin_of_text|>", "<|endoftext|>", CLS),
-    "eos": ("</s>", "<|end_of_text|>", "<|endoftext|>", SEP),
-}
-"""What the published families call a special token; of several that are there the first is meant."""
-SENTINEL = "<extra_id_{}>"
 SPACE = "▁"
 ALPHABET = 1000
 """Characters that a trained vocabulary knows; rarer ones become [UNK]."""
@@ -52,6 +41,7 @@ class Vocabulary:
         special_ids: ids of all special tokens, ascending.
         starts_word: whether an id begins a word, rather than continuing one.
         tokens: the string of each id.
+        framing: what stands around texts.
     """
 
     size: int
@@ -66,14 +56,20 @@ class Vocabulary:
     special_ids: tuple[int, ...]
     starts_word: Bool[np.ndarray, " size"]
     tokens: tuple[str, ...]
+    framing: Framing
 
 
-def blank_vocabulary(size: int, sentinels: int = 0) -> Vocabulary:
-    """A vocabulary of `size` ids without strings, for shapes alone: the special tokens first, each other one a word."""
+def blank_vocabulary(size: int, sentinels: int = 0, template: Template = BERT) -> Vocabulary:
+    """A vocabulary of `size` ids without strings, for shapes alone: the special tokens first, each other one a word.
+
+    Args:
+        template: what stands around texts; of its ids no more than the number is meant.
+    """
     pad, unk, cls, sep, mask = range(len(SPECIAL_TOKENS))
     special = tuple(range(len(SPECIAL_TOKENS) + sentinels))
     extra = special[len(SPECIAL_TOKENS) :]
-    return Vocabulary(size, pad, unk, cls, sep, mask, cls, sep, extra, special, np.ones(size, bool), ("",) * size)
+    words, tokens = np.ones(size, bool), ("",) * size
+    return Vocabulary(size, pad, unk, cls, sep, mask, cls, sep, extra, special, words, tokens, template.framing)
 
 
 def train_tokenizer(
@@ -83,6 +79,7 @@ def train_tokenizer(
     vocab_size: int,
     path: Path,
     lowercase: bool = True,
+    template: Template | None = None,
     sentinels: int = 0,
     min_frequency: int = 2,
 ) -> Tokenizer:
@@ -93,6 +90,8 @@ def train_tokenizer(
         kind: one of `KINDS`.
         vocab_size: most entries it may have, special tokens included.
         lowercase: of wordpieces: lower-case and strip accents, as the "uncased" models do.
+        template: its special tokens and what stands around texts; where `None`, those of the architecture that such
+            tokenizers are known from (`DEFAULTS`).
         sentinels: how many `<extra_id_…>` it has, behind the other special tokens.
         min_frequency: times that a pair must occur to be merged.
 
@@ -103,19 +102,20 @@ def train_tokenizer(
         raise DataError("a tokenizer's texts are gone through twice: give a list or Documents.texts, not a generator")
     if kind not in KINDS:
         raise DataError(f"no tokenizer of the kind {kind!r}: there are {', '.join(KINDS)}")
-    extra = tuple(SENTINEL.format(i) for i in range(sentinels))
-    trained = KINDS[kind](texts, vocab_size, extra, lowercase, min_frequency)
+    template = (template or TEMPLATES[DEFAULTS[kind]]).having(() if kind == "byte_bpe" else ("unk",))
+    trained = KINDS[kind](texts, vocab_size, template.added_tokens(sentinels), lowercase, min_frequency)
+    template.frame(trained)
     with whole_file(path) as temporary:
         temporary.write_text(_canonical(trained), encoding="utf-8")
     return load(path)
 
 
 def _wordpieces(
-    texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
+    texts: Iterable[str], vocab_size: int, special: list[AddedToken], lowercase: bool, min_frequency: int
 ) -> Tokenizer:
-    tokenizer = bert_tokenizer(models.WordPiece(unk_token=UNK), lowercase)
+    unk = _unknown(special)
+    tokenizer = bert_tokenizer(models.WordPiece(unk_token=unk), lowercase)
     alphabet, continuing = _alphabet(tokenizer, texts)
-    special = [*SPECIAL_TOKENS, *extra]
     _check_room(vocab_size, len(special) + len(alphabet) + len(continuing), bool(alphabet))
     # The trainer numbers the continuing characters in the order of a hash map, and breaks ties between merges by
     # number: each run would give another vocabulary. Handed over as special tokens they are numbered beforehand.
@@ -129,16 +129,16 @@ def _wordpieces(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    trained = bert_tokenizer(models.WordPiece(tokenizer.get_vocab(with_added_tokens=True), unk_token=UNK), lowercase)
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    trained = bert_tokenizer(models.WordPiece(ids, unk_token=unk), lowercase)
     trained.add_special_tokens(special)
     return trained
 
 
 def _byte_pairs(
-    texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
+    texts: Iterable[str], vocab_size: int, special: list[AddedToken], lowercase: bool, min_frequency: int
 ) -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = [*BYTE_PAIR_TOKENS, *extra]
     _check_room(vocab_size, len(special) + len(alphabet), any(text.strip() for text in texts))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -151,18 +151,16 @@ def _byte_pairs(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = _framed(tokenizer, "<s>", "</s>")
     return tokenizer
 
 
 def _unigrams(
-    texts: Iterable[str], vocab_size: int, extra: tuple[str, ...], lowercase: bool, min_frequency: int
+    texts: Iterable[str], vocab_size: int, special: list[AddedToken], lowercase: bool, min_frequency: int
 ) -> Tokenizer:
     """By sentencepiece, in one thread: the trainer of `tokenizers` sums up in the order of a hash map."""
     import sentencepiece
 
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
-    special = [*UNIGRAM_TOKENS, *extra]
     lines = [line for text in texts for line in text.split("\n") if line.strip()]
     _check_room(vocab_size, len(special) + 1, bool(lines))
     written = io.BytesIO()
@@ -187,16 +185,19 @@ def _unigrams(
         raise DataError(f"no unigram vocabulary of {vocab_size} comes of these texts: {error}") from error
     pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     scores = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(1, pieces.get_piece_size())]
-    entries = [*((token, 0.0) for token in special), *scores]
-    tokenizer = Tokenizer(models.Unigram(entries, unk_id=special.index("<unk>"), byte_fallback=False))
+    names = [token.content for token in special]
+    entries = [*((name, 0.0) for name in names), *scores]
+    tokenizer = Tokenizer(models.Unigram(entries, unk_id=names.index(_unknown(special)), byte_fallback=False))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
-    )
     return tokenizer
+
+
+def _unknown(special: list[AddedToken]) -> str:
+    """The token of what the vocabulary cannot write."""
+    return next(token.content for token in special if token.content in FAMILIES["unk"])
 
 
 KINDS = {"wordpiece": _wordpieces, "byte_bpe": _byte_pairs, "unigram": _unigrams}
@@ -212,14 +213,19 @@ def _check_room(vocab_size: int, least: int, text: bool) -> None:
         )
 
 
-def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """The `Vocabulary` of a tokenizer, its special tokens told by the names that the published families give them."""
+def vocabulary(tokenizer: Tokenizer, roles: Mapping[str, str] = MappingProxyType({})) -> Vocabulary:
+    """The `Vocabulary` of a tokenizer, its special tokens known by the names that the published families give them.
+
+    Args:
+        roles: {role: token} of what the settings beside the tokenizer say otherwise.
+    """
     ids = tokenizer.get_vocab(with_added_tokens=True)
     size = max(ids.values()) + 1
     tokens = [""] * size
     for token, index in ids.items():
         tokens[index] = token
-    named = {name: next((ids[token] for token in tokens_ if token in ids), None) for name, tokens_ in FAMILIES.items()}
+    named = {role: next((ids[token] for token in tokens_ if token in ids), None) for role, tokens_ in FAMILIES.items()}
+    named |= {role: ids[token] for role, token in roles.items() if role in FAMILIES and token in ids}
     sentinels = []
     while SENTINEL.format(len(sentinels)) in ids:
         sentinels.append(ids[SENTINEL.format(len(sentinels))])
@@ -232,6 +238,7 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         special_ids=tuple(sorted(special)),
         starts_word=np.array(_word_starts(tokenizer, tokens)),
         tokens=tuple(tokens),
+        framing=Framing.of(tokenizer),
     )
 
 
@@ -244,15 +251,6 @@ def _word_starts(tokenizer: Tokenizer, tokens: list[str]) -> list[bool]:
     around = json.dumps([content["pre_tokenizer"], content["decoder"]])
     marks = tuple("ĠĊ") if "ByteLevel" in around else (SPACE,)
     return [token.startswith(marks) for token in tokens]
-
-
-def _framed(tokenizer: Tokenizer, begin: str, end: str) -> processors.TemplateProcessing:
-    """A text with `begin` before and `end` behind it, a pair as BART's and RoBERTa's."""
-    return processors.TemplateProcessing(
-        single=f"{begin} $A {end}",
-        pair=f"{begin} $A {end} {end} $B {end}",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (begin, end)],
-    )
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:

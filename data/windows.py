@@ -42,13 +42,14 @@ def blank_window(sequence_length: int, text_length: int | None = None) -> Batch:
 class Windows:
     """Examples cut from some documents of a corpus.
 
-    A chunk is a run of whole sentences of one document with at most `sequence_length - 3` tokens (one longer sentence
-    alone is a chunk, too). Each epoch visits every chunk once, in a pseudo-random order of its own. `len()` is the
-    number of chunks.
+    A chunk is a run of whole sentences of one document with at most `sequence_length` tokens less those that stand around
+    two texts, of BERT three (one longer sentence alone is a chunk, too). Each epoch visits every chunk once, in a
+    pseudo-random order of its own. `len()` is the number of chunks.
 
     An example, with L the sequence length, all int32 but `index`:
         index: uint32, its place in the run, from which the objective's randomness is made.
-        input_ids [L]: `[CLS]`, the text from the chunk's start on (to the document's end, if it comes first), `[SEP]`.
+        input_ids [L]: the text from the chunk's start on (to the document's end, if it comes first), framed as the tokenizer
+            frames a text: of BERT `[CLS]` text `[SEP]`.
         attention_mask, token_type_ids, special_tokens_mask [L]: as in `transformers`.
         tokens, sentence_ids [2L]: the text from the chunk's start on, and the number of each token's sentence, from 0
             on; -1 beyond the document's end.
@@ -63,7 +64,7 @@ class Windows:
         text_length: give `tokens` and `sentence_ids` alone, so many of them, for an objective that makes its own inputs.
 
     Raises:
-        DataError: there is no text in those documents, a length is of no use, or the tokenizer has no tokens to frame texts.
+        DataError: there is no text in those documents, a length is of no use, or the tokenizer has no token to pad with.
     """
 
     def __init__(
@@ -80,11 +81,8 @@ class Windows:
             raise DataError(f"seed={seed}: give a seed of 0 or more")
         if text_length is not None and not 0 < text_length <= 2 * sequence_length:
             raise DataError(f"windows of {2 * sequence_length} tokens have no text of {text_length}")
-        missing = [name for name in ("pad", "cls", "sep") if getattr(corpus.vocabulary, name) is None]
-        if missing and text_length is None:
-            raise DataError(
-                f"the tokenizer has no {', '.join(missing)} token, with which texts are framed: take one that has"
-            )
+        if corpus.vocabulary.pad is None and text_length is None:
+            raise DataError("the tokenizer has no pad token, with which short texts are filled up: take one that has")
         document_ids = np.asarray(document_ids, np.int64)
         sentences = np.diff(corpus.document_offsets)[document_ids]
         if not sentences.any():
@@ -198,19 +196,20 @@ class Windows:
         )
 
     def _inputs(self, tokens: Int[np.ndarray, "batch window"], inside: Bool[np.ndarray, "batch window"]) -> Batch:
-        """`[CLS]`, as many of the tokens as fit, `[SEP]`, and the masks that go with them."""
-        room = self.sequence_length - 2
+        """As many of the tokens as fit, in the frame of a text, and the masks that go with them."""
+        framing, rows = self._vocabulary.framing, np.arange(len(tokens))
+        room, first = self.sequence_length - framing.count, len(framing.begin)
         used = inside[:, :room].sum(axis=1)
-        rows = np.arange(len(tokens))
         input_ids = np.full((len(tokens), self.sequence_length), self._vocabulary.pad, np.int32)
-        input_ids[:, 0] = self._vocabulary.cls
-        input_ids[:, 1 : 1 + room] = tokens[:, :room]
-        input_ids[rows, used + 1] = self._vocabulary.sep
+        input_ids[:, :first] = framing.begin
+        input_ids[:, first : first + room] = tokens[:, :room]
+        for number, token in enumerate(framing.end):
+            input_ids[rows, first + used + number] = token
         place = np.arange(self.sequence_length)
-        text = (place >= 1) & (place <= used[:, None])
+        text = (place >= first) & (place < first + used[:, None])
         return {
             "input_ids": input_ids,
-            "attention_mask": (place <= used[:, None] + 1).astype(np.int32),
+            "attention_mask": (place < framing.count + used[:, None]).astype(np.int32),
             "token_type_ids": np.zeros_like(input_ids),
             "special_tokens_mask": (~text).astype(np.int32),
         }
@@ -232,7 +231,7 @@ def _chunk_starts(corpus: Corpus, sequence_length: int) -> Int64[np.ndarray, " c
     with locked(path):
         if not path.exists():
             with whole_file(path) as temporary:
-                np.save(temporary, _cut_greedily(corpus, sequence_length - 3))
+                np.save(temporary, _cut_greedily(corpus, sequence_length - corpus.vocabulary.framing.pair_count))
     return np.load(path, mmap_mode="r")
 
 

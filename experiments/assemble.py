@@ -353,9 +353,7 @@ def assemble(
     outlined = data is not None
     if data is None and experiment.data.items == "images":
         data = experiment.data.prepare(0, experiment.run_folder, say)
-        if hasattr(experiment.model, "labels"):  # the head tells apart what there is
-            model = dataclasses.replace(experiment.model, labels=data.vocabulary.names)
-            experiment = dataclasses.replace(experiment, model=model)
+        experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model))
     student = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
     moving = getattr(student, "batch_statistics", False) and not getattr(experiment.model, "freeze_batch_norm", False)
     if moving and experiment.parallel.micro_batches > 1:
@@ -372,16 +370,19 @@ def assemble(
     if room is not None and longest > room:
         raise ExperimentError(f"sequence_length={longest} is longer than the model has positions for: {room}")
     if data is None:
-        source, size = experiment.data, experiment.vocabulary_size
+        source, size = experiment.data.suited_to(experiment.model.model_type), experiment.vocabulary_size
         if teacher is not None and getattr(source, "tokenizer", None) == "" and teacher.tokenizer is not None:
             source = dataclasses.replace(source, tokenizer=str(teacher.tokenizer))
         trained = own_tokenizer(experiment)
         if trained is not None and source.tokenizer == "":
             source = dataclasses.replace(source, tokenizer=str(trained))
         data = source.prepare(size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs)
-        data.check(size)
         if teacher is not None:
             teacher.check_tokens(data.tokenizer)
+        start = decoder_start(experiment.objective.bind(data.vocabulary))
+        experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
+        student = student.clone(config=experiment.model)
+        model = with_teacher(experiment, student, teacher)
     objective = training_objective = experiment.objective.bind(data.vocabulary)
     augmentation = experiment.data.augmentation
     if augmentation is not None:
@@ -399,6 +400,13 @@ def assemble(
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)
     spread = experiment.parallel.spread(axes, devices)
     return Assembly(experiment, data, model, objective, training_objective, optimizer, spread, losses, teacher, frozen)
+
+
+def decoder_start(objective: Objective) -> int | None:
+    """The id that an objective has a decoder read first; `None` of one that asks no decoder."""
+    parts = getattr(objective, "parts", None) or (getattr(objective, "inner", None),)
+    starts = (decoder_start(part) for part in parts if part is not None)
+    return getattr(objective, "start_id", next((start for start in starts if start is not None), None))
 
 
 def check_parts(

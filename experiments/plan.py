@@ -130,7 +130,9 @@ def plan_on(
     """`plan` for given devices, the topology telling their speed."""
     assembly = assemble(
         experiment,
-        data=experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs),
+        data=experiment.data.suited_to(experiment.model.model_type).outline(
+            experiment.vocabulary_size, experiment.objective.needs
+        ),
         devices=devices,
     )
     mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
@@ -198,7 +200,9 @@ def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
     """
     model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat)
     experiment = dataclasses.replace(experiment, model=model)
-    data = experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs)
+    data = experiment.data.suited_to(experiment.model.model_type).outline(
+        experiment.vocabulary_size, experiment.objective.needs
+    )
     return float(
         assemble(experiment, data=data, devices=jax.devices("cpu")).lower_train_step(phase).cost_analysis()["flops"]
     )

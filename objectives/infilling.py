@@ -26,8 +26,9 @@ class Infilling(Seq2Seq):
     """Text infilling and sentence permutation, as BART was released; the paper's other corruptions are switches.
 
     Those that are on are applied one to the outcome of the other, in this order: sentences, masks, deletions, infilling,
-    rotation. A window of `length - 2` tokens gives `length` inputs `<s> corrupted text </s>` and as many labels
-    `<s> text </s>`; the decoder reads `</s>` first.
+    rotation. Inputs and labels are framed as the tokenizer frames a text: of BART a window of `length - 2` tokens gives
+    `length` inputs `<s> corrupted text </s>` and as many labels `<s> text </s>`; of mBART `text </s> language`. The decoder
+    reads first what the labels end with.
 
     Attributes:
         permute_sentences: put the sentences into a random order, each as likely as any other.
@@ -42,8 +43,6 @@ class Infilling(Seq2Seq):
         random_rate: share of the `<mask>`s shown as a token drawn uniformly from the vocabulary.
         rotate_rate: share of the texts that are rotated, to begin with any of their tokens (document rotation).
         whole_word: lengths count words and spans begin with one, as released; otherwise tokens.
-        language: of mBART, the id of the language: inputs and labels are `text </s> language`, and the decoder reads
-            `language` first.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("tokens", "sentence_ids")
@@ -55,6 +54,7 @@ class Infilling(Seq2Seq):
         "decoder_attention_mask",
     )
 
+    start: str = "last"
     permute_sentences: bool = True
     mask_rate: float = 0.0
     delete_rate: float = 0.0
@@ -63,7 +63,6 @@ class Infilling(Seq2Seq):
     random_rate: float = 0.0
     rotate_rate: float = 0.0
     whole_word: bool = True
-    language: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,13 +74,19 @@ class Infilling(Seq2Seq):
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        edges = ("bos", self.start) if self.language is None else ()
-        return tuple(dict.fromkeys(("pad", *edges, "eos", "mask")))
+        return tuple(dict.fromkeys((*super().needs, "eos", "mask")))
+
+    @property
+    def edges(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What stands before and behind a text; behind it at least what ends one, for a decoder to learn."""
+        framing = self.vocabulary.framing
+        return framing.begin, framing.end or (self.vocabulary.eos,)
 
     def length_read(self, length: int) -> int:
-        if length < 3:
-            raise ObjectiveError(f"{length} tokens have no room for a text and what {self!r} puts around it")
-        return length - 2
+        around = sum(map(len, self.edges))
+        if length <= around:
+            raise ObjectiveError(f"{length} tokens have no room for a text and the {around} that stand around it")
+        return length - around
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         """Adds `input_ids`, `attention_mask`, `labels`, `decoder_input_ids` and `decoder_attention_mask` (length,).
@@ -111,25 +116,21 @@ class Infilling(Seq2Seq):
             begin = jnp.where(jax.random.uniform(whether) < self.rotate_rate, begin, 0)
             tokens = tokens[(jnp.arange(len(tokens)) + begin) % jnp.maximum(size, 1)]
         input_ids, used = self._frame(tokens, size)
-        start = getattr(self.vocabulary, self.start) if self.language is None else self.language
         return {
             **example,
             "input_ids": jnp.where(used, input_ids, self.vocabulary.pad),
             "attention_mask": used.astype(tokens.dtype),
-            **self.teach(jnp.where(asked & (sentence_ids[0] >= 0), labels, IGNORED), start),
+            **self.teach(jnp.where(asked & (sentence_ids[0] >= 0), labels, IGNORED), self.start_id),
         }
 
     def _frame(
         self, tokens: Int[Array, " window"], size: Int[Array, ""]
     ) -> tuple[Int[Array, " length"], Bool[Array, " length"]]:
         """The first `size` tokens with what begins and ends a text, and which places they take."""
-        begin = () if self.language is not None else (self.vocabulary.bos,)
-        end = (self.vocabulary.eos,) if self.language is None else (self.vocabulary.eos, self.language)
-        edge = jnp.asarray([*begin, *end], tokens.dtype)
-        framed = jnp.concatenate([edge[: len(begin)], tokens, edge[len(begin) :]])
-        place = jnp.arange(len(tokens) + 2)
-        behind = place - len(begin) - size
-        framed = jnp.where(behind >= 0, edge[jnp.clip(len(begin) + behind, 0, 1)], framed)
+        begin, end = (jnp.asarray(edge, tokens.dtype) for edge in self.edges)
+        framed = jnp.concatenate([begin, tokens, end])
+        behind = jnp.arange(len(framed)) - len(begin) - size
+        framed = jnp.where(behind >= 0, end[jnp.clip(behind, 0, len(end) - 1)], framed)
         return framed, behind < len(end)
 
     def _word_starts(

@@ -32,6 +32,8 @@ IS_NEXT, IS_RANDOM = 0, 1
 class NextSentence(Objective):
     """Lays out `[CLS] A [SEP] B [SEP]`, where B follows A in the text or was drawn from another document.
 
+    What stands around the two is what the tokenizer puts there, here BERT's.
+
     Attributes:
         random_rate: share of pairs whose B is drawn from elsewhere; always, where the text has one sentence only.
         short_rate: share of examples that aim at a random shorter length.
@@ -66,7 +68,7 @@ class NextSentence(Objective):
         """
         (length,) = example["input_ids"].shape
         keys = jax.random.split(key, 6)
-        target = target_length(keys[0], keys[1], length - 3, self.short_rate)
+        target = target_length(keys[0], keys[1], length - self.vocabulary.framing.pair_count, self.short_rate)
         sentences, others = example["sentence_ids"], example["other_sentence_ids"]
         last = sentence_reaching(sentences, target)
         cut = jnp.where(last > 0, jax.random.randint(keys[2], (), 1, jnp.maximum(last, 1) + 1), 1)

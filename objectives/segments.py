@@ -1,4 +1,4 @@
-"""Two segments of text as one input, `[CLS] A [SEP] B [SEP]`: what the objectives on pairs of them share.
+"""Two segments of text as one input, BERT's `[CLS] A [SEP] B [SEP]`: what the objectives on pairs of them share.
 
 Devlin et al., "BERT", 2018, arXiv 1810.04805, appendix A.2; cuts and truncation after the released
 `create_pretraining_data.py`.
@@ -47,28 +47,39 @@ def tokens_before(sentence_ids: Int[Array, " window"], sentence: Int[Array, ""])
 def lay_out(
     keys: tuple[Key[Array, ""], Key[Array, ""]], vocabulary: Any, length: int, first: Segment, second: Segment
 ) -> Example:
-    """`WRITES` (length,) of the two segments, which lose tokens at either end, by the toss of a coin, until they fit."""
-    drop_a, drop_b = _excess(first.length, second.length, length - 3)
+    """`WRITES` (length,) of the two segments, which lose tokens at either end, by the toss of a coin, until they fit.
+
+    What stands before, between and behind them is `vocabulary.framing`'s.
+    """
+    framing = vocabulary.framing
+    drop_a, drop_b = _excess(first.length, second.length, length - framing.pair_count)
     begin_a = first.begin + _heads(keys[0], drop_a, len(first.tokens))
     begin_b = second.begin + _heads(keys[1], drop_b, len(second.tokens))
     length_a, length_b = first.length - drop_a, second.length - drop_b
 
     place = jnp.arange(length)
-    in_a = (place >= 1) & (place <= length_a)
-    in_b = (place >= length_a + 2) & (place <= length_a + length_b + 1)
-    separator = (place == length_a + 1) | (place == length_a + length_b + 2)
-    at_a = jnp.clip(place - 1 + begin_a, 0, len(first.tokens) - 1)
-    at_b = jnp.clip(place - length_a - 2 + begin_b, 0, len(second.tokens) - 1)
+    place_a = place - len(framing.pair_begin)
+    place_b = place_a - length_a - len(framing.between)
+    in_a = (place_a >= 0) & (place_a < length_a)
+    in_b = (place_b >= 0) & (place_b < length_b)
+    at_a = jnp.clip(place_a + begin_a, 0, len(first.tokens) - 1)
+    at_b = jnp.clip(place_b + begin_b, 0, len(second.tokens) - 1)
+    stretches = (
+        (framing.pair_begin, place),
+        (framing.between, place_a - length_a),
+        (framing.pair_end, place_b - length_b),
+    )
+    special = [(where == i, token) for tokens, where in stretches for i, token in enumerate(tokens)]
     input_ids = jnp.select(
-        [place == 0, in_a, separator, in_b],
-        [vocabulary.cls, first.tokens[at_a], vocabulary.sep, second.tokens[at_b]],
+        [in_a, in_b, *(there for there, _ in special)],
+        [first.tokens[at_a], second.tokens[at_b], *(token for _, token in special)],
         vocabulary.pad,
     )
     integer = first.tokens.dtype
-    used = place <= length_a + length_b + 2
+    used = place_b < length_b + len(framing.pair_end)
     return {
         "input_ids": input_ids.astype(integer),
-        "token_type_ids": ((place > length_a + 1) & used).astype(integer),
+        "token_type_ids": ((place_b >= 0) & used).astype(integer),
         "attention_mask": used.astype(integer),
         "special_tokens_mask": (~in_a & ~in_b).astype(integer),
     }

@@ -63,7 +63,8 @@ class SentenceOrder(Objective):
         (length,) = example["input_ids"].shape
         keys = jax.random.split(key, 6)
         tokens, sentences = example["tokens"], example["sentence_ids"]
-        last = sentence_reaching(sentences, target_length(keys[0], keys[1], length - 3, self.short_rate))
+        most = length - self.vocabulary.framing.pair_count
+        last = sentence_reaching(sentences, target_length(keys[0], keys[1], most, self.short_rate))
         whole = tokens_before(sentences, last + 1)
         between = tokens_before(sentences, jax.random.randint(keys[2], (), 1, jnp.maximum(last, 1) + 1))
         within = jax.random.randint(keys[2], (), 1, jnp.maximum(whole, 2))

@@ -19,7 +19,8 @@ class Seq2Seq(Objective):
     """Pairs of `input_ids` and `labels` as the data give them, the labels `IGNORED` behind their end.
 
     Attributes:
-        start: what the decoder reads first, by its name in the vocabulary: `eos` for BART, `pad` for T5.
+        start: what the decoder reads first, by its name in the vocabulary: `eos` for BART, `pad` for T5; `last` is the token
+            that a framed text ends with: BART's `</s>`, mBART's language.
         label_smoothing: share of the target that is spread over the whole vocabulary.
     """
 
@@ -37,11 +38,18 @@ class Seq2Seq(Objective):
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(dict.fromkeys(("pad", self.start)))
+        return tuple(dict.fromkeys(("pad", "eos" if self.start == "last" else self.start)))
+
+    @property
+    def start_id(self) -> int:
+        """The id of what the decoder reads first."""
+        if self.start == "last":
+            return (self.vocabulary.framing.end or (self.vocabulary.eos,))[-1]
+        return getattr(self.vocabulary, self.start)
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         """Adds `decoder_input_ids`, the labels one place late, and `decoder_attention_mask`, both as long as `labels`."""
-        return {**example, **self.teach(example["labels"], getattr(self.vocabulary, self.start))}
+        return {**example, **self.teach(example["labels"], self.start_id)}
 
     def teach(self, labels: Int[Array, " target"], start: int) -> Example:
         """`labels`, and what a decoder reads that is asked for them."""

@@ -207,7 +207,7 @@ class SpanCorruption(Seq2Seq):
             **example,
             "input_ids": input_ids,
             "attention_mask": (jnp.arange(length) < used).astype(tokens.dtype),
-            **self.teach(jnp.where(size > 0, labels, IGNORED), getattr(self.vocabulary, self.start)),
+            **self.teach(jnp.where(size > 0, labels, IGNORED), self.start_id),
         }
 
     def _noise(

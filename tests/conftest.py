@@ -51,7 +51,17 @@ def vocabulary():
 
     import numpy as np
 
+    from data.framing import Framing
+
     starts_word = np.arange(200) % 3 > 0
     return SimpleNamespace(
-        size=200, pad=0, unk=1, cls=2, sep=3, mask=4, special_ids=(0, 1, 2, 3, 4), starts_word=starts_word
+        size=200,
+        pad=0,
+        unk=1,
+        cls=2,
+        sep=3,
+        mask=4,
+        special_ids=(0, 1, 2, 3, 4),
+        starts_word=starts_word,
+        framing=Framing((2,), (3,), (2,), (3,), (3,)),
     )

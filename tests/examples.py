@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from data.framing import Framing
+
 CLS, SEP, PAD = 2, 3, 0
 
 
@@ -62,6 +64,7 @@ def text_vocabulary() -> SimpleNamespace:
         sentinels=tuple(range(299, 199, -1)),
         special_ids=tuple(range(7)),
         starts_word=np.arange(300) % 3 > 0,
+        framing=Framing((5,), (6,), (2,), (3,), (3,)),
     )
 
 

@@ -43,8 +43,6 @@ def demo() -> Experiment:
             num_key_value_heads=2,
             max_position_embeddings=LENGTH,
             tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=0,
         ),
         CausalLM(),
         kind="byte_bpe",

@@ -58,8 +58,8 @@ def test_what_stands_around_texts_is_read_off_the_template(name: str) -> None:
 def test_a_prompt_goes_in_without_an_end() -> None:
     framing = Framing.of(tokenizer(template("<s> $A </s>", "<s> $A </s> $B </s>")))
     assert framing.prompt([TEXT]) == [BOS, TEXT]
-    assert framing.document([TEXT], eos=9) == [BOS, TEXT, EOS], "a document ends as the template says"
-    assert Framing.of(tokenizer(None)).document([TEXT], eos=9) == [TEXT, 9], "or with the token that ends a text"
+    assert framing.document_end(9) == (EOS,), "a document of packed text ends as the template says"
+    assert Framing.of(tokenizer(None)).document_end(9) == (9,), "or with the token that ends a text"
 
 
 def test_a_text_that_is_too_long_loses_its_end_and_not_its_frame() -> None:

@@ -1,5 +1,6 @@
 """Packed text against documents joined in a list, and what must hold of it whatever the lengths."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -10,24 +11,41 @@ from hypothesis import strategies as st
 
 from data import DataError
 from data.packed import Packed
+from data.templates import TEMPLATES
 from data.tokenizers import train_tokenizer
 from tests.data.test_windows import make_corpus, make_documents, random_lengths, rebuilt
 
 EOS = 3
+FRAMES = {
+    "BERT's": ("[CLS] $A [SEP]", [2], [3]),
+    "GPT-2's": ("$A", [], [EOS]),
+    "Llama's": ("[CLS] $A", [2], [EOS]),
+    "mBART's": ("$A [SEP] [MASK]", [], [3, 4]),
+    "long": ("[CLS] [MASK] [PAD] $A [SEP] [MASK]", [2, 4, 0], [3, 4]),
+}
+"""A template, and what stands before and behind a document of packed text."""
 
 
 @pytest.fixture(scope="session")
-def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.json"
-    train_tokenizer(["some words"] * 3, vocab_size=40, path=path)
-    return path
+def tokenizer_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    files = {}
+    for name, (single, _, _) in FRAMES.items():
+        files[name] = tmp_path_factory.mktemp("vocabulary") / "tokenizer.json"
+        template = dataclasses.replace(TEMPLATES["bert"], single=single)
+        train_tokenizer(["some words"] * 3, vocab_size=40, template=template, path=files[name])
+    return files
 
 
-def joined(documents, ids) -> tuple[list[int], list[int]]:
-    """All tokens of the documents that have some, each document with its end, and the document of each token."""
+@pytest.fixture(scope="session")
+def tokenizer_file(tokenizer_files) -> Path:
+    return tokenizer_files["BERT's"]
+
+
+def joined(documents, ids, begin=(), end=(EOS,)) -> tuple[list[int], list[int]]:
+    """All tokens of the documents that have some, each document in its frame, and the document of each token."""
     tokens, owners = [], []
     for number, document in enumerate(d for d in (documents[i] for i in sorted(ids)) if d):
-        text = [token for sentence in document for token in sentence] + [EOS]
+        text = [*begin, *(token for sentence in document for token in sentence), *end]
         tokens += text
         owners += [number] * len(text)
     return tokens, owners
@@ -38,14 +56,17 @@ def joined(documents, ids) -> tuple[list[int], list[int]]:
     length=st.integers(1, 40),
     overlap=st.integers(0, 1),
     ids=st.sets(st.integers(0, 12), min_size=1),
+    frame=st.sampled_from(sorted(FRAMES)),
 )
 @settings(max_examples=60, deadline=None)
-def test_pieces_are_the_joined_text(seed: int, length: int, overlap: int, ids: set[int], tokenizer_file: Path) -> None:
+def test_pieces_are_the_joined_text(
+    seed: int, length: int, overlap: int, ids: set[int], frame: str, tokenizer_files: dict[str, Path]
+) -> None:
     documents = make_documents(random_lengths(seed, longest=12))
-    tokens, owners = joined(documents, {*ids, 12})
+    tokens, owners = joined(documents, {*ids, 12}, *FRAMES[frame][1:])
     length += overlap
     with tempfile.TemporaryDirectory() as folder:
-        corpus = make_corpus(documents, Path(folder), tokenizer_file)
+        corpus = make_corpus(documents, Path(folder), tokenizer_files[frame])
         packed = Packed(
             corpus, np.array([*ids, 12]) if 12 not in ids else np.array(list(ids)), length, 3, overlap=overlap
         )

@@ -31,6 +31,7 @@ def pairs(tmp_path):
         held_out=0.2,
         cache=str(tmp_path / "c"),
         target_length=20,
+        template="transformer",
     )
 
 
@@ -80,11 +81,20 @@ def test_a_row_ends_and_what_is_too_long_is_cut(pairs):
         assert ((rows["labels"] == eos).sum(axis=1) == 1).all()
 
 
-def test_begins_where_that_is_asked(pairs):
-    prepared = prepare(Pairs(**{**vars(pairs), "begin": True}))
-    batch = prepared.training(FORM, 0).batch(np.arange(4))
-    assert (batch["input_ids"][:, 0] == prepared.vocabulary.bos).all()
-    assert (batch["labels"][:, 0] != prepared.vocabulary.bos).all()
+@pytest.mark.parametrize("template", ["transformer", "bart", "mbart", "marian", "t5", "gpt2"])
+def test_both_sides_stand_in_the_frame_of_the_tokenizer(pairs, template):
+    """A source is what the exported tokenizer makes of its text; a target has an end, whatever the frame."""
+    changes = {"template": template, "vocab_size": 400, "kind": "unigram", "target_length": None}
+    pairs = Pairs(**{**vars(pairs), **changes})
+    prepared = pairs.prepare(400, None, lambda message: None, needs=("pad", "eos"))
+    batch = prepared.training(Form(("input_ids", "labels"), 64, 64), 0).batch(np.arange(40))
+    written, tokenizer = dict(sentences(60)), prepared.tokenizer
+    for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
+        source = tokenizer.decode(ids[: mask.sum()].tolist())
+        assert ids[: mask.sum()].tolist() == tokenizer.encode(source).ids
+        target = tokenizer.encode(written[source]).ids
+        ended = target if template != "gpt2" else [*target, prepared.vocabulary.eos]
+        assert labels[labels != IGNORED].tolist() == ended
 
 
 def test_an_example_is_a_function_of_its_place(pairs):

@@ -6,12 +6,14 @@ The Flax script that held a collator for BART is no longer part of `transformers
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data.framing import Framing
 from objectives import Infilling, ObjectiveError
 from objectives.draws import choose, poisson, shuffled
 from objectives.infilling import SPARE_DRAWS
@@ -104,10 +106,22 @@ def oracle(key, tokens, sentence_ids, vocabulary, settings):
     return text
 
 
-def frames(vocabulary, language):
-    if language is None:
-        return [vocabulary.bos], [vocabulary.eos], vocabulary.eos
-    return [], [vocabulary.eos, language], language
+BART, MBART = Framing((5,), (6,)), Framing((), (6, 77))
+
+
+@pytest.mark.parametrize("framing", [BART, MBART, Framing((77,), (6,)), Framing((), ()), Framing((5, 77), (6, 78, 79))])
+def test_texts_stand_in_the_frame_of_the_tokenizer(written, windows, framing):
+    objective = Infilling().bind(SimpleNamespace(**{**vars(written), "framing": framing}))
+    window, end = objective.length_read(32), framing.end or (written.eos,)
+    assert window == 32 - len(framing.begin) - len(end)
+    seen = corrupt(objective, examples := windows([3, window], window))
+    for row, size in enumerate((3, window)):
+        text = [*framing.begin, *examples["tokens"][row][:size].tolist(), *end]
+        assert seen["labels"][row].tolist() == text + [IGNORED] * (32 - len(text))
+        assert seen["decoder_input_ids"][row][: len(text)].tolist() == [end[-1], *text[:-1]]
+        used = int(seen["attention_mask"][row].sum())
+        inputs = seen["input_ids"][row].tolist()
+        assert tuple(inputs[: len(framing.begin)]) == framing.begin and tuple(inputs[used - len(end) : used]) == end
 
 
 @pytest.mark.parametrize(
@@ -121,7 +135,7 @@ def frames(vocabulary, language):
         {**ALONE, "delete_rate": 0.15},
         {**ALONE, "rotate_rate": 0.5},
         {"mask_rate": 0.1, "delete_rate": 0.2, "rotate_rate": 1.0},
-        {"infill_rate": 0.35, "mean_span": 3.5, "language": 77},
+        {"infill_rate": 0.35, "mean_span": 3.5},
     ],
     ids=str,
 )
@@ -131,7 +145,7 @@ def test_equals_the_oracle(written, windows, settings):
     sizes = [1, 1, 1, 2, 2, 3, 4, 5, 8, 13, 21, window - 2, window - 1, *[window] * 12]
     examples = windows(sizes, window, mean=5.0)
     seen = corrupt(objective, examples)
-    front, back, start = frames(written, objective.language)
+    front, back, start = [written.bos], [written.eos], written.eos
     for row, size in enumerate(sizes):
         key = jax.random.fold_in(jax.random.key(0), row)
         tokens = examples["tokens"][row]
@@ -259,8 +273,8 @@ def test_an_example_is_the_same_whatever_its_batch(written, windows):
 @pytest.mark.parametrize(
     "settings", [{"infill_rate": 1.1}, {"mask_rate": -0.1}, {"mean_span": 0.5}, {"rotate_rate": 2.0}]
 )
-def test_impossible_settings_are_refused(settings):
+def test_impossible_settings_are_refused(written, settings):
     with pytest.raises(ObjectiveError):
         Infilling(**settings)
     with pytest.raises(ObjectiveError, match="no room"):
-        Infilling().length_read(2)
+        Infilling().bind(written).length_read(2)

@@ -95,8 +95,9 @@ def test_draws_are_uniform():
         (Seq2Seq(start="bos"), "bos"),
         (SpanCorruption(), "sentinels"),
         (MixtureOfDenoisers(), "eos"),
-        (Infilling(), "bos"),
-        (Infilling(language=7), "mask"),
+        (Infilling(), "eos"),
+        (Infilling(start="bos"), "bos"),
+        (Infilling(), "mask"),
         (ReplacedTokenDetection(), "mask"),
         (Distillation(), "mask"),
         (Sum(MaskedLM(), SentenceOrder()), "sep"),
@@ -117,7 +118,7 @@ def test_what_is_not_needed_may_be_missing(written):
     less = SimpleNamespace(**{name: value for name, value in vars(written).items() if name in ("size", "eos")})
     assert CausalLM().bind(less).vocabulary is less
     without = SimpleNamespace(**{name: value for name, value in vars(written).items() if name != "bos"})
-    assert Infilling(language=7).bind(without).vocabulary is without
+    assert Infilling().bind(without).vocabulary is without
 
 
 def test_lengths_read(written):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data.framing import Framing
 from models import hub
 from objectives import CausalLM, Distillation, Infilling, ReplacedTokenDetection, Seq2Seq
 from objectives.objective import IGNORED, cross_entropy
@@ -45,7 +46,8 @@ def test_decoders_begin_as_those_of_bart_t5_and_mbart(labels, start):
     written = text_vocabulary()
     if start == "language":
         text = {"tokens": jnp.arange(10, 20), "sentence_ids": jnp.where(jnp.arange(10) < 6, 0, -1)}
-        seen = Infilling(language=33).bind(written).corrupt(jax.random.key(0), text)
+        written.framing = Framing((), (written.eos, 33))
+        seen = Infilling().bind(written).corrupt(jax.random.key(0), text)
         theirs = torch.tensor(np.asarray(seen["labels"])[None]).masked_fill(
             torch.tensor(np.asarray(seen["labels"])[None] == IGNORED), written.pad
         )

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data.framing import Framing
 from models.bert import BertConfig, BertForPreTraining
 from objectives import MaskedLM, NextSentence, Sum
 from objectives.objective import IGNORED
@@ -29,7 +30,15 @@ BATCH, LENGTH, STEPS, SEED, SHARDS = 32, 64, 20, 7, 8
 LEARNING_RATE = 3e-4
 """Three times BERT's. At 1e-3 the loss jumps and one rounding of the start grows 1,000-fold, whatever the layout."""
 VOCABULARY = SimpleNamespace(
-    size=200, pad=0, unk=1, cls=2, sep=3, mask=4, special_ids=(0, 1, 2, 3, 4), starts_word=np.arange(200) % 3 > 0
+    size=200,
+    pad=0,
+    unk=1,
+    cls=2,
+    sep=3,
+    mask=4,
+    special_ids=(0, 1, 2, 3, 4),
+    starts_word=np.arange(200) % 3 > 0,
+    framing=Framing((2,), (3,), (2,), (3,), (3,)),
 )
 
 
