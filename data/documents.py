@@ -107,7 +107,7 @@ def open_documents(
     path = Path(source).expanduser()
     if source == WIKIPEDIA_DUMP:
         items, state = _wikipedia_dump(None, cache)
-    elif path.suffix in (".xml", ".bz2"):
+    elif path.suffix.lower() in (".xml", ".bz2"):
         if not path.is_file():
             raise DataError(
                 f"there is no dump {path}: {on_disk(path, '; ')}give a path to a *-pages-articles*.xml(.bz2)"

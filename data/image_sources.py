@@ -16,7 +16,7 @@ from data.contents import Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
 from data.files import files_below, hidden, locked
 from data.picture_files import file_contents
-from data.pictures import ENDINGS, Source, examine
+from data.pictures import ENDINGS, SMALL, Source, examine
 
 SKLEARN_DIGITS = "sklearn_digits"
 
@@ -237,6 +237,7 @@ class Records(Sequence):
     classes: int
     name: str
     version: str
+    bytes: int
 
     def __len__(self) -> int:
         return len(self.items)
@@ -260,6 +261,8 @@ class Records(Sequence):
     ) -> Contents | None:
         key = hashlib.sha256(f"{self.version}, {self.name}".encode()).hexdigest()[:32]
         headers, whole = (cache / "pictures" / f"{key}-{depth}.npz" for depth in ("headers", "decoded"))
+        small = self.bytes <= SMALL
+        decode, read = decode or small, read or small
         path = whole if decode or whole.exists() else headers
         if not read and not path.exists():
             return None
@@ -296,8 +299,13 @@ def _tfds(name: str) -> Opened:
     version = repr((full_name, [(s, x.shard_lengths, x.num_bytes) for s, x in sorted(builder.info.splits.items())]))
     splits = {
         split: Records(
-            documents.tfds_split(builder, split, decoders), label, len(classes), f"{full_name}, {split}", version
+            documents.tfds_split(builder, split, decoders),
+            label,
+            len(classes),
+            f"{full_name}, {split}",
+            version,
+            about.num_bytes,
         )
-        for split in builder.info.splits
+        for split, about in builder.info.splits.items()
     }
     return Opened(classes, splits, version, several)

@@ -59,7 +59,8 @@ class Images(Source):
     Attributes:
         source: `sklearn_digits` (1,797 digits of 8 × 8 pixels that the `demo` extra installs); a folder with a folder of
             pictures for each class, or with folders `train` and `validation` (`val`) of those; or a TFDS name such as
-            `imagenet2012`, `cifar10`, `oxford_flowers102`, `oxford_iiit_pet`, `imagenette/320px-v2`, `imagenet_v2`.
+            `imagenet2012`, `cifar10`, `oxford_flowers102`, `oxford_iiit_pet`, `imagenette/320px-v2`, `imagenet_v2`. A folder
+            `train` is a class where pictures lie in it, or beside it a folder of pictures that no split is called by.
         held_out_split: the split that is held out; where empty, `validation` if the source has one.
         held_out: share of the training pictures held out where the source has no such split.
         crop: `random_resized` takes a random part and resizes it to a square; `padded` resizes as for evaluation, and takes

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from data.contents import Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
 from data.files import locked, state_of, whole_file
-from data.pictures import examine
+from data.pictures import SMALL, examine
 
 
 def file_contents(
@@ -28,7 +28,8 @@ def file_contents(
     Args:
         names: bytes of each file's name.
         cache: where what was read is remembered, a file for a folder.
-        decode: decode each picture; else those alone whose header and end do not show that they are whole.
+        decode: decode each picture; else, of more than `SMALL` bytes, those alone whose header and end do not show that they
+            are whole.
         again: read all of them.
         progress: is told how many of the files that have to be read are.
     """
@@ -41,6 +42,7 @@ def file_contents(
     states = np.array([state_of(file(index)) for index in range(len(names))], np.int64).reshape(-1, 3)
     with locked(path):
         contents, decoded, valid = _known(path, names, states)
+        decode = decode or states[:, 0].sum() <= SMALL
         stale = np.flatnonzero(again | ~valid | (decode & ~decoded))
         if len(stale):
             read = Contents.of(read_all(lambda number: _content(file(stale[number]), decode), len(stale), progress))

@@ -28,7 +28,7 @@ def checkpoint_folder(name: str | Path, only: str | None = None) -> Path:
     if only is not None:
         return fetched(name, [only])
     folder = fetched(name, WANTED)
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("[!.]*.safetensors")):
         folder = fetched(name, [*WANTED, flax_trees.SINGLE, flax_trees.INDEX, "flax_model-*.msgpack"])
     return folder
 

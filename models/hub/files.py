@@ -52,7 +52,7 @@ def shards(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint folder."""
     paths = indexed(folder, SINGLE, INDEX)
     if not paths and not (folder / INDEX).exists():
-        paths = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+        paths = sorted(path for path in folder.glob("[!.]*.safetensors") if path.is_file())
     if not paths:
         pickles = sorted(
             path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")

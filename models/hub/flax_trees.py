@@ -35,7 +35,7 @@ class FlaxTensors:
 def alone(folder: Path) -> bool:
     """Whether the folder has a Flax tree and no safetensors, which come first."""
     there = (folder / SINGLE).is_file() or (folder / INDEX).is_file()
-    return there and not (folder / files.INDEX).exists() and not any(folder.glob("*.safetensors"))
+    return there and not (folder / files.INDEX).exists() and not any(folder.glob("[!.]*.safetensors"))
 
 
 def tensors(folder: Path) -> dict[str, FlaxTensors]:

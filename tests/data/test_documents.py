@@ -79,6 +79,15 @@ def test_a_dump_that_changes_is_prepared_anew(tmp_path: Path) -> None:
     assert first.fingerprint != second.fingerprint
 
 
+def test_a_dump_elsewhere_is_the_same_data(tmp_path: Path) -> None:
+    path = write_dump(tmp_path / "dump.xml", page("Eins", LONG), page("Zwei", LONG.replace("sentence", "proposal")))
+    (tmp_path / "moved").mkdir()
+    moved = tmp_path / "moved" / "other.XML"
+    moved.write_bytes(path.read_bytes())
+    one, other = (open_documents(str(where), tmp_path / "cache") for where in (path, moved))
+    assert one.fingerprint == other.fingerprint
+
+
 def test_several_processes_parse_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "PAGES", 2)
     pages = [page for page, _ in zip(articles(builder.sample()), range(40), strict=False)]
@@ -176,7 +185,8 @@ def test_without_gensim_the_sample_says_what_to_install(tmp_path: Path, monkeypa
 
 
 def test_importing_brings_in_neither_jax_nor_tensorflow_nor_the_rest_of_the_project() -> None:
-    names = "documents tokenizers corpus windows loader wikitext wikipedia_dump.wikipedia_dump_dataset_builder"
+    names = "contents documents pairs picture_files splits text_files tokenizers corpus windows loader wikitext"
+    names += " wikipedia_dump.wikipedia_dump_dataset_builder"
     code = "import sys\n" + "".join(f"import data.{name}\n" for name in names.split())
     code += "print(sorted({'jax', 'tensorflow', 'torch', 'models', 'objectives', 'training'} & set(sys.modules)))"
     run = subprocess.run(

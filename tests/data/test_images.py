@@ -176,6 +176,27 @@ def test_a_prepared_tfds_data_set_is_read_without_tensorflow(tmp_path: Path, mon
         dataclasses.replace(settings, held_out_split="dev").prepare(0, Path(), silent)
 
 
+def test_broken_pictures_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere it is the same data; what is broken in it is found and left out."""
+    names = tuple(f"class{label}" for label in range(10))
+    broken = {"id": "99", "image": png(noise(99, 32, 32))[:-40], "label": 3}
+    prints = []
+    for root in ("one", "two"):
+        with monkeypatch.context() as patched:
+            write_tfds("cifar10", tmp_path / root, {"train": [*cifar(12, 0), broken]}, patched, names)
+            settings = Images(source="cifar10", cache=str(tmp_path / f"cache-{root}"), held_out=0.25)
+            for _ in range(2):
+                with pytest.raises(DataError, match=r"picture \d+ of cifar10/.*, train is a broken picture"):
+                    settings.prepare(0, Path(), silent)
+            left = dataclasses.replace(settings, broken="skip").prepare(0, Path(), silent)
+            assert sum(left.counts) == 12
+            left.training(form(8), 0).batch(np.arange(24))
+            survey = settings.survey(lambda done, count: None)
+            assert len(survey.broken) == 1 and survey.counts["classes"] == "10, of 1 to 2 pictures"
+            prints.append(left.fingerprint)
+    assert prints[0] == prints[1]
+
+
 def test_a_data_set_to_evaluate_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [
         {"image": png(noise(index)), "original_label": 9, "real_label": [7] * (index % 2) + [index] * (index > 0)}
@@ -269,7 +290,10 @@ def test_broken_pictures_are_found_before_training_and_may_be_left_out(tmp_path:
         assert source.prepare(0, Path(), silent).fingerprint == left.fingerprint
 
 
-def test_damage_that_only_decoding_shows_is_remembered(tmp_path: Path) -> None:
+def test_damage_that_only_decoding_shows_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from data import picture_files
+
+    monkeypatch.setattr(picture_files, "SMALL", 0)
     write_folder(tmp_path, {"a": 4, "b": 4}, "png")
     path, source = tmp_path / "a" / "1.png", Images(source=str(tmp_path), held_out=0.25)
     content = path.read_bytes()

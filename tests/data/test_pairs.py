@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,39 @@ def test_an_example_is_a_function_of_its_place(pairs):
     with pytest.raises(IndexError):
         held_out = prepare(pairs).held_out(FORM)
         held_out.batch(np.array([len(held_out)]))
+
+
+def test_the_fingerprint_is_of_the_pairs_alone(pairs, tmp_path):
+    moved = tmp_path / "moved" / "other.jsonl"
+    moved.parent.mkdir()
+    moved.write_bytes(b"\xef\xbb\xbf" + Path(pairs.source).read_bytes().replace(b"\n", b"\r\n"))
+    first, same = prepare(pairs), prepare(Pairs(**{**vars(pairs), "source": str(moved.parent)}))
+    assert first.fingerprint == same.fingerprint
+    moved.write_bytes(moved.read_bytes().replace(b"stone", b"stove", 1))
+    assert prepare(Pairs(**{**vars(pairs), "source": str(moved)})).fingerprint != first.fingerprint
+
+
+def test_one_more_pair_moves_no_other(pairs, tmp_path):
+    path = tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps({"en": a, "ne": b}) + "\n" for a, b in sentences(70)))
+    sides = []
+    for source in (pairs, Pairs(**{**vars(pairs), "source": str(path)})):
+        prepared = prepare(source)
+        examples = [prepared.training(FORM, 0).in_order(), prepared.held_out(FORM)]
+        sides.append([set(texts(prepared, x.batch(np.arange(len(x)))["input_ids"])) for x in examples])
+    assert all(before <= after for before, after in zip(*sides, strict=True))
+
+
+def test_broken_lines_are_left_out_where_that_is_asked(pairs, tmp_path):
+    lines = [json.dumps({"en": a, "ne": b}).encode() for a, b in sentences(60)]
+    path = tmp_path / "broken.jsonl"
+    path.write_bytes(
+        b"\n".join([lines[0], b'{"en": "caf\xe9"}', b"[]", b'{"en": "x', *lines[1:], b'{"en": "x", "ne": ""}'])
+    )
+    with pytest.raises(DataError, match=r"byte \d+, line 2.*; 4 of the 64 lines of"):
+        prepare(Pairs(**{**vars(pairs), "source": str(path)}))
+    left = prepare(Pairs(**{**vars(pairs), "source": str(path), "broken": "skip"}))
+    assert sum(left.counts) == 60 and left.fingerprint == prepare(pairs).fingerprint
 
 
 def test_a_text_held_out_is_never_trained_on(pairs, tmp_path):

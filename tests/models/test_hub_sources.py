@@ -103,6 +103,16 @@ def test_shards_are_small_and_their_index_leads_to_every_tensor(model, tmp_path)
     assert_same(hub.load(tmp_path / "shards")[1], whole)
 
 
+def test_hidden_files_are_no_weights(tmp_path):
+    """macOS leaves a `._name` beside each file that it copies to another file system."""
+    for name in ("model-of-ours.safetensors", "._model-of-ours.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in files.shards(tmp_path)] == ["model-of-ours.safetensors"]
+    (tmp_path / "model-of-ours.safetensors").unlink()
+    (tmp_path / flax_trees.SINGLE).write_bytes(b"")
+    assert flax_trees.alone(tmp_path)
+
+
 def test_one_file_where_everything_fits_and_the_last_writing_is_what_is_read(tmp_path):
     model = MODELS[0]
     variables = published(tmp_path, model, max_shard_size="1GB")
