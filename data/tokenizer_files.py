@@ -73,6 +73,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "MarianTokenizer": dict(eos="</s>", unk="<unk>", pad="<pad>"),
 }
 """{role: token} of each class, where a folder names none."""
+PROBES = ("The CAT", " two  spaces ", "naïve café", "天气 12,345.6", "don't stop\n\nhere")
+"""Texts that become other tokens where case, spaces, accents, ideographs, numbers or lines are treated otherwise."""
 
 
 def load(path: str | Path, *, side: str = "source") -> Tokenizer:
@@ -117,6 +119,21 @@ def load(path: str | Path, *, side: str = "source") -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def difference(one: Tokenizer, other: Tokenizer) -> str | None:
+    """In words, where two tokenizers give other ids first; `None` where their vocabularies are the same, and so are the ids
+    of `PROBES`."""
+    mine, theirs = one.get_vocab(), other.get_vocab()
+    if mine != theirs:
+        tokens = {token for token, index in mine.items() ^ theirs.items()}
+        token = min(tokens, key=lambda token: (mine.get(token, len(mine)), theirs.get(token, len(theirs)), token))
+        return f"{token!r} has the id {mine.get(token)} there and {theirs.get(token)} here"
+    for text in PROBES:
+        first, second = one.encode(text).tokens, other.encode(text).tokens
+        if first != second:
+            return f"{text!r} becomes {' '.join(first)} there and {' '.join(second)} here"
+    return None
 
 
 def tokenizer_file(path: str | Path) -> Path | None:

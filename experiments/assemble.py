@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from data.loader import load
 from data.text import Form, Outline, Prepared
 from experiments.experiment import Experiment, ExperimentError
+from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
 from experiments.run_folder import own_tokenizer
 from experiments.teacher import Teacher, open_teacher, with_teacher
 from models import hub
@@ -47,6 +48,7 @@ class Assembly:
 
     Attributes:
         model: what is trained; with its teacher (`StudentTeacher`) where the objective asks for one.
+        initial: the checkpoint to start from, where the experiment names one.
         teacher: where the experiment names one.
         objective: what is asked of held-out examples.
         training_objective: the same of training examples, which an image source augments.
@@ -62,6 +64,7 @@ class Assembly:
     optimizer: optax.GradientTransformation
     spread: Spread
     losses: tuple[str, ...]
+    initial: Initial | None = None
     teacher: Teacher | None = None
     frozen_spread: Spread | None = None
 
@@ -76,6 +79,13 @@ class Assembly:
         """The model that is trained, without its teacher."""
         return getattr(self.model, "student", self.model)
 
+    @property
+    def published_tokenizer(self) -> Path | None:
+        """The file or folder that the data's tokenizer was read from; `None` where it was trained on them."""
+        named = getattr(self.experiment.data, "tokenizer", "")
+        opened = (checkpoint.tokenizer for checkpoint in (self.initial, self.teacher) if checkpoint is not None)
+        return Path(named).expanduser() if named else next(opened, None)
+
     @functools.cached_property
     def frozen(self) -> PyTree:
         """What the steps need on the devices beside the state, and do not change; `None` where that is nothing."""
@@ -84,9 +94,10 @@ class Assembly:
         return self.frozen_spread.put(as_teacher(self.teacher.variables))
 
     def description(self) -> dict[str, Any]:
-        """The experiment's, with a digest of the teacher in the place of its folder, which may move."""
-        described = self.experiment.description()
-        return described if self.teacher is None else {**described, "teacher": self.teacher.digest}
+        """The experiment's, with digests of the initial model and the teacher in the place of their folders, which may move."""
+        opened = {"initial_model": self.initial, "teacher": self.teacher}
+        digests = {name: checkpoint.digest for name, checkpoint in opened.items() if checkpoint is not None}
+        return self.experiment.description() | digests
 
     def form(self, phase: int, held_out: bool = False) -> Form:
         """What examples a phase wants, to train on or to be held out."""
@@ -113,15 +124,20 @@ class Assembly:
         """Those of `initial_model`. Of an image model a head that it lacks, or has for other labels, is made anew, and
         positions are resized."""
         experiment, config = self.experiment, self.experiment.model
-        named = dict(folder=experiment.initial_model, architecture=experiment.architecture)
-        if experiment.data.items != "images":
-            return hub.load(**named)[1]
-        key = jax.random.key(experiment.seed, impl="threefry2x32")
-        labels = {"labels": config.labels} if hasattr(config, "labels") else {}
-        model, variables = hub.load(**named, initialize=key, **labels)
-        size = getattr(config, "image_size", None)
-        if size != getattr(model.config, "image_size", None):
-            model, variables = hub.at_image_size(model, variables, size)
+        if self.initial.folder is None:
+            raise ExperimentError(
+                f"there is no {experiment.initial_model}, and {experiment.run_folder} has no checkpoint to go on from"
+            )
+        named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
+        if experiment.data.items == "images":
+            key = jax.random.key(experiment.seed, impl="threefry2x32")
+            labels = {"labels": config.labels} if hasattr(config, "labels") else {}
+            model, variables = hub.load(**named, initialize=key, **labels)
+            size = getattr(config, "image_size", None)
+            if size != getattr(model.config, "image_size", None):
+                model, variables = hub.at_image_size(model, variables, size)
+        else:
+            _, variables = hub.load(**named)
         hub.check_shapes(self.student, variables)
         return variables
 
@@ -354,6 +370,9 @@ def assemble(
     if data is None and experiment.data.items == "images":
         data = experiment.data.prepare(0, experiment.run_folder, say)
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model))
+    initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
+    if initial is not None:
+        experiment = initial.adopted_by(experiment, say)
     student = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
     moving = getattr(student, "batch_statistics", False) and not getattr(experiment.model, "freeze_batch_norm", False)
     if moving and experiment.parallel.micro_batches > 1:
@@ -371,14 +390,12 @@ def assemble(
         raise ExperimentError(f"sequence_length={longest} is longer than the model has positions for: {room}")
     if data is None:
         source, size = experiment.data.suited_to(experiment.model.model_type), experiment.vocabulary_size
-        if teacher is not None and getattr(source, "tokenizer", None) == "" and teacher.tokenizer is not None:
-            source = dataclasses.replace(source, tokenizer=str(teacher.tokenizer))
+        source = with_published_tokens(source, initial, teacher)
         trained = own_tokenizer(experiment)
         if trained is not None and source.tokenizer == "":
             source = dataclasses.replace(source, tokenizer=str(trained))
         data = source.prepare(size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs)
-        if teacher is not None:
-            teacher.check_tokens(data.tokenizer)
+        check_published_tokens(data.tokenizer, initial, teacher)
         start = decoder_start(experiment.objective.bind(data.vocabulary))
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
         student = student.clone(config=experiment.model)
@@ -399,7 +416,9 @@ def assemble(
     if model is not student:
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)
     spread = experiment.parallel.spread(axes, devices)
-    return Assembly(experiment, data, model, objective, training_objective, optimizer, spread, losses, teacher, frozen)
+    return Assembly(
+        experiment, data, model, objective, training_objective, optimizer, spread, losses, initial, teacher, frozen
+    )
 
 
 def decoder_start(objective: Objective) -> int | None:

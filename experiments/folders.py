@@ -8,8 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from data.files import whole_file
-from experiments.experiment import Experiment, ExperimentError
-from models import hub
+from experiments.experiment import ExperimentError
 from models.hub.beside import GENERATION
 from models.hub.tokenizer_folder import SETTINGS, SPECIAL, TEMPLATE
 
@@ -98,18 +97,21 @@ def put_in_place(staged: Path, target: Path) -> None:
                 path.unlink()
 
 
-def keep_settings(experiment: Experiment) -> None:
-    """Copy into the run's folder what its export will say of the tokenizer and of generation, where it comes from published
-    folders, which may be gone by then: roles of special tokens, sides, chat template; `generation_config.json`."""
-    tokenizer = getattr(experiment.data, "tokenizer", "")
+def keep_settings(folder: Path, tokenizer: Path | None, initial: Path | None) -> None:
+    """Copy into a run's folder what its export will say of the tokenizer and of generation, where it comes from published
+    folders, which may be gone by then: roles of special tokens, sides, chat template; `generation_config.json`.
+
+    Args:
+        tokenizer: the file or folder that the tokenizer was read from, where that is published.
+        initial: the checkpoint that the run starts from.
+    """
     sources = []
-    if tokenizer:
-        path = Path(tokenizer).expanduser()
-        path = path if path.is_dir() else path.parent
-        sources += [path / name for name in (SETTINGS, SPECIAL, TEMPLATE)]
-    if experiment.initial_model is not None:
-        sources.append(hub.checkpoint_folder(experiment.initial_model) / GENERATION)
+    if tokenizer is not None:
+        beside = tokenizer if tokenizer.is_dir() else tokenizer.parent
+        sources += [beside / name for name in (SETTINGS, SPECIAL, TEMPLATE)]
+    if initial is not None:
+        sources.append(initial / GENERATION)
     for source in sources:
-        if source.is_file():
-            with whole_file(experiment.run_folder / source.name) as path:
+        if source.is_file() and source.parent != folder:
+            with whole_file(folder / source.name) as path:
                 shutil.copyfile(source, path)

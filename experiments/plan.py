@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 
 from experiments.assemble import Assembly, assemble, boxed_frozen
 from experiments.experiment import Experiment
+from experiments.initial import open_initial
 from training.parallel import Parallel, Sharded, TrainingError
 from training.planning.apart import CompilerCrash
 from training.planning.hlo import Collective, Program
@@ -128,6 +129,8 @@ def plan_on(
     thorough: bool = False,
 ) -> PhasePlan:
     """`plan` for given devices, the topology telling their speed."""
+    if experiment.initial_model is not None:
+        experiment = open_initial(experiment, outlined=True).adopted_by(experiment)
     assembly = assemble(
         experiment,
         data=experiment.data.suited_to(experiment.model.model_type).outline(

@@ -1,18 +1,20 @@
 """The teacher of an experiment: found, read, and held against the student before anything is compiled."""
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from jaxtyping import PyTree
-from tokenizers import Tokenizer
 
-from data import tokenizers
+from data.tokenizer_files import tokenizer_file
 from experiments.experiment import Experiment, ExperimentError
+from experiments.initial import place_of
 from models import hub
 from models.student_teacher import StudentTeacher, check_pair, initial_params
 from objectives import Objective
@@ -32,24 +34,20 @@ class Teacher:
     model: nn.Module
     variables: dict[str, PyTree] | None = None
     digest: str = ""
+    flag: ClassVar[str] = "--teacher"
 
     @property
     def params(self) -> PyTree | None:
         return None if self.variables is None else self.variables["params"]
 
     @property
-    def tokenizer(self) -> Path | None:
-        """The file that says what its tokens mean, where there is one."""
-        path = self.folder / "tokenizer.json"
-        return path if path.exists() else None
+    def name(self) -> str:
+        return str(self.folder)
 
-    def check_tokens(self, tokenizer: Tokenizer) -> None:
-        """Raise where `tokenizer` gives its ids to other tokens."""
-        if self.tokenizer is not None and tokenizers.load(self.tokenizer).get_vocab() != tokenizer.get_vocab():
-            raise ExperimentError(
-                f"the teacher in {self.folder} reads other tokens than the data are written in: leave --data.tokenizer"
-                f" empty, or set it to {self.tokenizer}"
-            )
+    @functools.cached_property
+    def tokenizer(self) -> Path | None:
+        """The file that its tokens are read from, if there is one."""
+        return tokenizer_file(self.folder)
 
 
 def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
@@ -59,8 +57,7 @@ def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
         outlined: read no parameters.
     """
     name, settings = str(experiment.teacher), experiment.model
-    exported = Path(name).expanduser() / "model"
-    place = str(exported) if (exported / "config.json").exists() else name
+    place = place_of(name)
     if not Path(place).expanduser().exists() and (place.startswith((".", "/", "~")) or place.count("/") > 1):
         raise ExperimentError(
             f"there is no teacher in {place}: `lacuna train` makes one, as the `model` folder of its run; `lacuna train"

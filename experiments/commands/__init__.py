@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from experiments.experiment import Experiment, ExperimentError, load
+from experiments.initial import open_initial
 from objectives import KINDS, named
 from training.processes import Processes, facts
 from training.supervisor import Place, supervise
@@ -66,13 +67,19 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
         if {"-h", "--help"} & set(rest):
             tyro.extras.get_parser(extra, prog=program, add_help=False).print_help()
     try:
-        return tyro.cli(
+        experiment = tyro.cli(
             Experiment,
             default=experiment,
             args=rest,
             prog=program,
             description=f"{sys.modules[type(experiment).__module__].__doc__}\n\n`--objective NAME` (or NAME+NAME) takes"
             f" another: {', '.join(KINDS)}.",
-        ), options
+        )
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, ExperimentError) else ExperimentError(str(error)) from error
+    if experiment.initial_model is not None:
+        flags = [
+            argument.partition("=")[0].removeprefix("--model.") for argument in rest if argument.startswith("--model.")
+        ]
+        open_initial(experiment, outlined=True).check(experiment.model, [flag.replace("-", "_") for flag in flags])
+    return experiment, options

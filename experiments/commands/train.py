@@ -23,6 +23,7 @@ from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, describe
 from experiments.folders import keep_settings, replaced
+from experiments.initial import RECORD
 from models import hub
 from models.hub.beside import GENERATION
 from training.checkpoints import Checkpoints, write_json
@@ -132,10 +133,14 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
         return
     if first:
         run_folder.sweep(folder)
-        write_json(folder / "experiment.json", describe(experiment))
+        write_json(folder / run_folder.SETTINGS, describe(assembly.experiment))
+        if assembly.initial is not None:
+            write_json(folder / RECORD, assembly.initial.record)
         with run_folder.rewritten(folder) as inputs:
             assembly.data.save(inputs, experiment.length(-1))
-        keep_settings(experiment)
+        keep_settings(
+            folder, assembly.published_tokenizer, None if assembly.initial is None else assembly.initial.folder
+        )
         console.print(
             f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
             f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"

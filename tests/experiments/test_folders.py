@@ -1,6 +1,5 @@
 """Folders that commands write: whole or not at all, never over what is there unasked."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -146,11 +145,12 @@ def test_settings_of_published_folders_reach_the_export(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
-    experiment = SimpleNamespace(data=Text(tokenizer=str(tokenizer)), run_folder=run, initial_model=str(initial))
-    keep_settings(experiment)
+    experiment = SimpleNamespace(data=Text(tokenizer=str(tokenizer)), run_folder=run)
+    keep_settings(run, tokenizer / "tokenizer.json", initial)
     for path in (*tokenizer.iterdir(), *initial.iterdir()):
         path.unlink()
-    keep_settings(experiment)
+    keep_settings(run, tokenizer, initial)
+    keep_settings(run, run / "tokenizer.json", None)
     assembly = SimpleNamespace(experiment=experiment, student=model)
     variables = jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **blank_inputs(model)))
     export(assembly, variables, run / "model", force=True)
@@ -161,5 +161,3 @@ def test_settings_of_published_folders_reach_the_export(tmp_path):
     assert generation == {"bos_token_id": 0, "eos_token_id": [2, 3], "top_k": 7}
     with pytest.raises(ExperimentError, match="there already"):
         export(assembly, variables, run / "model")
-    experiment = SimpleNamespace(**{**vars(experiment), "data": dataclasses.replace(experiment.data, tokenizer="")})
-    keep_settings(experiment)
