@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +27,9 @@ LONGEST_SENTENCE = 128
 
 BATCH = 256
 """Documents tokenised at a time."""
+
+CHARACTERS = 1 << 22
+"""Characters tokenised at a time, which bounds what tokens and their places take (about 200 bytes a token)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,8 +116,9 @@ def build_corpus(
 ) -> Corpus:
     """Cut documents into sentences and tokenise them, or open what an earlier call made of the same.
 
-    Memory is bounded: `BATCH` documents are read ahead by Grain's threads, cut, tokenised by the tokenizer's own
-    threads and appended to the arrays on disk. A build that is killed leaves nothing that is taken for whole.
+    Memory is bounded, but for a single document beyond the bounds: `BATCH` documents are read ahead by Grain's threads and
+    cut, `CHARACTERS` at a time are tokenised by the tokenizer's threads and appended to the arrays on disk. A build that is
+    killed leaves nothing that is taken for whole.
 
     Args:
         folder: where corpora are kept, each in a folder named by its fingerprint.
@@ -155,7 +158,7 @@ def _write(documents: Documents, tokenizer: Tokenizer, folder: Path, language: s
     ):
         np.zeros(1, dtypes["sentence_offsets"]).tofile(sentence_offsets)
         np.zeros(1, dtypes["document_offsets"]).tofile(document_offsets)
-        for batch in _batches(_sentences(documents, language)):
+        for batch in _batches(_cut_documents(documents, language)):
             ids, lengths, sentences = _tokenised(batch, literal)
             ids.astype(dtypes["tokens"]).tofile(tokens)
             (counts["tokens"] + np.cumsum(lengths)).astype(dtypes["sentence_offsets"]).tofile(sentence_offsets)
@@ -177,48 +180,71 @@ def _write(documents: Documents, tokenizer: Tokenizer, folder: Path, language: s
     (folder / "corpus.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _sentences(documents: Documents, language: str) -> Iterator[list[str]]:
-    """The sentences of each document, read ahead by threads, in order."""
+def _cut_documents(documents: Documents, language: str) -> Iterator[tuple[str, list[int]]]:
+    """The text of each document and where its sentences end, read ahead by threads, in order."""
     import grain
 
     source = grain.MapDataset.source(documents).map(functools.partial(_cut, language=language))
     return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=BATCH)))
 
 
-def _cut(document: dict[str, str], language: str) -> list[str]:
-    """The sentences of a document, each with the white space before it; none spans two paragraphs (lines)."""
+def _cut(document: dict[str, str], language: str) -> tuple[str, list[int]]:
+    """The text of a document without the white space at its end, and the place behind the last character of each sentence.
+
+    The white space between two sentences is the second one's. None spans two paragraphs (lines).
+    """
     import sentencex
 
-    sentences, between = [], ""
-    for paragraph in document["text"].split("\n"):
+    text, ends, base = document["text"].rstrip(), [], 0
+    for paragraph in text.split("\n"):
         end = 0
-        for sentence in sentencex.segment(language, paragraph):
-            sentence = sentence.strip()
-            begin = max(paragraph.find(sentence, end), end)
-            sentences.append(between + paragraph[end:begin] + sentence)
-            between, end = "", begin + len(sentence)
-        between += paragraph[end:] + "\n"
-    return sentences
+        for sentence in filter(None, map(str.strip, sentencex.segment(language, paragraph))):
+            end = max(paragraph.find(sentence, end), end) + len(sentence)
+            ends.append(base + end)
+        base += len(paragraph) + 1
+    return text, ends
 
 
-def _batches(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    return iter(lambda: list(itertools.islice(documents, BATCH)), [])
+def _batches(documents: Iterator[tuple[str, list[int]]]) -> Iterator[list[tuple[str, list[int]]]]:
+    """Documents together, at most `BATCH` of them and, but for a longer one, of `CHARACTERS`."""
+    batch: list[tuple[str, list[int]]] = []
+    characters = 0
+    for document in documents:
+        if batch and (len(batch) == BATCH or characters + len(document[0]) > CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(document)
+        characters += len(document[0])
+    if batch:
+        yield batch
 
 
 def _tokenised(
-    batch: list[list[str]], tokenizer: Tokenizer
+    batch: list[tuple[str, list[int]]], tokenizer: Tokenizer
 ) -> tuple[Int64[np.ndarray, " tokens"], Int64[np.ndarray, " sentences"], Int64[np.ndarray, " documents"]]:
-    """Token ids of a batch of documents, the length of each sentence, and how many sentences each document has."""
-    encodings = iter(tokenizer.encode_batch_fast(list(itertools.chain.from_iterable(batch)), add_special_tokens=False))
+    """Token ids of a batch of documents, the length of each sentence, and how many sentences each document has.
+
+    A document is tokenised whole: its tokens are those that the tokenizer gives for it. A token belongs to the sentence that
+    its first character stands in, so that a full stop and the line ends that are one token with it go to the sentence before.
+    """
+    encodings = tokenizer.encode_batch([text for text, _ in batch], add_special_tokens=False)
     ids: list[np.ndarray] = [np.empty(0, np.int64)]
-    lengths: list[int] = []
+    lengths: list[np.ndarray] = [np.empty(0, np.int64)]
     sentences = []
-    for document in batch:
-        before = len(lengths)
-        for encoding in itertools.islice(encodings, len(document)):
-            sentence = np.array(encoding.ids, np.int64)
-            ids.append(sentence)
-            whole, rest = divmod(len(sentence), LONGEST_SENTENCE)
-            lengths += [LONGEST_SENTENCE] * whole + [rest] * (rest > 0)
-        sentences.append(len(lengths) - before)
-    return np.concatenate(ids), np.array(lengths, np.int64), np.array(sentences, np.int64)
+    for (_, ends), encoding in zip(batch, encodings, strict=True):
+        ids.append(np.array(encoding.ids, np.int64))
+        begins = np.fromiter((begin for begin, _ in encoding.offsets), np.int64, len(encoding))
+        owners = np.minimum(np.searchsorted(ends, begins, side="right"), max(len(ends) - 1, 0))
+        counts = np.bincount(np.maximum.accumulate(owners))
+        parts = _parts(counts[counts > 0])
+        lengths.append(parts)
+        sentences.append(len(parts))
+    return np.concatenate(ids), np.concatenate(lengths), np.array(sentences, np.int64)
+
+
+def _parts(lengths: Int64[np.ndarray, " sentences"]) -> Int64[np.ndarray, " parts"]:
+    """Lengths of sentences, those beyond `LONGEST_SENTENCE` in several."""
+    pieces = -(-lengths // LONGEST_SENTENCE)
+    parts = np.full(pieces.sum(), LONGEST_SENTENCE)
+    parts[np.cumsum(pieces) - 1] = lengths - (pieces - 1) * LONGEST_SENTENCE
+    return parts

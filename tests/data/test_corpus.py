@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencex
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from data import DataError, corpus
 from data.corpus import Corpus, build_corpus
@@ -50,6 +50,82 @@ def test_every_sentence_is_there_in_its_place(
                 expected += [ids[begin : begin + 128] for begin in range(0, len(ids), 128)]
         assert _sentences(built, index) == expected
     assert built.tokens.dtype == np.uint16 and built.sentence_offsets[-1] == len(built.tokens)
+
+
+LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""How Llama 3 splits a text, as published."""
+TEXTS = [
+    "The mill stands by the river. It is old. People walk there.\n\nIn summer the birds sing. The end.\n",
+    "A first line.\r\n\r\nA second one,  with  spaces.\r\nDone?  Yes!\r\n",
+    "  Ça va? Où êtes-vous… Straße ﬁn. 日本語の文章です。二番目の文。 🙂🙂 Émile — naïve.\n\n\nLast 👩‍👩‍👧 one.",
+    "",
+    "word " * 400 + "end.\nNext.",
+]
+
+
+def published_ways() -> dict[str, Tokenizer]:
+    """Tokenizers that split texts in the ways of published ones, trained on `TEXTS`."""
+    level, special = list(pre_tokenizers.ByteLevel.alphabet()), ["<unk>", "<s>", "</s>"]
+    letters = sorted({*"".join(TEXTS), "▁"} - {" "})
+    spaced = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    llama_3 = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA_3), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    ways = {
+        "GPT-2": (None, pre_tokenizers.ByteLevel(add_prefix_space=False), level, None),
+        "RoBERTa, offsets trimmed": (None, pre_tokenizers.ByteLevel(), level, processors.ByteLevel(trim_offsets=True)),
+        "Llama 2": (spaced, None, letters, None),
+        "Llama 2, Metaspace": (None, pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False), letters, None),
+        "Llama 3": (None, llama_3, level, None),
+        "T5": (normalizers.NFKC(), pre_tokenizers.Metaspace("▁", prepend_scheme="always"), letters, None),
+    }
+    made = {}
+    for name, (normalizer, pre_tokenizer, alphabet, post_processor) in ways.items():
+        made[name] = Tokenizer(models.BPE(unk_token="<unk>"))
+        trainer = trainers.BpeTrainer(
+            vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+        if pre_tokenizer is not None:
+            made[name].pre_tokenizer = pre_tokenizer
+        lines = " ".join(TEXTS).split(" ") if pre_tokenizer is None else TEXTS
+        made[name].train_from_iterator(lines * 2, trainer)
+        if normalizer is not None:
+            made[name].normalizer = normalizer
+        if post_processor is not None:
+            made[name].post_processor = post_processor
+    return made
+
+
+@pytest.mark.parametrize("name", published_ways())
+def test_a_document_has_the_tokens_that_the_tokenizer_gives_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = published_ways()[name]
+    built = build_corpus(_documents(TEXTS), made, tmp_path)
+    for number, text in enumerate(TEXTS):
+        encoding = made.encode(text.rstrip(), add_special_tokens=False)
+        sentences = _sentences(built, number)
+        assert list(itertools.chain.from_iterable(sentences)) == encoding.ids
+        # A token belongs to the sentence that its first character stands in, a space to the sentence behind it.
+        ends, place, owners = [], 0, []
+        for paragraph in text.rstrip().split("\n"):
+            for sentence in sentencex.segment("en", paragraph):
+                place = text.index(sentence.strip(), place) + len(sentence.strip())
+                ends.append(place)
+        for begin, _ in encoding.offsets:
+            owners.append(next((i for i, end in enumerate(ends) if begin < end), len(ends) - 1))
+        expected = []
+        for _, group in itertools.groupby(zip(owners, encoding.ids, strict=True), key=lambda pair: pair[0]):
+            ids = [token for _, token in group]
+            expected += [ids[begin : begin + 128] for begin in range(0, len(ids), 128)]
+        assert sentences == expected
+    monkeypatch.setattr(corpus, "CHARACTERS", 50)
+    again = build_corpus(_documents(TEXTS), made, tmp_path / "in small pieces")
+    for array in ("tokens", "sentence_offsets", "document_offsets"):
+        np.testing.assert_array_equal(getattr(built, array), getattr(again, array))
 
 
 def test_empty_documents_keep_their_place(tokenizer: Tokenizer, tmp_path: Path) -> None:
