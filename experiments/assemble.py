@@ -391,10 +391,11 @@ def assemble(
     if data is None:
         source, size = experiment.data.suited_to(experiment.model.model_type), experiment.vocabulary_size
         source = with_published_tokens(source, initial, teacher)
-        trained = own_tokenizer(experiment)
-        if trained is not None and source.tokenizer == "":
+        trained, trained_here = own_tokenizer(experiment), source.tokenizer == ""
+        if trained is not None and trained_here:
             source = dataclasses.replace(source, tokenizer=str(trained))
         data = source.prepare(size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs)
+        data = dataclasses.replace(data, trained_here=trained_here)
         check_published_tokens(data.tokenizer, initial, teacher)
         start = decoder_start(experiment.objective.bind(data.vocabulary))
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
