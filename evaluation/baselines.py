@@ -1,6 +1,8 @@
 """What a model must beat to have learned anything: answers given without a look at the question."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,18 +56,24 @@ def constant(answers: Answers) -> Constant:
     )
 
 
-def comparison(held_out: dict[str, float], baselines: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+def comparison(
+    held_out: dict[str, float],
+    baselines: dict[str, dict[str, Any]],
+    units: Mapping[str, str] = MappingProxyType({}),
+) -> list[tuple[str, str, str, str]]:
     """Rows of a table: what was measured, the model's, the baseline's, and what that baseline is.
 
     Args:
         held_out: losses and metrics of a model.
         baselines: for some of its losses the fields of their `Constant`.
+        units: of losses, where they have one; those with a baseline are in nats, as that is.
     """
     rows = []
     losses = [name for name in held_out if name.endswith("_loss")]
     for name in losses + ["loss"] * (len(losses) > 1):
-        title = f"{name.replace('_', ' ')}, nats"
         base = baselines.get(name)
+        unit = units.get(name.removeprefix("average_"), "" if base is None else "nats")
+        title = name.replace("_", " ") + (f", {unit}" if unit else "")
         if base is None:
             rows.append((title, f"{held_out[name]:.3f}", "", "" if name != "loss" else "the sum"))
             continue

@@ -26,6 +26,7 @@ from objectives import Augmented, Objective, ObjectiveError
 from objectives.objective import Example, check_asks, check_reads, check_takes
 from training.metrics import Speed
 from training.parallel import Spread, logical_axes
+from training.progress import working
 from training.stacks import axes_of
 from training.step import (
     TrainState,
@@ -191,8 +192,11 @@ class Assembly:
         step = functools.partial(evaluation_step, model=self.model, objective=self.objective, seed=EVALUATION_SEED)
         return self._given_frozen(self.spread.compile(step, donate=False))
 
-    def compile_answers_step(self) -> Callable:
-        step = functools.partial(answers_step, model=self.student, objective=self.objective, seed=EVALUATION_SEED)
+    def compile_answers_step(self, training: bool = False) -> Callable:
+        """Of held-out examples, or of those that are trained on."""
+        objective = self.training_objective if training else self.objective
+        seed = self.experiment.seed if training else EVALUATION_SEED
+        step = functools.partial(answers_step, model=self.student, objective=objective, seed=seed)
         return self.spread.compile(step, donate=False)
 
     def asked(
@@ -269,6 +273,13 @@ class Assembly:
             examples = min(left, self.experiment.batch_size)
             left -= examples
             yield batch, self._copies(examples)
+
+    def last_batches(self) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+        """This process' share of the last training batches, with about as many examples as are held out; each is there once."""
+        steps, ends = self.experiment.steps, [0, *self.experiment.phase_ends]
+        wanted = -(-self.experiment.evaluation_examples // self.experiment.batch_size)
+        for batch in self.batches(len(ends) - 2, max(ends[-2], steps - wanted)):
+            yield batch, 1
 
     def _copies(self, examples: int) -> int:
         """How often each of so many held-out examples must be there for them to divide among the devices."""
@@ -380,7 +391,8 @@ def assemble(
             f"{experiment.architecture} normalises by the statistics of the whole batch, which micro-batches do not see:"
             " set --parallel.micro-batches 1, or --model.freeze-batch-norm"
         )
-    teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
+    with working(f"opening the teacher {experiment.teacher}", say):
+        teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
     model = with_teacher(experiment, student, teacher)
     longest = max(map(experiment.length, range(len(experiment.phases))))
     room = experiment.model.longest_input
@@ -405,14 +417,15 @@ def assemble(
     augmentation = experiment.data.augmentation
     if augmentation is not None:
         objective, training_objective = (Augmented(objective, augmentation, training) for training in (False, True))
-    example = data.training(form(training_objective, longest), experiment.seed)[0]
-    losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
-    optimizer = experiment.optimizer.build(
-        experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
-    )
-    axes = logical_axes(
-        jax.eval_shape(lambda: boxed_state(student, optimizer, 0, experiment.average_decay is not None))
-    )
+    with working("seeing that model, objective and data fit one another", say):
+        example = data.training(form(training_objective, longest), experiment.seed)[0]
+        losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
+        optimizer = experiment.optimizer.build(
+            experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
+        )
+        axes = logical_axes(
+            jax.eval_shape(lambda: boxed_state(student, optimizer, 0, experiment.average_decay is not None))
+        )
     frozen = None
     if model is not student:
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)

@@ -60,7 +60,7 @@ def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guess
         "<h2>Held out</h2>",
         results_table(result),
         "<h2>Curves</h2>",
-        *curves(lines, result["baselines"]),
+        *curves(lines, result.get("training_baselines", {}), result.get("units", {})),
         "<h2>What it guesses</h2>",
         f"<p class=dim>{SAID[assembly.experiment.data.items]}</p>",
         *guesses,
@@ -87,24 +87,39 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def results_table(result: dict[str, Any]) -> str:
-    rows = comparison(result["held_out"], result["baselines"])
+    rows = comparison(result["held_out"], result["baselines"], result.get("units", {}))
     return table(("", "model", "baseline", "what the baseline is"), rows, numbers=(1, 2))
 
 
-def curves(lines: list[dict[str, Any]], base: dict[str, Any]) -> list[str]:
-    """One SVG for each loss and accuracy: training (thin: each step, thick: smoothed), held out, baseline."""
+def curves(lines: list[dict[str, Any]], base: dict[str, Any], units: Mapping[str, str]) -> list[str]:
+    """One SVG for each loss and accuracy: training (thin: each step, thick: smoothed), held out, baseline.
+
+    Args:
+        base: for some of the losses the baseline on what was trained on, which is drawn where there is one.
+        units: of losses, where they have one.
+    """
     train = [line for line in lines if line["split"] == "train"]
     held_out = [line for line in lines if line["split"] == "held_out"]
     floors = {name: base_["loss"] for name, base_ in base.items()}
     floors |= {base_["metric"]: base_["accuracy"] for base_ in base.values()}
     names = [name for name in (train[0] if train else {}) if name.endswith(("_loss", "_accuracy"))]
     return [
-        plot(name, train, held_out, floors.get(name)) for name in sorted(names, key=lambda n: n.endswith("accuracy"))
+        plot(title(name, units), name, train, held_out, floors.get(name))
+        for name in sorted(names, key=lambda n: n.endswith("accuracy"))
     ]
 
 
-def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None) -> str:
-    """A curve as inline SVG."""
+def title(name: str, units: Mapping[str, str]) -> str:
+    unit = units.get(name, "")
+    return name.replace("_", " ") + (f" ({unit})" if unit else "")
+
+
+def plot(heading: str, name: str, train: list[dict], held_out: list[dict], floor: float | None) -> str:
+    """A curve as inline SVG.
+
+    Args:
+        floor: the baseline of the training examples.
+    """
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
@@ -127,8 +142,8 @@ def plot(name: str, train: list[dict], held_out: list[dict], floor: float | None
                 label="held out",
             )
         if floor is not None:
-            axes.axhline(floor, color="#57606a", linestyle="--", label=f"baseline {floor:.3f}")
-        axes.set(xlabel="step", title=name.replace("_", " ") + (" (nats)" if name.endswith("loss") else ""))
+            axes.axhline(floor, color="#57606a", linestyle="--", label=f"baseline of training {floor:.3f}")
+        axes.set(xlabel="step", title=heading)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
@@ -273,6 +288,8 @@ def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
                     f"{share:.1%} of {result['peak_flops']:.3g} FLOP/s ({html.escape(result['peak_source'])})",
                 )
             )
+        else:
+            rows.append(("MFU", f"not shown, the peak is {html.escape(result['peak_source'])}"))
     return table((), rows)
 
 

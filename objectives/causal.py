@@ -6,13 +6,24 @@ Raffel et al., "T5", 2019, arXiv 1910.10683, section 3.2.1; the S-denoiser of Ta
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.objective import IGNORED, Answers, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import (
+    IGNORED,
+    NATS,
+    Answers,
+    Example,
+    Losses,
+    Objective,
+    ObjectiveError,
+    accuracy,
+    cross_entropy,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +40,7 @@ class CausalLM(Objective):
     reads: ClassVar[tuple[str, ...]] = ("tokens", "document_ids")
     causal: ClassVar[bool] = True
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"causal_lm_loss": NATS})
     overlap: ClassVar[int] = 1
 
     across_documents: bool = True

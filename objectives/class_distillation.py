@@ -13,7 +13,17 @@ from jaxtyping import Array
 
 from objectives.classification import Classification
 from objectives.distillation import divergence
-from objectives.objective import Answers, Around, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import (
+    NATS,
+    Answers,
+    Around,
+    Example,
+    Losses,
+    Objective,
+    ObjectiveError,
+    accuracy,
+    cross_entropy,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +58,11 @@ class ClassDistillation(Around):
             raise ObjectiveError(f"alpha={self.alpha}: a share must lie in [0, 1]")
         if not self.temperature > 0:
             raise ObjectiveError(f"temperature={self.temperature}: expected more than 0")
+
+    @property
+    def units(self) -> Mapping[str, str]:  # type: ignore[override]
+        weighted = {f"weighted_{name}": unit for name, unit in self.task.units.items()}
+        return {**self.task.units, **weighted, "distillation_loss": NATS}
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """Both parts, weighted."""

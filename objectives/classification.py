@@ -7,6 +7,7 @@ Label smoothing: Szegedy et al., 2015, arXiv 1512.00567. Two labels in the share
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float
 
 from objectives.objective import (
     IGNORED,
+    NATS,
     Answers,
     Example,
     Losses,
@@ -43,6 +45,7 @@ class Classification(Objective):
 
     takes: ClassVar[tuple[str, ...]] = ("pixel_values",)
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"classification_loss": NATS})
     needs: ClassVar[tuple[str, ...]] = ("classes",)
 
     smoothing: float = 0.0

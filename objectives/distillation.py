@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from objectives.masked import MaskedLM
-from objectives.objective import IGNORED, Answers, Around, Example, Losses, Objective, ObjectiveError
+from objectives.objective import IGNORED, NATS, Answers, Around, Example, Losses, Objective, ObjectiveError
 
 Mask = Bool[Array, "batch places"]
 
@@ -56,6 +56,11 @@ class Distillation(Around):
     def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         hidden = (("hidden",), ("teacher_hidden",)) if self.cosine_weight else ()
         return (("prediction_logits", "logits"), ("teacher_logits",), *hidden)
+
+    @property
+    def units(self) -> Mapping[str, str]:  # type: ignore[override]
+        weighted = {f"weighted_{name}": unit for name, unit in self.task.units.items()}
+        return {**self.task.units, **weighted, "distillation_loss": NATS}
 
     @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]

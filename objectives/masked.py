@@ -7,13 +7,24 @@ whole-word variant after the released `create_pretraining_data.py`.
 import dataclasses
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.objective import IGNORED, Answers, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import (
+    IGNORED,
+    NATS,
+    Answers,
+    Example,
+    Losses,
+    Objective,
+    ObjectiveError,
+    accuracy,
+    cross_entropy,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +44,7 @@ class MaskedLM(Objective):
     writes: ClassVar[tuple[str, ...]] = ("input_ids", "masked_positions", "labels")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "masked_positions")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("prediction_logits", "logits"),)
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"masked_lm_loss": NATS})
     needs: ClassVar[tuple[str, ...]] = ("mask",)
 
     rate: float = 0.15

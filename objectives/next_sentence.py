@@ -7,6 +7,7 @@ Devlin et al., "BERT", 2018, arXiv 1810.04805, section 3.1 (task 2); the pairing
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from objectives.objective import (
+    NATS,
     Answers,
     Example,
     Losses,
@@ -44,6 +46,7 @@ class NextSentence(Objective):
     writes: ClassVar[tuple[str, ...]] = (*WRITES, "next_sentence_label")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("seq_relationship_logits", "logits"),)
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"next_sentence_loss": NATS})
     needs: ClassVar[tuple[str, ...]] = ("pad", "cls", "sep")
     arranges: ClassVar[bool] = True
 

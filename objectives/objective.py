@@ -98,6 +98,7 @@ class Objective:
         causal: whether what is asked at a place comes behind it, where a model that looks ahead would see the answer.
         asks: for each output that `loss` reads, the names under which a model may give it.
         agrees: for each field that must be equal to one of the model's config, where that has it, the name there.
+        units: of losses, by their names, for tables and curves; where one has none, none is shown.
         needs: what it takes from the vocabulary; one without is refused when they are bound.
         overlap: tokens that a piece of packed text shares with the next: 1 where the first is read and never asked.
         arranges: whether `corrupt` lays out the text that others then corrupt; in a `Sum` those come first.
@@ -111,6 +112,7 @@ class Objective:
     causal: ClassVar[bool] = False
     asks: ClassVar[tuple[tuple[str, ...], ...]] = ()
     agrees: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({})
     needs: ClassVar[tuple[str, ...]] = ()
     overlap: ClassVar[int] = 0
     arranges: ClassVar[bool] = False
@@ -261,6 +263,10 @@ class Sum(Objective):
         return {}  # fields are the parts', which `check_config` asks
 
     @property
+    def units(self) -> Mapping[str, str]:  # type: ignore[override]
+        return {name: unit for part in self.parts for name, unit in part.units.items()}
+
+    @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return self._joined("needs")
 
@@ -358,6 +364,10 @@ class Around(Objective):
         return {}  # fields are the other's, which `check_config` asks
 
     @property
+    def units(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self.inner.units
+
+    @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.inner.needs
 
@@ -391,6 +401,9 @@ class Around(Objective):
     def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
         return self.inner.answers(outputs, batch)
 
+
+NATS = "nats"
+"""The unit of a cross-entropy of natural logarithms."""
 
 IGNORED = -100
 """The label of a place that is not asked (as in `transformers`)."""

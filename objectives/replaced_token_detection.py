@@ -6,6 +6,7 @@ section 2.
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
@@ -13,7 +14,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from objectives.masked import MaskedLM
-from objectives.objective import IGNORED, Answers, Around, Example, Losses, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import (
+    IGNORED,
+    NATS,
+    Answers,
+    Around,
+    Example,
+    Losses,
+    ObjectiveError,
+    accuracy,
+    cross_entropy,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +45,7 @@ class ReplacedTokenDetection(Around):
 
     around: ClassVar[str] = "masking"
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("generator_logits",), ("discriminator_logits",), ("replaced",))
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"generator_loss": NATS, "detection_loss": NATS})
 
     masking: MaskedLM = MaskedLM(mask_rate=0.85, random_rate=0.0)
     generator_weight: float = 1.0

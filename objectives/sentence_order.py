@@ -6,6 +6,7 @@ Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of Language Repres
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Key
 
 from objectives.objective import (
     IGNORED,
+    NATS,
     Answers,
     Example,
     Losses,
@@ -44,6 +46,7 @@ class SentenceOrder(Objective):
     writes: ClassVar[tuple[str, ...]] = (*WRITES, "sentence_order_label")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("sop_logits", "seq_relationship_logits", "logits"),)
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"sentence_order_loss": NATS})
     needs: ClassVar[tuple[str, ...]] = ("pad", "cls", "sep")
     arranges: ClassVar[bool] = True
 

@@ -6,12 +6,23 @@ Vaswani et al., "Attention Is All You Need", 2017, arXiv 1706.03762, section 5.4
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from objectives.objective import IGNORED, Answers, Example, Losses, Objective, ObjectiveError, accuracy, cross_entropy
+from objectives.objective import (
+    IGNORED,
+    NATS,
+    Answers,
+    Example,
+    Losses,
+    Objective,
+    ObjectiveError,
+    accuracy,
+    cross_entropy,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Seq2Seq(Objective):
     writes: ClassVar[tuple[str, ...]] = ("decoder_input_ids", "decoder_attention_mask")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "decoder_input_ids")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
+    units: ClassVar[Mapping[str, str]] = MappingProxyType({"seq2seq_loss": NATS})
 
     start: str = "eos"
     label_smoothing: float = 0.0

@@ -1,9 +1,12 @@
 """Accelerators: what one can do at most, to hold a measured speed against and to plan for machines that are not there."""
 
+import contextlib
 import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -69,28 +72,76 @@ def chip_of(kind: str) -> tuple[str, Chip] | None:
 
 
 def peak_flops(dtype: str) -> tuple[float, str]:
-    """FLOP/s of one device and how it is known: a data sheet's, or (CPU) the best of a few matrix products just now."""
+    """FLOP/s of one device and how it is known: a data sheet's, or (CPU) the best of several matrix products just now.
+
+    Where other work kept the CPU busy meanwhile it is 0, with a sentence in the place of how: of a peak that is too low every
+    share is too high.
+    """
     device = jax.devices()[0]
     found = chip_of(device.device_kind)
     if found is not None:
         return found[1].flops, f"data sheet of {device.device_kind}, bf16"
     if device.platform != "cpu":
         return 0.0, f"unknown for {device.device_kind}"
-    return reached_flops(dtype), f"measured: 2048³ {dtype} product on the CPU"
+    waits = Waits()
+    seconds = product_seconds(dtype)
+    if not quiet(seconds, waits.share()):
+        return 0.0, "not known: other work kept the processor busy while its peak was measured"
+    return 2 * CPU_SIZE**3 / min(seconds), f"measured: best of {len(seconds)} {CPU_SIZE}³ {dtype} products on the CPU"
+
+
+CPU_SIZE, SIZE = 2048, 8192
+"""Rows of the matrices whose product shows what a CPU and what an accelerator can do."""
+SPREAD, WAITED = 0.03, 0.02
+"""By how much the two fastest products may differ on a quiet machine, and how much of their time threads may wait for a core."""
+
+
+def quiet(seconds: Sequence[float], waited: float) -> bool:
+    """Whether nothing else ran while products took `seconds` and threads `waited` that share of their time for a core."""
+    fastest, second, *_ = sorted(seconds)
+    return second <= (1 + SPREAD) * fastest and waited <= WAITED
+
+
+class Waits:
+    """How long the threads of this process have waited for a core since it was made, which Linux counts (`schedstat`)."""
+
+    def __init__(self) -> None:
+        self.ran, self.waited = self._counted()
+
+    @staticmethod
+    def _counted() -> tuple[int, int]:
+        """Nanoseconds that all threads have run, and that they were ready to and had no core."""
+        ran = waited = 0
+        for path in Path("/proc/self/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError):  # of a thread that has ended meanwhile
+                one, other, _ = map(int, path.read_text().split())
+                ran, waited = ran + one, waited + other
+        return ran, waited
+
+    def share(self) -> float:
+        """Of the time that threads ran or wanted to; 0 where the system does not count it."""
+        ran, waited = (now - before for now, before in zip(self._counted(), (self.ran, self.waited), strict=True))
+        return waited / max(1, ran + waited)
+
+
+def product_seconds(dtype: str, tries: int = 8, most: float = 3.0) -> list[float]:
+    """Seconds of several matrix products on one device, one after another, fewer than `tries` where `most` seconds are over."""
+    size = CPU_SIZE if jax.devices()[0].platform == "cpu" else SIZE
+    matrix = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a: a @ a)
+    product(matrix).block_until_ready()
+    seconds: list[float] = []
+    while len(seconds) < 3 or (len(seconds) < tries and sum(seconds) < most):
+        begin = time.perf_counter()
+        product(matrix).block_until_ready()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
 
 
 def reached_flops(dtype: str) -> float:
     """FLOP/s of the best of a few matrix products on one device, just now."""
-    size = 2048 if jax.devices()[0].platform == "cpu" else 8192
-    matrix = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda a: a @ a)
-    product(matrix).block_until_ready()
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        product(matrix).block_until_ready()
-        times.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(times)
+    size = CPU_SIZE if jax.devices()[0].platform == "cpu" else SIZE
+    return 2 * size**3 / min(product_seconds(dtype))
 
 
 def peak_memory() -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The loop: feeds batches to the step, reads numbers one step late, evaluates, saves, and leaves in good order."""
 
+import contextlib
 import math
 import os
 import signal
@@ -16,9 +17,10 @@ from jaxtyping import PyTree
 from training.checkpoints import Checkpoints
 from training.hardware import peak_memory
 from training.interrupts import answer_with
-from training.metrics import MetricsLog, ProgressBar, Speed
+from training.metrics import MetricsLog, Speed
 from training.parallel import Spread, TrainingError
 from training.profile import Profile
+from training.progress import ProgressBar
 from training.step import Step, shares
 
 
@@ -116,6 +118,7 @@ def fit(
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
     bar = ProgressBar(steps, first_step) if log is not None else None
+    during = bar.during if bar is not None else lambda _: contextlib.nullcontext()
     speed = phases[0][3]
 
     def read(number: int, metrics: PyTree) -> None:
@@ -128,7 +131,8 @@ def fit(
             values["learning_rate"] = float(learning_rates[number - 1])
             log.write(number, "train", values, time | peak_memory())
         shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
-        bar.update(number, shown, {name: time[name] for name in time if name.endswith("_per_second") or name == "mfu"})
+        rates = {name: time[name] for name in time if name.endswith("_per_second") or name == "mfu"}
+        bar.update(number, shown, rates, speed.seconds)
 
     try:
         with StopRequest() as stop:
@@ -155,7 +159,8 @@ def fit(
                         pending = None
                         loss = None
                         if evaluating:
-                            values = dict(evaluate(state))
+                            with during("evaluating"):
+                                values = dict(evaluate(state))
                             check_finite(number, values, checkpoints)
                             loss = values["loss"]
                             if log is not None and bar is not None:
@@ -167,7 +172,8 @@ def fit(
                         if saving:
                             if log is not None:
                                 log.sync()
-                            checkpoints.save(spread.whole(state), loss)
+                            with during("saving"):
+                                checkpoints.save(spread.whole(state), loss)
                         speed.pause()
                     if stopping is not None:
                         checkpoints.wait()
@@ -177,7 +183,8 @@ def fit(
                     pending = None
                 if number < last:
                     raise TrainingError(f"the input ended after step {number} of {last}")
-            checkpoints.wait()
+            with during("saving"):
+                checkpoints.wait()
             if stop.number is not None and jax.process_count() == 1:  # it came while the last step was being saved
                 raise Interrupted(number, stop.number)
     finally:

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: JSON lines, TensorBoard files, and a progress bar."""
+"""Where the numbers of a run go: JSON lines and TensorBoard files, and how fast it is."""
 
 import contextlib
 import errno
@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
@@ -187,49 +185,3 @@ class Speed:
     def pause(self) -> None:
         """Call after something that is not a step, so that its time is not counted."""
         self.last, self.waited = time.perf_counter(), 0.0
-
-
-class ProgressBar:
-    """A bar with the last step's numbers on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, steps: int, first: int, every: float = 20.0):
-        self.console = Console(stderr=True)
-        self.every, self.said, self.steps = every, 0.0, steps
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
-        self.started, self.first = time.perf_counter(), first
-        if self.console.is_terminal:
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
-            self.task = self.bar.add_task("training", total=steps, completed=first, numbers="compiling")
-            self.bar.start()
-
-    def update(self, step: int, values: dict[str, float | int], time_values: dict[str, float]) -> None:
-        numbers = " ".join(f"{name} {_short(name, value)}" for name, value in {**values, **time_values}.items())
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=step, numbers=numbers)
-        elif time.perf_counter() - self.said > self.every or step == self.steps:
-            self.said = time.perf_counter()
-            done = max(1, step - self.first)
-            left = (self.said - self.started) / done * (self.steps - step)
-            self.console.print(f"step {step}/{self.steps} {numbers} ETA {left:.0f} s", highlight=False, soft_wrap=True)
-
-    def say(self, message: str) -> None:
-        """A line above the bar."""
-        self.console.print(message, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-
-def _short(name: str, value: float) -> str:
-    if name == "mfu" or name.endswith("accuracy"):
-        return f"{value:.1%}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"

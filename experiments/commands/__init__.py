@@ -83,3 +83,8 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
         ]
         open_initial(experiment, outlined=True).check(experiment.model, [flag.replace("-", "_") for flag in flags])
     return experiment, options
+
+
+def experiment_flags(arguments: list[str], extra: type) -> list[str]:
+    """Those behind FILE that are about the experiment, and mean the same to every command; the flags of `extra` left out."""
+    return tyro.cli(extra, args=arguments[1:], return_unknown_args=True, add_help=False)[1]

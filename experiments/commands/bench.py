@@ -13,6 +13,7 @@ from experiments.commands import parse_experiment
 from experiments.commands.train import console, machine
 from experiments.experiment import ExperimentError
 from training.hardware import peak_flops
+from training.progress import working
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +35,12 @@ def main(arguments: list[str]) -> None:
         raise ExperimentError("--warmup and --measure: expected positive numbers")
     total = options.warmup + options.measure
     assembly = assemble(dataclasses.replace(experiment, steps=max(total, experiment.steps)), say=console.print)
-    state, step = assembly.initial_state(), assembly.compile_train_step()
+    with working("making the first parameters", console.print):
+        state = assembly.initial_state()
+    step = assembly.compile_train_step()
     (items, flops), unit = assembly.work(0), experiment.data.items
     batches = list(itertools.islice(assembly.batches(0, 0), min(total, 8)))
+    console.print(f"compiling, then {options.warmup} steps that do not count and {options.measure} that do")
     seconds = []
     for number in range(total):
         batch = assembly.spread.put_batch(batches[number % len(batches)])
@@ -64,6 +68,8 @@ def main(arguments: list[str]) -> None:
     out.print(f"{unit + '/s':<14} {items / median:,.0f}{', padding counted' * (unit == 'tokens')}")
     if peak:
         out.print(f"MFU            {flops / median / peak:.1%} of {peak:.3g} FLOP/s ({how})")
+    else:
+        out.print(f"MFU            not shown, the peak is {how}")
     out.print(
         f"model FLOPs    {flops:.4g} a step = 3 × forward; forward counts 2 per multiply-add of the matrix products:"
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -22,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands import parse_experiment, supervised
-from experiments.commands.train import machine
+from experiments.commands.train import console, machine
+from experiments.experiment import Experiment
 from training.hardware import peak_flops, reached_flops
 from training.processes import Processes
 from training.supervisor import Place
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> None:
         ports,
     ]
     if experiment is not None:
-        looks.append(lambda: fits(experiment))
+        looks.append(lambda: fits(experiment, Path(options.runs)))
     findings = [finding for look in looks for finding in look()]
     everyones = everywhere([dataclasses.asdict(finding) for finding in findings])
     by_process = {str(n): [Finding(**finding) for finding in theirs] for n, theirs in enumerate(everyones)}
@@ -154,14 +156,28 @@ def ports() -> Iterator[Finding]:
         yield Finding("ports", False, f"none can be opened: {error.strerror or error}")
 
 
-def fits(experiment) -> Iterator[Finding]:
-    """The experiment's own settings and data."""
+def fits(experiment: Experiment, runs: Path) -> Iterator[Finding]:
+    """The experiment's own settings and data, and whether there is room for its checkpoints.
+
+    Args:
+        runs: folder that they would go to, where the experiment names none.
+    """
     from experiments.assemble import assemble
 
-    assembly = assemble(experiment)
+    assembly = assemble(experiment, say=console.print)
     yield Finding("data", True, f"{experiment.data.source}: {assembly.data.fingerprint[:12]}")
     description = json.dumps(assembly.description(), sort_keys=True)
     yield Finding("experiment", True, f"{experiment.name}: {hashlib.sha256(description.encode()).hexdigest()[:12]}")
+    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(assembly.state_shapes()))
+    yield room(Path(experiment.folder) if experiment.folder else runs, size)
+
+
+def room(path: Path, size: int) -> Finding:
+    """Whether two checkpoints of `size` bytes fit on the disk: no old one goes before the new one is there."""
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    says = f"{free / 1e9:.2f} GB free in {existing}, and two checkpoints take {2 * size / 1e9:.2f} GB"
+    return Finding("room for checkpoints", free >= 2 * size, says)
 
 
 def everywhere(mine: list[dict]) -> list[list[dict]]:

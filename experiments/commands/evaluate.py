@@ -6,8 +6,9 @@ from typing import Literal
 
 from experiments.assemble import Assembly, assemble
 from experiments.commands import parse_experiment
-from experiments.commands.train import baselines, console, open_checkpoints
+from experiments.commands.train import EVALUATING, baselines, console, open_checkpoints
 from experiments.experiment import ExperimentError
+from training.progress import working
 from training.step import TrainState
 
 
@@ -39,9 +40,10 @@ def main(arguments: list[str]) -> None:
     if options.on:
         assembly = on_other_data(assembly, options.on)
     evaluation_step = assembly.compile_evaluation_step()
-    values = assembly.evaluate(evaluation_step, state)
-    base = baselines(assembly, state.variables)
-    sizes = {size: assembly.evaluate(evaluation_step, state, size) for size in options.image_sizes}
+    with working(EVALUATING, console.print):
+        values = assembly.evaluate(evaluation_step, state)
+        base = baselines(assembly, state.variables)
+        sizes = {size: assembly.evaluate(evaluation_step, state, size) for size in options.image_sizes}
     more = {"at_image_size": sizes} if sizes else {}
     print(json.dumps({"step": step, "held_out": values, "baselines": base, **more}, indent=2))
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,13 @@ from rich.table import Table
 from evaluation.baselines import comparison, constant
 from experiments import run_folder
 from experiments.assemble import Assembly, assemble
-from experiments.commands import parse_experiment, supervised
+from experiments.commands import experiment_flags, parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, describe
 from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
 from models import hub
 from models.hub.beside import GENERATION
+from objectives.objective import NATS
 from training.checkpoints import Checkpoints, write_json
 from training.hardware import peak_flops
 from training.loop import StopAtOnce, fit
@@ -33,6 +35,7 @@ from training.metrics import MetricsLog
 from training.owner import Owner
 from training.processes import Processes, agree, at_first
 from training.profile import Profile
+from training.progress import working
 from training.step import TrainState
 from training.weights_and_biases import WeightsAndBiases
 
@@ -47,6 +50,8 @@ TRY = {
     "ForImageClassification": "lacuna predict image-classification PICTURE --model {model}",
 }
 """What to ask a trained model, by what its class ends with."""
+
+EVALUATING = "evaluating on held-out examples"
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -69,7 +74,7 @@ class Options(Processes):
 def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("train", arguments, Options)
     supervised(options, arguments[0])
-    train(experiment, arguments[0], options)
+    train(experiment, shlex.join([arguments[0], *experiment_flags(arguments, Options)]), options)
 
 
 def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Checkpoints:
@@ -98,7 +103,7 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
     It is done when these three lie in its folder, in that order; stopped anywhere before, the same call goes on.
 
     Args:
-        reference: how the user named it, for the commands to try next.
+        reference: how the user named it, flags and all, for the commands to try next.
 
     Raises:
         TrainingError: another process is training in the folder; see `fit` for what else.
@@ -114,12 +119,14 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
         profile = Profile.parse(options.profile, experiment.run_folder / "profile", experiment.steps)
     folder = experiment.run_folder
     first = jax.process_index() == 0
-    assembly = assemble(experiment, say=console.print if first else lambda _: None)
+    say = console.print if first else lambda _: None
+    assembly = assemble(experiment, say=say)
     agree({"experiment": json.dumps(assembly.description()), "data": assembly.data.fingerprint})
     checkpoints = open_checkpoints(assembly, options.data_changed == "go-on")
     shapes = assembly.state_shapes()
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
-    restored = checkpoints.restore(shapes)
+    with working("reading the newest checkpoint", say):
+        restored = checkpoints.restore(shapes)
     first_step = 0
     if restored is not None:
         first_step = int(restored[0].step)
@@ -147,9 +154,11 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
             + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
             + (f", going on after step {first_step:,}" if first_step else "")
         )
-    state = assembly.initial_state() if restored is None else assembly.spread.parts(restored[0])
+    with working("making the first parameters" if restored is None else "restoring the state", say):
+        state = assembly.initial_state() if restored is None else assembly.spread.parts(restored[0])
     del restored
-    peak, how = peak_flops(experiment.model.dtype)
+    with working("measuring what this processor can do", say):
+        peak, how = peak_flops(experiment.model.dtype)
     step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
     writers = []
     if options.wandb is not None and first:
@@ -181,12 +190,14 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
     seconds = time.perf_counter() - begin
     with StopAtOnce(experiment.steps):
         best = checkpoints.best()
-        checkpoints.close()
+        with working("writing the last checkpoint", say):
+            checkpoints.close()
         if log is not None:
             log.close()
             if profile is not None:
                 console.print(profile.where())
-        held_out = assembly.evaluate(evaluation_step, state)
+        with working(EVALUATING, say):
+            held_out = assembly.evaluate(evaluation_step, state)
         result = finish(
             assembly,
             state,
@@ -226,12 +237,15 @@ def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **
     del variables
     say(f"writing {folder / run_folder.REPORT}")
     items, flops = assembly.work(-1)
+    base = baselines(assembly, better)
     result = {
         "name": experiment.name,
         "architecture": experiment.architecture,
         "steps": experiment.steps,
         "held_out": held_out,
-        "baselines": baselines(assembly, better),
+        "baselines": base,
+        "training_baselines": baselines(assembly, better, training=True),
+        "units": units(assembly, base),
         "items": experiment.data.items,
         "items_per_step": items,
         "flops_per_step": flops,
@@ -267,14 +281,15 @@ def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False
             write_json(generation, {**json.loads(generation.read_text()), **json.loads(published.read_text())})
 
 
-def baselines(assembly: Assembly, variables: Any) -> dict[str, dict[str, Any]]:
+def baselines(assembly: Assembly, variables: Any, training: bool = False) -> dict[str, dict[str, Any]]:
     """For each loss that has one, what it is held against on the very same questions: the fields of a `Constant`.
 
     Args:
         variables: on the devices, as the steps want them.
+        training: of the examples that were trained on last, about as many, rather than of those that are held out.
     """
-    step, found = assembly.compile_answers_step(), []
-    for batch, copies in assembly.counted_batches():
+    step, found = assembly.compile_answers_step(training), []
+    for batch, copies in assembly.last_batches() if training else assembly.counted_batches():
         right = assembly.spread.host(step(variables, assembly.spread.put_batch(batch)))
         found.append(jax.tree.map(lambda counts: counts // copies, right))  # noqa: B023 - used at once
     if not found:
@@ -282,6 +297,13 @@ def baselines(assembly: Assembly, variables: Any) -> dict[str, dict[str, Any]]:
     counts = jax.tree.map(lambda *parts: np.sum(parts, axis=0, dtype=np.int64), *found)
     asked = jax.tree.map(lambda counts: np.repeat(np.arange(len(counts)), counts), counts)
     return {name: dataclasses.asdict(constant(right)) for name, right in asked.items()}
+
+
+def units(assembly: Assembly, base: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The units of losses: as the objective says, and nats where there is a baseline; of their sum, where all have the same."""
+    found = {**dict.fromkeys(base, NATS), **assembly.objective.units}
+    every = {found.get(name, "") for name in assembly.losses}
+    return {**found, "loss": every.pop()} if len(every) == 1 else found
 
 
 def machine() -> dict[str, str | int]:
@@ -308,11 +330,11 @@ def machine() -> dict[str, str | int]:
 
 
 def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
-    """What was measured, where everything lies, and three commands to try next."""
+    """What was measured, where everything lies, and some commands to try next."""
     table = Table(title=f"{result['name']}: held-out {result['corpus']['of']} after {result['steps']:,} steps")
     for column in ("", "model", "baseline", "what the baseline is"):
         table.add_column(column, justify="left" if column in ("", "what the baseline is") else "right")
-    for row in comparison(result["held_out"], result["baselines"]):
+    for row in comparison(result["held_out"], result["baselines"], result.get("units", {})):
         table.add_row(*row)
     out = Console(soft_wrap=True, highlight=False)
     out.print(table)
@@ -332,6 +354,9 @@ def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     out.print("try next:")
     asks = next((ask for ending, ask in TRY.items() if exported.endswith(ending)), None)
     if asks is not None:
-        out.print(f"  {asks.format(model=folder / 'model')}", markup=False)
-    out.print(f"  lacuna explain {reference}", markup=False)
-    out.print(f"  lacuna bench {reference}", markup=False)
+        settings = folder / "model" / "tokenizer_config.json"
+        mask = json.loads(settings.read_text()).get("mask_token") if settings.exists() else None
+        asked = asks.format(model=shlex.quote(str(folder / "model"))).replace("[MASK]", mask or "[MASK]")
+        out.print(f"  {asked}", markup=False)
+    for verb in ("evaluate", "explain", "bench"):
+        out.print(f"  lacuna {verb} {reference}", markup=False)

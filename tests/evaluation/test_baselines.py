@@ -54,13 +54,19 @@ def test_the_table_has_every_loss_beside_its_baseline():
     base = {"loss": 3.0, "accuracy": 0.5, "standard_error": 0.05, "count": 100, "metric": "b_accuracy"}
     rows = comparison(held_out, {"b_loss": base})
     assert [row[:3] for row in rows] == [
-        ("a loss, nats", "1.000", ""),
+        ("a loss", "1.000", ""),
         ("b loss, nats", "2.500", "3.000"),
         ("b accuracy", "75.0%", "50.0%"),
-        ("loss, nats", "3.500", ""),
+        ("loss", "3.500", ""),
     ]
     assert "+5.0 standard errors" in rows[2][3]
     assert "weight" not in rows[1][3]
+
+
+def test_only_what_is_in_nats_is_said_to_be():
+    held_out = {"loss": 2.0, "pixel_loss": 1.0, "word_loss": 1.0, "average_word_loss": 1.0}
+    rows = comparison(held_out, {}, {"word_loss": "nats", "loss": ""})
+    assert [row[0] for row in rows] == ["pixel loss", "word loss, nats", "average word loss, nats", "loss"]
 
 
 def test_the_table_says_that_a_loss_is_weighted():

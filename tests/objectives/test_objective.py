@@ -17,6 +17,8 @@ from objectives import (
     Classification,
     Distillation,
     Infilling,
+    MaskedAutoencoder,
+    MaskedImage,
     MaskedLM,
     MixtureOfDenoisers,
     NextSentence,
@@ -282,6 +284,15 @@ def test_what_is_forwarded_is_the_parts(objective):
     assert Distillation(task=Sum(MaskedLM(), NextSentence())).arranges
     assert Sum(Reading()).length_read(512) == Distillation(task=Reading()).length_read(512) == 519
     assert form(Sum(CausalLM()), 512) == form(CausalLM(), 512)
+
+
+def test_the_units_of_losses_are_theirs():
+    """Cross-entropies are in nats; differences of pixels and angles are not."""
+    assert Sum(MaskedLM(), NextSentence()).units == {"masked_lm_loss": "nats", "next_sentence_loss": "nats"}
+    assert Distillation(task=CausalLM()).units == {
+        **dict.fromkeys(("causal_lm_loss", "weighted_causal_lm_loss", "distillation_loss"), "nats")
+    }
+    assert MaskedImage().units == MaskedAutoencoder().units == {}
 
 
 @pytest.mark.parametrize("objective", [NextSentence(), SentenceOrder()])
