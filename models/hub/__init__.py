@@ -204,6 +204,8 @@ def load(
     table, base = table.of(shapes), table.is_base(shapes)
     opened = nullcontext(flax_trees.tensors(folder)) if flax_trees.alone(folder) else files.tensors(folder)
     with opened as handles:
+        if not flax_trees.alone(folder):
+            files.refuse_quantised(folder, published, handles)
         there = published_names(folder, handles, table, base)
         for name, attributes in table.optional.items():
             if base and initialize is None and table.today(name, base) not in there:

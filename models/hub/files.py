@@ -74,17 +74,44 @@ def tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
         handles = {}
         for path in shards(folder):
             try:
-                file = stack.enter_context(safe_open(path, framework="flax"))
+                file = stack.enter_context(safe_open(path, framework="numpy"))
                 handles |= dict.fromkeys(file.keys(), file)
             except (SafetensorError, OSError, ValueError, OverflowError) as error:
                 raise ModelError(f"{path} is no whole safetensors file ({error}): fetch or write it again") from None
         yield handles
 
 
+PLAIN = ("F64", "F32", "F16", "BF16", "I64", "BOOL")
+"""What a parameter that means itself, and a counter or mask beside it, is stored as."""
+
+
+def refuse_quantised(folder: Path, published: Mapping[str, Any], handles: Mapping[str, Any]) -> None:
+    """Raise where a `config.json` says that its tensors are quantised, and they are: other numbers say what they mean."""
+    about = published.get("quantization_config")
+    stored = ((name, file.get_slice(name).get_dtype()) for name, file in (handles.items() if about else ()))
+    first = next(((name, dtype) for name, dtype in stored if dtype not in PLAIN), None)
+    if first is None:
+        return
+    method = about.get("quant_method") if isinstance(about, Mapping) else None
+    raise ModelError(
+        f"{folder} is quantised ({method or 'quantization_config'}: {first[0]} is {first[1]}), which is not read here: take"
+        " the checkpoint that it was made of, or have transformers dequantise it and save it again"
+    )
+
+
 def read(handles: Mapping[str, Any], name: str) -> np.ndarray:
-    """One tensor as a numpy array (bfloat16 too)."""
+    """One tensor as a numpy array, of the type it is stored as (bfloat16 too).
+
+    Raises:
+        ModelError: it cannot be read, or numpy has no such type (float8, which are nothing without their scales).
+    """
     try:
         return np.asarray(handles[name].get_tensor(name))
+    except (AttributeError, TypeError):
+        dtype = handles[name].get_slice(name).get_dtype()
+        raise ModelError(
+            f"tensor {name!r} is stored as {dtype}, which is not read here: take a checkpoint in float32, float16 or bfloat16"
+        ) from None
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise ModelError(f"tensor {name!r} cannot be read ({error}): fetch or write the file again") from None
 

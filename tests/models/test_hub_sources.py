@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -435,3 +436,52 @@ def test_the_command_line_takes_hub_names(cached):
     assert found.returncode == 0 and found.stdout.startswith("BertForPreTraining: "), found.stderr
     found = told("some-maker/large-bert")
     assert found.returncode == 2 and len(found.stderr.splitlines()) == 1 and "large-bert" in found.stderr
+
+
+# ── Types of numbers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stored_as(folder: Path, name: str, dtype: str) -> None:
+    """Rewrite one tensor's entry as if it were of another type, of a byte a number."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, name: np.zeros(tensors[name].shape, np.uint8)}, path)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header[name]["dtype"] = dtype
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + content[end:])
+
+
+QUERY = "model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "I8", "U8"])
+def test_a_quantised_folder_is_a_sentence(dtype, tmp_path):
+    published(tmp_path, llama.LlamaForCausalLM(LLAMA))
+    stored_as(tmp_path, QUERY, dtype)
+    said = (
+        "is stored as" if dtype.startswith("F8") else r"misshapen: model\.layers\.0\.self_attn\.q_proj\.weight u?int8"
+    )
+    with pytest.raises(ModelError, match=said):
+        hub.load(tmp_path)
+    change_json(tmp_path, lambda about: {**about, "quantization_config": {"quant_method": "fp8"}})
+    with pytest.raises(ModelError, match=rf"is quantised \(fp8: {re.escape(QUERY)} is {dtype}\)") as error:
+        hub.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_config_says_of_quantisation_does_not_count_where_the_tensors_are_plain(tmp_path):
+    variables = published(tmp_path, llama.LlamaForCausalLM(LLAMA))
+    change_json(tmp_path, lambda about: {**about, "quantization_config": {"load_in_8bit": False}})
+    assert_same(hub.load(tmp_path)[1], variables)
+
+
+def test_float64_tensors_without_metadata_are_read_exactly(tmp_path):
+    variables = published(tmp_path, llama.LlamaForCausalLM(LLAMA))
+    path = tmp_path / "model.safetensors"
+    save_file({name: x.astype(np.float64) for name, x in load_file(path).items()}, path)
+    with files.tensors(tmp_path) as handles:
+        assert files.read(handles, QUERY).dtype == np.float64
+    assert_same(hub.load(tmp_path)[1], variables)
