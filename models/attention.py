@@ -219,7 +219,9 @@ class Attention(nn.Module):
             Ainslie et al., 2023, arXiv 2305.13245); `num_heads` where `None`.
         fused: one product for queries, keys and values, with a kernel `(in, 3, out)`.
         bias: whether the projections have one.
+        qkv_bias: whether those of queries, keys and values have one; as `bias` says where `None`.
         scale: of the scores; `head_dim ** -0.5` where `None`.
+        upcast: scale queries in float32, and keep queries, keys and values in it until they are attended.
         inits: initializers of the kernels that do not begin as N(0, stddev²) cut at ±2 stddev, by name.
         local_start: let the first half of the heads begin with keys equal to queries, so that like attends to like: with
             sinusoids as positions, each token to its neighbours (Trockman & Kolter, "Mimetic Initialization of
@@ -236,7 +238,9 @@ class Attention(nn.Module):
     num_key_value_heads: int | None = None
     fused: bool = False
     bias: bool = True
+    qkv_bias: bool | None = None
     scale: float | None = None
+    upcast: bool = False
     inits: Mapping[str, Initializer] = FrozenDict()
 
     @property
@@ -256,6 +260,7 @@ class Attention(nn.Module):
         rotary: tuple[Array, Array] | None = None,
         cache: tuple[Array, Array] | None = None,
         cached: Int[Array, ""] | None = None,
+        layer_scale: Float[Array, ""] | None = None,
     ) -> tuple[
         Float[Array, "batch length features"],
         Float[Array, "batch heads length keys"],
@@ -272,6 +277,7 @@ class Attention(nn.Module):
             cache: keys and values `(batch, key_value_heads, room, head_dim)` of what came before.
             cached: how many places of the cache are filled: the new ones come behind them. `None`: the cache is all that
                 there is (an encoder's output that has been read), and nothing is added.
+            layer_scale: multiplies the scores, beside `scale`.
         """
         query, key, value = self._project(hidden, memory, read=cache is None or cached is not None)
         if rotary is not None:
@@ -284,6 +290,10 @@ class Attention(nn.Module):
                     for old, new in zip(cache, (key, value), strict=True)
                 )
             key, value = cache
+        if self.upcast:
+            query, key, value = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (query, key, value))
+        if layer_scale is not None:
+            query *= layer_scale.astype(query.dtype)
         attended, probabilities = attend(
             query,
             key,
@@ -320,7 +330,8 @@ class Attention(nn.Module):
 
     def _dense(self, features, name: str, axes, init: Initializer | None = None) -> Dense:
         init = init or self.inits.get(name)
-        return dense(self.config, features, name, axes, bias=self.bias, stddev=self.stddev, kernel_init=init)
+        bias = self.bias if name == "out" or self.qkv_bias is None else self.qkv_bias
+        return dense(self.config, features, name, axes, bias=bias, stddev=self.stddev, kernel_init=init)
 
     def _local_queries(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:
         """An initializer: so wide in the first half of the heads that the scores of like vectors begin at about 10."""

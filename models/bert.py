@@ -5,9 +5,11 @@ arXiv 1810.04805. The small variants: Turc et al., "Well-Read Students Learn Bet
 """
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -31,6 +33,7 @@ from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
 Hidden = Float[Array, "batch length hidden"]
+Choices = Int[Array, "batch choices length"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +139,8 @@ class BertConfig(ModelConfig):
         2 H·E + 2 E·V per predicted token, E = H but where embeddings are projected: then 2 E·H per token more. A training
         step does three times as much: backward is twice forward.
         """
-        batch, length = shapes["input_ids"]
+        *texts, length = shapes["input_ids"]
+        batch = math.prod(texts)
         predictions = shapes.get("masked_positions", (batch, 0))[1]
         hidden, inner, width = self.hidden_size, self.intermediate_size, self.embedding_width
         per_token = self.num_hidden_layers * (8 * hidden**2 + 4 * hidden * inner + 4 * hidden * length)
@@ -390,3 +394,47 @@ class BertForQuestionAnswering(BertHead):
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")
         return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+
+
+class BertMultipleChoice(BertHead):
+    """Base of heads that score several texts of each example, of which one is right.
+
+    Inputs: as the other heads', each (batch, choices, length). Output: `logits` (batch, choices); hidden states are those of
+    batch · choices texts. `head` returns a score (batch · choices, 1).
+    """
+
+    choices: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        input_ids: Choices,
+        attention_mask: Choices | Bool[Array, "batch choices length"] | None = None,
+        token_type_ids: Choices | None = None,
+        position_ids: Choices | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids)
+        read = super().__call__(
+            *(None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs),
+            dropout_keys=by_choice(dropout_keys, input_ids.shape[1]),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        return ModelOutput(**{**read, "logits": read.logits.reshape(input_ids.shape[:2])})
+
+
+def by_choice(keys: Keys, choices: int) -> Keys:
+    """Keys of dropout for each text of an example: (batch,) → (batch · choices,)."""
+    if keys is None:
+        return None
+    return jax.vmap(lambda key: jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(choices)))(keys).reshape(-1)
+
+
+class BertForMultipleChoice(BertMultipleChoice):
+    pooling: ClassVar[bool] = True
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        return dict(logits=self.linear(self.drop(encoded.pooler_output, keys), 1, "classifier"))

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from models import layers
-from models.bert import BertConfig, BertHead, BertModel, Ids
+from models.bert import BertConfig, BertHead, BertModel, Choices, Ids, by_choice
 from models.config import ModelConfig, ModelError
 from models.layers import Keys, fold_in
 from models.outputs import ModelOutput
@@ -176,6 +176,11 @@ class DistilBertHead(BertHead):
         head_keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
         return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
 
+    def classify(self, first: Float[Array, "batch dim"], outputs: int, keys: Keys) -> Float[Array, "batch outputs"]:
+        """W′ dropout(relu(W h + b)) + b′ of the first token."""
+        first = jax.nn.relu(self.linear(first, self.config.dim, "pre_classifier"))
+        return self.linear(layers.dropout(first, self.config.seq_classif_dropout, keys), outputs, "classifier")
+
 
 class DistilBertForMaskedLM(DistilBertHead):
     """Output: `logits` (batch, positions, vocab)."""
@@ -188,10 +193,7 @@ class DistilBertForSequenceClassification(DistilBertHead):
     """Output: `logits` (batch, labels), of the first token."""
 
     def head(self, encoder, encoded, masked_positions, keys):
-        config = self.config
-        first = jax.nn.relu(self.linear(encoded.last_hidden_state[:, 0], config.dim, "pre_classifier"))
-        dropped = layers.dropout(first, config.seq_classif_dropout, keys)
-        return dict(logits=self.linear(dropped, len(config.labels), "classifier"))
+        return dict(logits=self.classify(encoded.last_hidden_state[:, 0], len(self.config.labels), keys))
 
 
 class DistilBertForTokenClassification(DistilBertHead):
@@ -210,3 +212,31 @@ class DistilBertForQuestionAnswering(DistilBertHead):
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(layers.dropout(encoded.last_hidden_state, self.config.qa_dropout, keys), 2, "qa_outputs")
         return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+
+
+class DistilBertForMultipleChoice(DistilBertHead):
+    """Output: `logits` (batch, choices), as `BertForMultipleChoice`, without token types."""
+
+    choices: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        input_ids: Choices,
+        attention_mask: Choices | Bool[Array, "batch choices length"] | None = None,
+        position_ids: Choices | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        inputs = (input_ids, attention_mask, position_ids)
+        read = super().__call__(
+            *(None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs),
+            dropout_keys=by_choice(dropout_keys, input_ids.shape[1]),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        return ModelOutput(**{**read, "logits": read.logits.reshape(input_ids.shape[:2])})
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        return dict(logits=self.classify(encoded.last_hidden_state[:, 0], 1, keys))

@@ -13,13 +13,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from models.bert import BertConfig, BertHead, BertModel, Ids, embeddings
-from models.config import ModelError
-from models.layers import Keys, activation, dropout_bits, fold_in
+from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids, embeddings
+from models.config import ModelError, nearest
+from models.layers import Keys, activation, dropout, dropout_bits, fold_in
 from models.outputs import ModelOutput
 
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "embedding_norm")
 """What generator and discriminator share."""
+
+SUMMARIES: Mapping[str, Callable[[Array], Array]] = {
+    "first": lambda hidden: hidden[:, 0],
+    "last": lambda hidden: hidden[:, -1],
+    "cls_index": lambda hidden: hidden[:, -1],
+    "mean": lambda hidden: hidden.mean(axis=1),
+}
+"""By `summary_type`, one vector of a text's hidden states; padding counts as text, as in `transformers`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +36,9 @@ class ElectraConfig(BertConfig):
 
     Attributes:
         embedding_size: features of the embeddings; projected to `hidden_size` where that is another number.
+        summary_type: what a choice is judged by: the `first` token, the `last` one (`cls_index` too), or the `mean` of all.
+        summary_use_proj, summary_activation, summary_last_dropout: the layer before a choice's score, whether there is one,
+            its activation (none where `None`) and the dropout behind it.
         generator_size: hidden size, heads and inner size of the generator in joint pretraining, as a share of the
             discriminator's; a setting of training alone, which no published file has.
     """
@@ -40,10 +51,20 @@ class ElectraConfig(BertConfig):
     hidden_size: int = 256
     num_attention_heads: int = 4
     intermediate_size: int = 1_024
+    summary_type: str = "first"
+    summary_use_proj: bool = True
+    summary_activation: str | None = "gelu"
+    summary_last_dropout: float = 0.1
     generator_size: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.summary_activation:
+            activation(self.summary_activation)
+        if self.summary_type not in SUMMARIES:
+            raise ModelError(
+                f"unknown summary_type {self.summary_type!r}: {nearest(self.summary_type, list(SUMMARIES))}"
+            )
         if not 0 < self.generator_size <= 1:
             raise ModelError(f"generator_size={self.generator_size}: the share of the discriminator must lie in (0, 1]")
 
@@ -152,6 +173,19 @@ class ElectraForQuestionAnswering(ElectraHead):
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")
         return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+
+
+class ElectraForMultipleChoice(BertMultipleChoice):
+    base: ClassVar[str] = "electra"
+
+    def head(self, encoder, encoded, masked_positions, keys):
+        config = self.config
+        hidden = SUMMARIES[config.summary_type](encoded.last_hidden_state)
+        if config.summary_use_proj:
+            hidden = self.linear(hidden, config.hidden_size, "summary")
+        if config.summary_activation:
+            hidden = activation(config.summary_activation)(hidden)
+        return dict(logits=self.linear(dropout(hidden, config.summary_last_dropout, keys), 1, "classifier"))
 
 
 def sample(keys: UInt32[Array, "batch words"], logits: Float[Array, "batch slots vocab"]) -> Int[Array, "batch slots"]:

@@ -41,6 +41,11 @@ class GPT2Config(ModelConfig):
 
     Attributes:
         n_inner: width of the feed-forward layer; four times `n_embd` where `None`.
+        scale_attn_weights: whether the scores of attention are divided by the root of a head's features.
+        scale_attn_by_inverse_layer_idx: whether those of layer i, from 1 on, are divided by i.
+        reorder_and_upcast_attn: compute attention in float32 whatever `dtype` is, scale included, as in Mistral of Stanford
+            (Karamcheti et al., 2021).
+        tie_word_embeddings: whether the language model's head is the word embeddings.
         labels: names of the outputs of a classification head (`id2label`).
     """
 
@@ -67,6 +72,10 @@ class GPT2Config(ModelConfig):
     attn_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    tie_word_embeddings: bool = True
     bos_token_id: int | None = 50_256
     eos_token_id: int | tuple[int, ...] | None = 50_256
     pad_token_id: int | None = None
@@ -80,14 +89,9 @@ class GPT2Config(ModelConfig):
 
     @classmethod
     def from_json(cls, published: dict, **changes) -> "GPT2Config":
-        """From a published `config.json`; attention of other kinds than GPT-2's is refused."""
-        for name in ("add_cross_attention", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"):
-            if published.get(name):
-                raise ModelError(f"{name} is set: it is not implemented for GPT-2")
-        if not published.get("scale_attn_weights", True):
-            raise ModelError("scale_attn_weights is off: it is not implemented for GPT-2")
-        if not published.get("tie_word_embeddings", True):
-            raise ModelError("tie_word_embeddings is off: only the tied head is implemented for GPT-2")
+        """From a published `config.json`; attention to an encoder is refused."""
+        if published.get("add_cross_attention"):
+            raise ModelError("add_cross_attention is set: only a decoder alone is implemented for GPT-2")
         return super().from_json(published, **changes)
 
     @classmethod
@@ -154,6 +158,8 @@ class GPT2Block(nn.Module):
             config.n_head,
             config.attn_pdrop,
             fused=True,
+            scale=None if config.scale_attn_weights else 1.0,
+            upcast=config.reorder_and_upcast_attn,
             inits=FrozenDict(qkv=normal, out=residual),
             name="attention",
         )(
@@ -162,6 +168,7 @@ class GPT2Block(nn.Module):
             fold_in(keys, 0),
             cache=cache,
             cached=cached,
+            layer_scale=1.0 / (index + 1) if config.scale_attn_by_inverse_layer_idx else None,
         )
         hidden += dropout(attended, config.resid_pdrop, fold_in(keys, 1))
         inner = layer_norm(config, config.layer_norm_epsilon, "mlp_norm")(hidden)
@@ -283,7 +290,11 @@ class GPT2LMHeadModel(GPT2Head):
     """Output: `logits` (batch, length, vocab) of the token after each place."""
 
     def head(self, decoder, hidden, input_ids):
-        return decoder.project_to_vocabulary(hidden)
+        config = self.config
+        if config.tie_word_embeddings:
+            return decoder.project_to_vocabulary(hidden)
+        normal = nn.initializers.normal(config.initializer_range)
+        return dense(config, config.vocab_size, "lm_head", ("embed", "vocab"), bias=False, kernel_init=normal)(hidden)
 
 
 class GPT2ForSequenceClassification(GPT2Head):

@@ -31,15 +31,46 @@ def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(x <= 0, jnp.zeros((), x.dtype), x)
 
 
+def gelu_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The tanh approximation of `gelu` (Hendrycks & Gimpel, 2016, section 2)."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x σ(1.702 x), the sigmoid approximation of `gelu` (Hendrycks & Gimpel, 2016, section 2)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def laplace(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Φ((x - μ) / σ) with μ = √½ and σ = √(1 / 4π), six digits of each (Ma et al., "Mega", 2022, arXiv 2209.10655)."""
+    return 0.5 * (1.0 + jax.lax.erf((x - 0.707107) / (0.282095 * math.sqrt(2.0))))
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_python": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_accurate": gelu_tanh,
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10, 10),
+    "quick_gelu": quick_gelu,
     "relu": relu,
+    "relu2": lambda x: jnp.square(relu(x)),
+    "relu6": jax.nn.relu6,
+    "leaky_relu": lambda x: jnp.where(x > 0, x, 0.01 * x),
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
+    "hardswish": jax.nn.hard_swish,
+    "mish": jax.nn.mish,
+    "sigmoid": jax.nn.sigmoid,
+    "sqrtsoftplus": lambda x: jnp.sqrt(jax.nn.softplus(x)),
     "tanh": jnp.tanh,
+    "laplace": laplace,
+    "linear": lambda x: x,
 }
+"""By the names that `transformers` has for them; those with parameters of their own (`prelu`, `xielu`) are not among them."""
 
 
 def activation(name: str) -> Callable[[Array], Array]:

@@ -20,13 +20,14 @@ def model_inputs(model: nn.Module) -> tuple[str, ...]:
 def blank_inputs(model: nn.Module) -> dict[str, jax.Array]:
     """Zeros of the kind that `model` takes: what `init` wants to see, parameters depending on nothing else.
 
-    An image (1, height, width, channels) of the config's `image_size`, of 64 pixels where it names none; or two tokens.
+    An image (1, height, width, channels) of the config's `image_size`, of 64 pixels where it names none; or two tokens, of
+    each of two `choices` where the model compares some.
     """
     if "pixel_values" in model_inputs(model):
         size = getattr(model.config, "image_size", 64)
         height, width = size if isinstance(size, tuple) else (size, size)
         return {"pixel_values": jnp.zeros((1, height, width, model.config.num_channels))}
-    return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
+    return {"input_ids": jnp.zeros((1, 2, 2) if getattr(model, "choices", False) else (1, 2), jnp.int32)}
 
 
 @jax.tree_util.register_pytree_with_keys_class

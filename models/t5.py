@@ -92,8 +92,8 @@ class T5Config(ModelConfig):
         super().__post_init__()
         activation(self.activation)
         buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
-        if buckets < 4 or buckets % 4:
-            raise ModelError(f"relative_attention_num_buckets={buckets}: expected a multiple of 4")
+        if buckets < 4:
+            raise ModelError(f"relative_attention_num_buckets={buckets}: expected at least 4")
         if distance <= buckets // 2:
             raise ModelError(
                 f"relative_attention_max_distance={distance}: expected more than {buckets // 2}, which"

@@ -47,6 +47,7 @@ class ViTConfig(ModelConfig):
         image_size: in pixels, one number for both or (height, width): what there are positions for.
         patch_size: likewise.
         encoder_stride: pixels, in each direction, that the head for masked images makes of a patch.
+        qkv_bias: whether the projections to queries, keys and values have biases.
         pooler_output_size: features of the pooler; `hidden_size` where `None`.
         labels: names of the outputs of a classification head (`id2label`).
         drop_path_rate: how often the last layer skips each of its two branches for an example in training; those before it
@@ -72,6 +73,7 @@ class ViTConfig(ModelConfig):
     image_size: int | Pair = 224
     patch_size: int | Pair = 16
     num_channels: int = 3
+    qkv_bias: bool = True
     encoder_stride: int = 16
     pooler_output_size: int | None = None
     pooler_act: str = "tanh"
@@ -96,13 +98,6 @@ class ViTConfig(ModelConfig):
         both = name in ("image_size", "patch_size") and isinstance(value, tuple) and len(value) == 2
         for one in value if both else (value,):
             super()._check(name, one, default)
-
-    @classmethod
-    def from_json(cls, published: dict, **changes) -> "ViTConfig":
-        """From a published `config.json`; projections without biases are refused."""
-        if not published.get("qkv_bias", True):
-            raise ModelError("qkv_bias is off: only queries, keys and values with biases are implemented for ViT")
-        return super().from_json(published, **changes)
 
     @classmethod
     def _shape(cls, layers: int, hidden: int, heads: int, patch: int = 16, **changes) -> "ViTConfig":
@@ -275,6 +270,7 @@ class ViTLayer(nn.Module):
             config.num_attention_heads,
             config.attention_probs_dropout_prob,
             stddev,
+            qkv_bias=config.qkv_bias,
             name="attention",
         )(layer_norm(config, config.layer_norm_eps, "attention_norm")(hidden), None, fold_in(keys, 0))
         attended = dropout(attended, config.hidden_dropout_prob, fold_in(keys, 1))

@@ -14,6 +14,7 @@ TABLE = NameTable(
         Name("generator_lm_head.bias", "predictions_bias"),
         *linear("classifier.dense", "classifier_transform"),
         *linear("classifier.out_proj", "classifier_output"),
+        *linear("sequence_summary.summary", "summary"),
         *linear("classifier", "classifier"),
         *linear("qa_outputs", "qa_outputs"),
     ),

@@ -33,9 +33,11 @@ TABLE = NameTable(
         *conv1d(f"{LAYER}.mlp.c_fc", "transformer/layers/up"),
         *conv1d(f"{LAYER}.mlp.c_proj", "transformer/layers/down"),
         *norm("transformer.ln_f", "transformer/norm"),
+        Name("lm_head.weight", "lm_head/kernel", np.transpose, np.transpose),
         Name("score.weight", "score/kernel", np.transpose, np.transpose),
     ),
     prefix=("transformer.", "transformer/"),
     aliases={"lm_head.weight": "transformer.wte.weight"},
     ignored=("transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias"),
+    untied={"lm_head.weight": {"tie_word_embeddings": False}},
 )

@@ -361,11 +361,6 @@ def test_a_config_that_cannot_be_is_refused(changes, message):
         dataclasses.replace(SMALL, **changes)
 
 
-def test_published_projections_without_biases_are_refused():
-    with pytest.raises(ModelError, match="qkv_bias is off"):
-        ViTConfig.from_json({**SMALL.to_json(), "qkv_bias": False})
-
-
 @pytest.mark.parametrize(
     ("head", "settings", "inputs", "message"),
     [

@@ -24,6 +24,7 @@ HEADS = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertForQuestionAnswering",
+    "BertForMultipleChoice",
 ]
 
 
@@ -42,8 +43,9 @@ def reference(head: str, hidden_act: str = "gelu"):
     return perturbed(head, config)
 
 
-def inputs() -> dict[str, jax.Array]:
-    """Padding on the right, on the left, and none; two segments; positions of their own in the last row."""
+def inputs(head: str = "BertModel") -> dict[str, jax.Array]:
+    """Padding on the right, on the left, and none; two segments; positions of their own in the last row. For a choice, the
+    rows two by two."""
     rng = np.random.default_rng(0)
     mask = np.ones((BATCH, LENGTH), np.int32)
     mask[1, 15:] = 0
@@ -57,7 +59,8 @@ def inputs() -> dict[str, jax.Array]:
         "token_type_ids": (np.arange(LENGTH) >= 10)[None].repeat(BATCH, 0),
         "position_ids": positions,
     }
-    return {name: jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
+    shape = (BATCH // 2, 2, LENGTH) if head.endswith("MultipleChoice") else (BATCH, LENGTH)
+    return {name: jnp.asarray(value, jnp.int32).reshape(shape) for name, value in arrays.items()}
 
 
 def targets(head: str) -> dict[str, np.ndarray]:
@@ -76,6 +79,7 @@ def targets(head: str) -> dict[str, np.ndarray]:
             "start_positions": rng.integers(0, 10, BATCH),
             "end_positions": rng.integers(10, 20, BATCH),
         },
+        "BertForMultipleChoice": {"labels": np.array([1, 0])},
     }[head]
 
 
@@ -111,7 +115,7 @@ def test_outputs_losses_and_gradients(head, hidden_act, tmp_path, record_propert
     worst, outputs = differences(
         reference(head, hidden_act),
         tmp_path,
-        inputs(),
+        inputs(head),
         labels,
         lambda outputs: our_loss(head, outputs, labels),
         their_loss if head == "BertModel" else None,
@@ -146,8 +150,8 @@ def test_a_body_loaded_under_another_head_is_exported_whole(head, tmp_path):
     hub.save(tmp_path / "ours", model, variables)
     again, info = getattr(transformers, head).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
-    expected = again.eval()(**tensors(inputs()))
-    found = model.apply(variables, **inputs())
+    expected = again.eval()(**tensors(inputs(head)))
+    found = model.apply(variables, **inputs(head))
     assert all(difference(found[name], expected[name]) < 1e-5 for name in found if name in expected)
 
 

@@ -18,6 +18,7 @@ HEADS = [
     "DistilBertForSequenceClassification",
     "DistilBertForTokenClassification",
     "DistilBertForQuestionAnswering",
+    "DistilBertForMultipleChoice",
 ]
 
 
@@ -35,9 +36,9 @@ def reference(head: str):
     return perturbed(head, config)
 
 
-def inputs() -> dict[str, jax.Array]:
+def inputs(head: str = "DistilBertModel") -> dict[str, jax.Array]:
     """BERT's, without the segments."""
-    return {name: value for name, value in test_bert.inputs().items() if name != "token_type_ids"}
+    return {name: value for name, value in test_bert.inputs(head).items() if name != "token_type_ids"}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -54,7 +55,7 @@ def test_outputs_losses_and_gradients(head, tmp_path, record_property):
         return torch.sin(outputs.last_hidden_state).mean()
 
     worst, outputs = differences(
-        reference(head), tmp_path, inputs(), labels, our_loss, their_loss if head == "DistilBertModel" else None
+        reference(head), tmp_path, inputs(head), labels, our_loss, their_loss if head == "DistilBertModel" else None
     )
     assert outputs - {"last_hidden_state"} <= set(worst) and {"hidden_states", "attentions"} <= set(worst)
     record_property("worst", max(worst.values()))
@@ -84,8 +85,8 @@ def test_a_body_loaded_under_another_head_is_exported_whole(head, tmp_path):
     hub.save(tmp_path / "ours", model, variables)
     again, info = getattr(transformers, head).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
-    expected = again.eval()(**tensors(inputs()))
-    found = model.apply(variables, **inputs())
+    expected = again.eval()(**tensors(inputs(head)))
+    found = model.apply(variables, **inputs(head))
     assert all(difference(found[name], expected[name]) < 1e-5 for name in found if name in expected)
 
 

@@ -21,6 +21,7 @@ HEADS = [
     "ElectraForSequenceClassification",
     "ElectraForTokenClassification",
     "ElectraForQuestionAnswering",
+    "ElectraForMultipleChoice",
 ]
 
 
@@ -54,6 +55,7 @@ def targets(head: str) -> dict[str, np.ndarray]:
             "start_positions": rng.integers(0, 10, BATCH),
             "end_positions": rng.integers(10, 20, BATCH),
         },
+        "ElectraForMultipleChoice": {"labels": np.array([1, 0])},
     }[head]
 
 
@@ -93,7 +95,7 @@ def test_outputs_losses_and_gradients(head, embedding_size, hidden_act, tmp_path
     worst, outputs = differences(
         reference(head, embedding_size, hidden_act),
         tmp_path,
-        inputs(),
+        inputs(head),
         labels,
         lambda outputs: our_loss(head, outputs, labels),
         (lambda outputs: torch.sin(outputs.last_hidden_state).mean()) if head == "ElectraModel" else None,
@@ -127,8 +129,8 @@ def test_a_discriminator_loaded_under_another_head_is_exported_whole(head, tmp_p
     hub.save(tmp_path / "ours", model, variables)
     again, info = getattr(transformers, head).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
-    expected = again.eval()(**tensors(inputs()))
-    found = model.apply(variables, **inputs())
+    expected = again.eval()(**tensors(inputs(head)))
+    found = model.apply(variables, **inputs(head))
     assert all(difference(found[name], expected[name]) < 1e-5 for name in found if name in expected)
 
 

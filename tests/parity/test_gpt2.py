@@ -3,6 +3,8 @@
 Outputs, hidden states, attentions, losses and the gradient of every parameter agree to 1e-5 of the largest value compared.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,22 +16,30 @@ from tests.parity.reference import difference, differences, perturbed, round_tri
 
 BATCH, LENGTH, VOCABULARY, LABELS, PAD = 4, 24, 99, 5, 98
 HEADS = ["GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification"]
+SHAPE = dict(
+    vocab_size=VOCABULARY,
+    n_positions=40,
+    n_embd=32,
+    n_layer=3,
+    n_head=4,
+    bos_token_id=97,
+    eos_token_id=97,
+    pad_token_id=PAD,
+    num_labels=LABELS,
+    attn_implementation="eager",
+)
+SETTINGS = {
+    "as published": {},
+    "unscaled": dict(scale_attn_weights=False),
+    "by layer": dict(scale_attn_by_inverse_layer_idx=True),
+    "by layer alone": dict(scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True),
+    "upcast": dict(reorder_and_upcast_attn=True, scale_attn_by_inverse_layer_idx=True),
+    "untied": dict(tie_word_embeddings=False),
+}
 
 
-def reference(head: str):
-    config = transformers.GPT2Config(
-        vocab_size=VOCABULARY,
-        n_positions=40,
-        n_embd=32,
-        n_layer=3,
-        n_head=4,
-        bos_token_id=97,
-        eos_token_id=97,
-        pad_token_id=PAD,
-        num_labels=LABELS,
-        attn_implementation="eager",
-    )
-    return perturbed(head, config)
+def reference(head: str, settings: str = "as published"):
+    return perturbed(head, transformers.GPT2Config(**SHAPE, **SETTINGS[settings]))
 
 
 def inputs(left_padding: bool = True) -> dict[str, np.ndarray]:
@@ -58,8 +68,11 @@ def labels_of(head: str) -> dict[str, np.ndarray]:
     return {}
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_outputs_losses_and_gradients(head, tmp_path):
+@pytest.mark.parametrize(
+    ("head", "settings"),
+    [(head, "as published") for head in HEADS] + [("GPT2LMHeadModel", name) for name in SETTINGS][1:],
+)
+def test_outputs_losses_and_gradients(head, settings, tmp_path):
     labels = labels_of(head)
 
     def our_loss(outputs):
@@ -75,7 +88,7 @@ def test_outputs_losses_and_gradients(head, tmp_path):
         return torch.sin(outputs.last_hidden_state[torch.tensor(inputs()["attention_mask"] > 0)]).mean()
 
     worst, outputs = differences(
-        reference(head),
+        reference(head, settings),
         tmp_path,
         inputs(),
         labels,
@@ -89,14 +102,47 @@ def test_outputs_losses_and_gradients(head, tmp_path):
     assert not over, over
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_round_trip_has_no_missing_and_no_unexpected_key(head, tmp_path):
-    round_trip(reference(head), tmp_path)
+@pytest.mark.parametrize(
+    ("head", "settings"), [*((head, "as published") for head in HEADS), ("GPT2LMHeadModel", "untied")]
+)
+def test_round_trip_has_no_missing_and_no_unexpected_key(head, settings, tmp_path):
+    round_trip(reference(head, settings), tmp_path)
 
 
+def test_a_head_that_differs_is_kept_whatever_the_config_says(tmp_path):
+    """As `transformers` keeps it, which then warns."""
+    theirs = reference("GPT2LMHeadModel", "untied")
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tie_word_embeddings": True}))
+    model, variables = hub.load(tmp_path)
+    assert not model.config.tie_word_embeddings
+    expected = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()(**tensors(inputs())).logits
+    found = model.apply(variables, **{name: jnp.asarray(value) for name, value in inputs().items()}).logits
+    assert difference(found, expected, inputs()["attention_mask"] > 0) < 1e-5
+
+
+def test_upcast_attention_in_bfloat16_is_nearer_to_float32(tmp_path):
+    """The largest error of the attention probabilities, scores being made large by scaling nothing."""
+    theirs = perturbed("GPT2Model", transformers.GPT2Config(**{**SHAPE, "scale_attn_weights": False}))
+    theirs.save_pretrained(tmp_path)
+    arrays = {name: jnp.asarray(value) for name, value in inputs().items()}
+
+    def attention(**changes):
+        model, variables = hub.load(tmp_path, **changes)
+        return np.asarray(model.apply(variables, **arrays, output_attentions=True).attentions[0], np.float32)
+
+    exact = attention()
+    errors = [
+        np.abs(attention(dtype="bfloat16", reorder_and_upcast_attn=upcast) - exact).max() for upcast in (False, True)
+    ]
+    assert 0 < errors[1] <= errors[0] < 0.1
+
+
+@pytest.mark.parametrize("settings", ["as published", "by layer"])
 @pytest.mark.parametrize("pieces", [(LENGTH,), (10, 1, 1, 12), (1,) * LENGTH])
-def test_a_cache_changes_no_number(pieces, tmp_path):
-    theirs = reference("GPT2LMHeadModel")
+def test_a_cache_changes_no_number(pieces, settings, tmp_path):
+    theirs = reference("GPT2LMHeadModel", settings)
     theirs.save_pretrained(tmp_path)
     model, variables = hub.load(tmp_path)
     arrays = inputs()

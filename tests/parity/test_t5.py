@@ -21,7 +21,7 @@ HEADS = ["T5EncoderModel", "T5Model", "T5ForConditionalGeneration"]
 VERSIONS = {"1.0": {}, "1.1": dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)}
 
 
-def reference(head: str = "T5ForConditionalGeneration", version: str = "1.0"):
+def reference(head: str = "T5ForConditionalGeneration", version: str = "1.0", buckets: int = 8):
     """Distances are far enough to share buckets; `transformers` ties the scores of 1.1 unless they are untied by hand."""
     config = transformers.T5Config(
         vocab_size=VOCABULARY,
@@ -31,7 +31,7 @@ def reference(head: str = "T5ForConditionalGeneration", version: str = "1.0"):
         num_layers=3,
         num_decoder_layers=2,
         num_heads=4,
-        relative_attention_num_buckets=8,
+        relative_attention_num_buckets=buckets,
         relative_attention_max_distance=12,
         decoder_start_token_id=PAD,
         attn_implementation="eager",
@@ -66,10 +66,15 @@ def inputs(head: str = "T5Model", read_padding: str = "right", written_padding: 
     return {name: x for name, x in arrays.items() if head != "T5EncoderModel" or not name.startswith("decoder")}
 
 
-@pytest.mark.parametrize("padding", ["right", "left"])
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("head", HEADS)
-def test_outputs_losses_and_gradients(head, version, padding, tmp_path):
+@pytest.mark.parametrize(
+    ("head", "version", "padding", "buckets"),
+    [
+        *((head, version, padding, 8) for head in HEADS for version in VERSIONS for padding in ("right", "left")),
+        ("T5ForConditionalGeneration", "1.0", "right", 7),
+        ("T5ForConditionalGeneration", "1.0", "right", 10),
+    ],
+)
+def test_outputs_losses_and_gradients(head, version, padding, buckets, tmp_path):
     arrays = inputs(head, padding, padding)
     attended, written = arrays["attention_mask"] > 0, mask(WRITTEN, padding) > 0
     labels, places = {}, attended if head == "T5EncoderModel" else written
@@ -87,7 +92,7 @@ def test_outputs_losses_and_gradients(head, version, padding, tmp_path):
         return torch.sin(outputs.last_hidden_state[torch.tensor(places)]).mean()
 
     worst, outputs = differences(
-        reference(head, version),
+        reference(head, version, buckets),
         tmp_path,
         arrays,
         labels,
@@ -171,7 +176,10 @@ def test_greedy_decoding_is_theirs(tmp_path):
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (8, 12), (64, 1000), (4, 5), (32, 100)])
+@pytest.mark.parametrize(
+    ("buckets", "max_distance"),
+    [(32, 128), (8, 12), (64, 1000), (4, 5), (32, 100), *((n, 37) for n in range(5, 36)), (50, 90)],
+)
 def test_buckets_are_theirs(bidirectional, buckets, max_distance):
     distances = np.arange(-3 * max_distance, 3 * max_distance)
     settings = dict(bidirectional=bidirectional, max_distance=max_distance)

@@ -61,12 +61,14 @@ def their_loss(outputs):
     return torch.sin(outputs.last_hidden_state).mean() + outputs.pooler_output.mean()
 
 
-@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new"])
+@pytest.mark.parametrize(
+    ("hidden_act", "qkv_bias"), [("gelu", True), ("gelu_new", True), ("quick_gelu", False)], ids=lambda x: str(x)
+)
 @pytest.mark.parametrize("head", HEADS)
-def test_outputs_losses_and_gradients(head, hidden_act, tmp_path):
+def test_outputs_losses_and_gradients(head, hidden_act, qkv_bias, tmp_path):
     arrays = inputs(head)
     worst, outputs = differences(
-        reference(head, hidden_act=hidden_act, pooler_output_size=24, pooler_act="relu"),
+        reference(head, hidden_act=hidden_act, qkv_bias=qkv_bias, pooler_output_size=24, pooler_act="relu"),
         tmp_path,
         arrays,
         labels_of(head),
@@ -125,9 +127,10 @@ def test_bilinear_resizing_is_that_of_the_papers_code(before, after):
     assert difference(resize_matrix(before, after, "bilinear").T, expected[:, 0, :, 0]) < 1e-5
 
 
+@pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("head", HEADS)
-def test_round_trip_has_no_missing_and_no_unexpected_key(head, tmp_path):
-    round_trip(reference(head), tmp_path)
+def test_round_trip_has_no_missing_and_no_unexpected_key(head, qkv_bias, tmp_path):
+    round_trip(reference(head, qkv_bias=qkv_bias), tmp_path)
 
 
 @pytest.mark.parametrize("head", HEADS)

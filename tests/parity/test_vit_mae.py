@@ -49,7 +49,7 @@ def inputs() -> dict[str, jax.Array]:
     }
 
 
-@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("normalized", [False, True], ids=["pixels", "normalized pixels, no bias"])
 @pytest.mark.parametrize("head", HEADS)
 def test_outputs_losses_and_gradients(head, normalized, tmp_path):
     pixels = inputs()["pixel_values"].reshape(BATCH, 4, 8, 4, 8, 3).swapaxes(2, 3).reshape(BATCH, 16, 192)
@@ -64,7 +64,7 @@ def test_outputs_losses_and_gradients(head, normalized, tmp_path):
         return (errors * outputs["mask"]).sum() / outputs["mask"].sum()
 
     worst, outputs = differences(
-        perturbed(head, settings(norm_pix_loss=normalized)),
+        perturbed(head, settings(norm_pix_loss=normalized, qkv_bias=not normalized)),
         tmp_path,
         inputs(),
         {},
@@ -87,9 +87,10 @@ def test_sinusoids_are_theirs(grid):
     assert difference(ours[0], theirs) < 1e-6
 
 
+@pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("head", HEADS)
-def test_round_trip_has_no_missing_and_no_unexpected_key(head, tmp_path):
-    round_trip(perturbed(head, settings()), tmp_path)
+def test_round_trip_has_no_missing_and_no_unexpected_key(head, qkv_bias, tmp_path):
+    round_trip(perturbed(head, settings(qkv_bias=qkv_bias)), tmp_path)
 
 
 def test_names_of_all_versions_load(tmp_path):
