@@ -43,6 +43,7 @@ class BertConfig(ModelConfig):
     Attributes:
         hidden_act: `gelu` (exact, as `transformers` runs published weights) or `gelu_new` (tanh, as they were trained).
         classifier_dropout: dropout before a classification head; `hidden_dropout_prob` where `None`.
+        tie_word_embeddings: whether the head over the vocabulary is the word embeddings.
         labels: names of the outputs of a classification head (`id2label`).
         local_start: begin with sinusoids as positions and attention to the neighbours (`models.attention.Attention`),
             instead of finding both by chance; a setting of training alone, which no published file has.
@@ -68,6 +69,7 @@ class BertConfig(ModelConfig):
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     local_start: bool = False
 
@@ -310,7 +312,7 @@ class BertHead(nn.Module):
     def predict_tokens(
         self, encoder: BertModel, hidden: Hidden, masked_positions, hidden_act: str | None = None
     ) -> Float[Array, "batch positions vocab"]:
-        """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings and a bias of their own.
+        """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings (or a table like them) and a bias.
 
         Args:
             hidden_act: the activation where it is not the config's.
@@ -326,7 +328,11 @@ class BertHead(nn.Module):
             (config.vocab_size,),
             jnp.dtype(config.param_dtype),
         )
-        return add_bias(encoder.project_to_vocabulary(hidden), bias)
+        if config.tie_word_embeddings:
+            return add_bias(encoder.project_to_vocabulary(hidden), bias)
+        stddev = config.initializer_range
+        table = dense(config, config.vocab_size, "decoder", ("embed", "vocab"), bias=False, stddev=stddev)
+        return add_bias(table(hidden), bias)
 
     def linear(self, hidden: Float[Array, "... hidden"], features: int, name: str) -> Float[Array, "... features"]:
         config = self.config

@@ -24,12 +24,15 @@ from models.outputs import ModelOutput
 class DistilBertConfig(ModelConfig):
     """Shape of a DistilBERT, with the field names of a published `config.json`; the properties give them BERT's.
 
+    `sinusoidal_pos_embds` is not among them: it says how the table of positions began, which is in the files.
+
     Attributes:
         dim, n_layers, n_heads, hidden_dim: width, layers, heads of each, and width of the feed-forward layers.
         activation: as BERT's `hidden_act`.
         dropout: of embeddings, of what a feed-forward layer returns, and before a classification of tokens.
         attention_dropout: of the attention probabilities.
         seq_classif_dropout, qa_dropout: before the head that classifies sequences, and the one that answers questions.
+        tie_word_embeddings: as BERT's.
         labels: names of the outputs of a classification head (`id2label`).
         local_start: as BERT's; a setting of training alone.
     """
@@ -56,6 +59,7 @@ class DistilBertConfig(ModelConfig):
     qa_dropout: float = 0.1
     seq_classif_dropout: float = 0.2
     pad_token_id: int | None = 0
+    tie_word_embeddings: bool = True
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     local_start: bool = False
 
@@ -64,16 +68,6 @@ class DistilBertConfig(ModelConfig):
         layers.activation(self.activation)
         if self.dim % self.n_heads:
             raise ModelError(f"dim={self.dim} does not divide into n_heads={self.n_heads}")
-
-    @classmethod
-    def from_json(cls, published: dict, **changes) -> "DistilBertConfig":
-        """From a published `config.json`; a head that is not tied to the word embeddings is refused.
-
-        `sinusoidal_pos_embds` needs no heed: it says how the table of positions began, which is in the files.
-        """
-        if not published.get("tie_word_embeddings", True):
-            raise ModelError("tie_word_embeddings is off: only the tied head is implemented for DistilBERT")
-        return super().from_json(published, **changes)
 
     @classmethod
     def base(cls, **changes) -> "DistilBertConfig":

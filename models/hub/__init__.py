@@ -215,7 +215,7 @@ def load(
             if alias in table.aliases and differ(handles, there, alias, table.aliases[alias]):
                 model = type(model)(dataclasses.replace(config, **changes))
                 shapes = shapes_of(model)
-                table = table.of(shapes)
+                table = names_of(model.config).of(shapes)
         names = table.by_ours(shapes)
         parameters, missing, misshapen, used = read_parameters(handles, there, names, shapes)
         for path, name in names.items():
@@ -388,6 +388,8 @@ def save_one(
             published |= {name.of_layer(i): name.publish(x) for i, x in enumerate(value)}
         else:
             published[name.published] = name.publish(value)
+    copies = table.of(found).copies
+    published |= {copy: published[name] for copy, name in copies.items()}
     counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
     published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
     tokenizer_files = None if tokenizer is None else tokenizer_folder.tokenizer_files(tokenizer, model)

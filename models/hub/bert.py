@@ -1,6 +1,7 @@
 """BERT's names, as `transformers` publishes them."""
 
-from models.hub.names import Name, NameTable, linear, norm, table_of
+from models.bert import BertConfig
+from models.hub.names import Name, NameTable, linear, norm, table_of, transposed
 
 
 def encoder(name: str) -> tuple[Name, ...]:
@@ -41,4 +42,15 @@ TABLE = NameTable(
     },
     ignored=("bert.embeddings.position_ids",),
     optional={"bert.pooler.dense.weight": {"add_pooling_layer": False}},
+    copies={"cls.predictions.bias": "cls.predictions.decoder.bias"},
 )
+
+
+def of_shape(config: BertConfig) -> tuple[Name, ...]:
+    """The names of a head over the vocabulary that is not the word embeddings: it has its bias with it."""
+    if config.tie_word_embeddings:
+        return ()
+    return (
+        Name("cls.predictions.decoder.weight", "decoder/kernel", transposed),
+        Name("cls.predictions.decoder.bias", "predictions_bias"),
+    )

@@ -1,6 +1,6 @@
 """DistilBERT's names, as `transformers` publishes them."""
 
-from models.hub.names import Name, NameTable, linear, norm, table_of
+from models.hub.names import Name, NameTable, linear, norm, table_of, transposed
 
 LAYER = "distilbert.transformer.layer.{layer}"
 
@@ -19,6 +19,7 @@ TABLE = NameTable(
         *norm(f"{LAYER}.output_layer_norm", "distilbert/layers/mlp_norm"),
         *linear("vocab_transform", "transform"),
         *norm("vocab_layer_norm", "transform_norm"),
+        Name("vocab_projector.weight", "decoder/kernel", transposed),
         Name("vocab_projector.bias", "predictions_bias"),
         *linear("pre_classifier", "pre_classifier"),
         *linear("classifier", "classifier"),

@@ -1,7 +1,7 @@
 """ELECTRA's names, as `transformers` publishes them: BERT's encoder, and heads of its own."""
 
 from models.hub.bert import encoder
-from models.hub.names import Name, NameTable, linear, norm
+from models.hub.names import Name, NameTable, linear, norm, transposed
 
 TABLE = NameTable(
     names=(
@@ -11,6 +11,7 @@ TABLE = NameTable(
         *linear("discriminator_predictions.dense_prediction", "discriminator"),
         *linear("generator_predictions.dense", "transform"),
         *norm("generator_predictions.LayerNorm", "transform_norm"),
+        Name("generator_lm_head.weight", "decoder/kernel", transposed),
         Name("generator_lm_head.bias", "predictions_bias"),
         *linear("classifier.dense", "classifier_transform"),
         *linear("classifier.out_proj", "classifier_output"),

@@ -39,5 +39,4 @@ TABLE = NameTable(
     prefix=("transformer.", "transformer/"),
     aliases={"lm_head.weight": "transformer.wte.weight"},
     ignored=("transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias"),
-    untied={"lm_head.weight": {"tie_word_embeddings": False}},
 )

@@ -74,6 +74,7 @@ class NameTable:
         ignored: patterns (`fnmatch`) of published tensors that are no parameters.
         optional: tensor of a part that a base model may lack → attributes of the class without it.
         zeros: tensors that older files lack, all of them 0 then; they are no head of a model.
+        copies: published tensors that nobody reads, and that must be there → the tensor that they are written as.
         untied: aliases that are tensors of their own where a file has them and they differ, whatever its config says →
             changes to the config.
     """
@@ -86,16 +87,18 @@ class NameTable:
     optional: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     zeros: tuple[str, ...] = ()
     untied: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def extended(self, *names: Name) -> "NameTable":
         """This table with more names."""
         return dataclasses.replace(self, names=(*self.names, *names))
 
     def of(self, parameters: Iterable[str]) -> "NameTable":
-        """This table for the model that has these parameters: what it has untied is no alias."""
+        """This table for the model that has these parameters: what it has untied is no alias, and copies it has of its own."""
         own = {name.published for name in self.by_ours(parameters).values()}
         aliases = {alias: name for alias, name in self.aliases.items() if alias not in own}
-        return dataclasses.replace(self, aliases=aliases)
+        copies = {copy: name for copy, name in self.copies.items() if name in own and copy not in own}
+        return dataclasses.replace(self, aliases=aliases, copies=copies)
 
     def is_base(self, parameters: Iterable[str]) -> bool:
         """Whether the model that has these parameters is the base model, not one with a head."""
@@ -130,7 +133,10 @@ class NameTable:
 
     def is_ignored(self, published: str, base: bool) -> bool:
         """Whether a tensor, called as it is today, is none that a model wants: one tied to another, or no parameter."""
-        patterns = (self.today(pattern, base) for pattern in (*self.aliases, *self.ignored, "*.num_batches_tracked"))
+        patterns = (
+            self.today(pattern, base)
+            for pattern in (*self.aliases, *self.copies, *self.ignored, "*.num_batches_tracked")
+        )
         return any(fnmatch.fnmatchcase(published, pattern) for pattern in patterns)
 
     def in_base(self, published: str) -> bool:

@@ -65,8 +65,3 @@ def test_what_attention_returns_is_not_dropped():
 def test_impossible_shapes_are_refused(changes, said):
     with pytest.raises(ModelError, match=said):
         DistilBertConfig(**{"n_heads": 4, **changes})
-
-
-def test_an_untied_head_is_refused():
-    with pytest.raises(ModelError, match="tie_word_embeddings"):
-        DistilBertConfig.from_json({"tie_word_embeddings": False})

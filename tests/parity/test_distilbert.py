@@ -22,7 +22,7 @@ HEADS = [
 ]
 
 
-def reference(head: str):
+def reference(head: str, **changes):
     config = transformers.DistilBertConfig(
         vocab_size=test_bert.VOCABULARY,
         dim=32,
@@ -32,13 +32,15 @@ def reference(head: str):
         max_position_embeddings=40,
         num_labels=2 if head.endswith("QuestionAnswering") else test_bert.LABELS,  # start and end
         attn_implementation="eager",
+        **changes,
     )
     return perturbed(head, config)
 
 
 def inputs(head: str = "DistilBertModel") -> dict[str, jax.Array]:
-    """BERT's, without the segments."""
-    return {name: value for name, value in test_bert.inputs(head).items() if name != "token_type_ids"}
+    """BERT's, without the segments; for a choice without positions, which `transformers` forgets to flatten (5.24)."""
+    left = {"token_type_ids"} | ({"position_ids"} if head.endswith("MultipleChoice") else set())
+    return {name: value for name, value in test_bert.inputs(head).items() if name not in left}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -63,6 +65,21 @@ def test_outputs_losses_and_gradients(head, tmp_path, record_property):
     assert not over, over
 
 
+def test_a_head_of_its_own(tmp_path):
+    head, labels = "DistilBertForMaskedLM", test_bert.targets("BertForMaskedLM")
+    theirs = reference(head, tie_word_embeddings=False, activation="relu")
+    worst, _ = differences(
+        theirs,
+        tmp_path / "loaded",
+        inputs(),
+        labels,
+        lambda outputs: test_bert.our_loss("BertForMaskedLM", outputs, labels),
+    )
+    over = {name: error for name, error in worst.items() if error > 1e-5}
+    assert not over, over
+    round_trip(theirs, tmp_path)
+
+
 def test_masked_positions_are_the_full_projection_gathered(tmp_path):
     reference("DistilBertForMaskedLM").save_pretrained(tmp_path)
     model, variables = hub.load(tmp_path)
@@ -77,7 +94,7 @@ def test_round_trip_has_no_missing_and_no_unexpected_key(head, tmp_path):
     round_trip(reference(head), tmp_path)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEADS[:-1])  # choices have no labels, but a head of the same name
 def test_a_body_loaded_under_another_head_is_exported_whole(head, tmp_path):
     """The labels of the file it came from must not shape a head that has none."""
     reference("DistilBertForSequenceClassification").save_pretrained(tmp_path / "theirs")

@@ -25,7 +25,7 @@ HEADS = [
 ]
 
 
-def reference(head: str, embedding_size: int = 16, hidden_act: str = "gelu"):
+def reference(head: str, embedding_size: int = 16, hidden_act: str = "gelu", **changes):
     config = transformers.ElectraConfig(
         vocab_size=VOCABULARY,
         embedding_size=embedding_size,
@@ -37,6 +37,7 @@ def reference(head: str, embedding_size: int = 16, hidden_act: str = "gelu"):
         hidden_act=hidden_act,
         num_labels=2 if head == "ElectraForQuestionAnswering" else LABELS,  # start and end
         attn_implementation="eager",
+        **changes,
     )
     return perturbed(head, config)
 
@@ -104,6 +105,29 @@ def test_outputs_losses_and_gradients(head, embedding_size, hidden_act, tmp_path
     record_property("worst", max(worst.values()))
     over = {name: error for name, error in worst.items() if error > 1e-5}
     assert not over, over
+
+
+@pytest.mark.parametrize(
+    ("head", "changes"),
+    [
+        ("ElectraForMaskedLM", dict(tie_word_embeddings=False)),
+        ("ElectraForMultipleChoice", dict(summary_type="mean", summary_activation="tanh")),
+        ("ElectraForMultipleChoice", dict(summary_type="last", summary_use_proj=False, summary_activation="linear")),
+    ],
+    ids=["untied", "mean", "last"],
+)
+def test_settings(head, changes, tmp_path):
+    labels = targets(head)
+    worst, _ = differences(
+        reference(head, **changes),
+        tmp_path / "loaded",
+        inputs(head),
+        labels,
+        lambda outputs: our_loss(head, outputs, labels),
+    )
+    over = {name: error for name, error in worst.items() if error > 1e-5}
+    assert not over, over
+    round_trip(reference(head, **changes), tmp_path)
 
 
 def test_masked_positions_are_the_full_projection_gathered(tmp_path):

@@ -3,8 +3,6 @@
 Outputs, hidden states, attentions, losses and the gradient of every parameter agree to 1e-5 of the largest value compared.
 """
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,19 +105,6 @@ def test_outputs_losses_and_gradients(head, settings, tmp_path):
 )
 def test_round_trip_has_no_missing_and_no_unexpected_key(head, settings, tmp_path):
     round_trip(reference(head, settings), tmp_path)
-
-
-def test_a_head_that_differs_is_kept_whatever_the_config_says(tmp_path):
-    """As `transformers` keeps it, which then warns."""
-    theirs = reference("GPT2LMHeadModel", "untied")
-    theirs.save_pretrained(tmp_path)
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "tie_word_embeddings": True}))
-    model, variables = hub.load(tmp_path)
-    assert not model.config.tie_word_embeddings
-    expected = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()(**tensors(inputs())).logits
-    found = model.apply(variables, **{name: jnp.asarray(value) for name, value in inputs().items()}).logits
-    assert difference(found, expected, inputs()["attention_mask"] > 0) < 1e-5
 
 
 def test_upcast_attention_in_bfloat16_is_nearer_to_float32(tmp_path):
