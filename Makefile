@@ -1,6 +1,7 @@
 # make pretrain   pretrain a small BERT on Wikipedia pages (within ten minutes on two cores with AVX-512; a second call goes on, or says that it is done)
 # make test       format, lint, tests
 # make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
+# make documented  type every command of README, docs and recipes in a fresh copy, in order, made small (some minutes)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare the speed of BERT with theirs (FLAX_PYTHON: interpreter of an environment with transformers 4.57);
 #                 MODELS=all: of every text architecture, MODELS=images: of image models, MODELS=gpu: of both on an
@@ -17,13 +18,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity equality bench learning learning-images overheads crashes plans clean
+.PHONY: pretrain test lint parity documented equality bench learning learning-images overheads crashes plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
 
 test: $(VENV)/.installed lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/parity
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/parity --ignore-glob 'tests/documented/test_walk_*'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -31,6 +32,9 @@ lint: $(VENV)/.installed
 
 parity: $(VENV)/.installed-parity
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/parity
+
+documented: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/documented
 
 equality: $(VENV)/.installed
 	LACUNA_TABLE=docs/equality.md JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_layouts.py

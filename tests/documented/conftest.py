@@ -16,8 +16,9 @@ from tests.experiments.conftest import environment  # noqa: F401
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """What `git clone` would give of this tree, with `my_texts`, `my_pictures`, a picture and a dump of Wikipedia."""
-    from PIL import Image
     from pydoc_data.topics import topics
+
+    from PIL import Image
     from sklearn.datasets import load_digits
 
     folder = tmp_path_factory.mktemp("clone") / "lacuna"
@@ -36,8 +37,10 @@ def clone(tmp_path_factory) -> Path:
         Image.fromarray((picture * 15.9).astype(np.uint8)).resize((32, 32)).save(place / f"{number}.png")
     shutil.copyfile(next((folder / "my_pictures").rglob("*.png")), folder / "cat.jpg")
     shutil.copyfile(sample(), folder / "enwiki-latest-pages-articles.xml.bz2")
-    words = dict(zip("one two three four five six".split(), "uno dos tres cuatro cinco seis".split(), strict=True))
-    sums = [(f"{a} and {b} and {c}", f"{words[a]} y {words[b]} y {words[c]}") for a in words for b in words for c in words]
+    words = {"one": "uno", "two": "dos", "three": "tres", "four": "cuatro", "five": "cinco", "six": "seis"}
+    sums = [
+        (f"{a} and {b} and {c}", f"{words[a]} y {words[b]} y {words[c]}") for a in words for b in words for c in words
+    ]
     (folder / "bible.tsv").write_text("en\tes\n" + "".join(f"{en}\t{es}\n" for en, es in sums))
     return folder
 

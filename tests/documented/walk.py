@@ -17,7 +17,18 @@ from pathlib import Path
 from tests.documented.commands import Command
 from tests.training.test_supervisor import free_port
 
-SMALL = "--steps 6 --batch-size 8 --evaluate-every 3 --evaluation-examples 8 --checkpoint-every 3".split()
+SMALL = [
+    "--steps",
+    "6",
+    "--batch-size",
+    "8",
+    "--evaluate-every",
+    "3",
+    "--evaluation-examples",
+    "8",
+    "--checkpoint-every",
+    "3",
+]
 BERT, GPT2 = "experiments/bert/pretrain.py", "experiments/gpt2/pretrain.py"
 MEANT: dict[str, list[str]] = {
     "make pretrain": [f"lacuna train {BERT}"],
@@ -35,6 +46,7 @@ MEANT: dict[str, list[str]] = {
     ],
     "lacuna explain FILE [--example N]": [f"lacuna explain {BERT} --example 3"],
     "lacuna plan FILE --topology v5e:16x16": [f"lacuna plan {BERT} --topology v5e:16x16 --batch-size 256"],
+    "lacuna plan … --topology '?'": [f"lacuna plan {BERT} --topology gpu:h100:1x8"],
     "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
     "lacuna import FOLDER [TARGET]": ["lacuna import runs/bert-demo/model imported"],
     "lacuna export FILE FOLDER": [f"lacuna export {BERT} exported"],
@@ -126,7 +138,9 @@ def walk(command: Command, where: Path, environment: dict[str, str]) -> None:
         assert done.returncode == 0, about
         for further in said_to_try(done.stdout):
             tried = run(with_a_picture(further, where), where, environment)
-            assert tried.returncode == 0, f"{about}\n\ntry next: {further}\n{tried.stdout[-1000:]}{tried.stderr[-3000:]}"
+            assert tried.returncode == 0, (
+                f"{about}\n\ntry next: {further}\n{tried.stdout[-1000:]}{tried.stderr[-3000:]}"
+            )
 
 
 def with_a_picture(text: str, where: Path) -> str:

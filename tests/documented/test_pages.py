@@ -1,4 +1,4 @@
-"""The commands of README, CONTRIBUTING and docs, typed in the order in which they stand."""
+"""The commands of README, CONTRIBUTING and docs can be walked (`make documented` walks them), and make targets start."""
 
 import re
 import subprocess
@@ -7,10 +7,9 @@ import sys
 import pytest
 
 from tests.documented.commands import PAGES, ROOT, of_page
-from tests.documented.walk import ELSEWHERE, MEANT, placeholder, walk
+from tests.documented.walk import ELSEWHERE, MEANT, placeholder
 
 DOCUMENTED = [command for page in PAGES for command in of_page(page)]
-README = [command for command in of_page("README.md") if command.text.startswith("lacuna ") or command.text in MEANT]
 TARGETS = sorted({c.text.split()[1] for c in DOCUMENTED if c.text.startswith("make ")})
 
 
@@ -28,16 +27,11 @@ def test_commands_with_placeholders_say_what_they_are_walked_with():
     assert not gone, "these are documented no longer"
 
 
-@pytest.mark.parametrize("command", README, ids=lambda c: f"{c.line}: {c.text}")
-def test_readme(command, clone, in_clone):
-    walk(command, clone, in_clone)
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_make_target_runs_modules_that_are_there(target):
-    """Campaigns of hours are not run: what they would run must at least start."""
+    """Campaigns of hours are not run: what they would run must at least be there."""
     shown = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     for module in set(re.findall(r"-m (experiments\S+)", shown.stdout)):
-        helped = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
-        assert helped.returncode == 0 and "usage" in helped.stdout, helped.stderr
+        started = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True)
+        assert started.returncode == 0, started.stderr
