@@ -264,8 +264,14 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 4])
 
 
-def test_broken_pictures_are_found_before_training_and_may_be_left_out(tmp_path: Path) -> None:
-    """Whether the header or the end of a file is gone, or something in the middle of one."""
+@pytest.mark.parametrize("small", [0, 2**28])
+def test_broken_pictures_are_found_before_training_and_may_be_left_out(
+    small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are all decoded or, of more than `small` bytes, their headers and ends are looked at."""
+    from data import picture_files
+
+    monkeypatch.setattr(picture_files, "SMALL", small)
     write_folder(tmp_path / "jpg", {"a": 6, "b": 6}, "jpg")
     write_folder(tmp_path / "png", {"a": 6, "b": 6}, "png")
     write_folder(tmp_path / "gif", {"a": 6, "b": 6}, "gif")
@@ -378,6 +384,23 @@ def test_a_class_called_as_a_split_is_a_class(tmp_path: Path, name: str) -> None
 def test_classes_of_folders_beside_one_called_train(tmp_path: Path) -> None:
     write_folder(tmp_path, {"bus/red": 2, "train/steam": 2, "train/fast": 2})
     assert Images(source=str(tmp_path)).prepare(0, Path(), silent).classes == ("bus", "train")
+
+
+def test_classes_train_and_test_with_pictures_of_their_own(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"test": 2, "train": 2, "train/steam": 2})
+    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).classes == ("test", "train")
+
+
+def test_a_png_with_a_wrong_checksum_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from data import picture_files
+
+    monkeypatch.setattr(picture_files, "SMALL", 0)
+    path = write_folder(tmp_path, {"a": 3, "b": 3}, "png") / "a" / "1.png"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a/1\.png is a broken picture"):
+        Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent)
 
 
 def test_splits_beside_folders_without_pictures(tmp_path: Path) -> None:
