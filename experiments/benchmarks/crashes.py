@@ -1,14 +1,14 @@
 """Kills a run again and again until it is done, and holds what came of it against one that nobody disturbed.
 
     python -m experiments.benchmarks.crashes [--kills 50] [--processes 2] [--platform cuda] [--seed 0] [--write docs/crashes.md]
-    python -m experiments.benchmarks.crashes --kills 0 --after-last-step 20      deaths between the last step and the end
+    python -m experiments.benchmarks.crashes --kills 0      deaths between the last step and the end alone (20)
     python -m experiments.benchmarks.crashes --experiment FILE:NAME      of another run than that of a very small BERT
 
 Each life of the run is the real `lacuna train`, in a process of its own (forked from one that has imported everything and
 computed nothing, so that a start costs a second or two). It is ended by `kill -9` or SIGTERM at a moment drawn from the
 seed: while it starts, while it trains, or while a checkpoint is being written. After each, no file may be broken. In the
 end parameters, optimizer state, the numbers of every step and the digests of its examples are compared to the bit, and so
-are the model, the report and the result, but for what is said of times. With `--after-last-step` it dies as often again
+are the model, the report and the result, but for what is said of times. Then another run dies `--after-last-step` times
 between its last step and its end: while the last checkpoint, the model, the report or the result is being written.
 With `--processes` several processes train together; one of them is ended, and the others have to end by themselves.
 """
@@ -429,7 +429,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument(
-        "--after-last-step", type=int, default=0, help="as many deaths between the last step and the end"
+        "--after-last-step", type=int, default=20, help="as many deaths between the last step and the end"
     )
     parser.add_argument("--processes", type=int, default=1, help="that train together")
     parser.add_argument("--platform", default="cpu", choices=["cpu", "cuda", "tpu"], help="where it trains")
@@ -481,8 +481,7 @@ def main() -> None:
             f"`make crashes{flags}`: {arguments.kills} deaths, seed {arguments.seed}, {steps} steps, a checkpoint every"
             f" {load(arguments.experiment).checkpoint_every}; {time.monotonic() - begin:.0f} s.",
             "",
-            table(campaign.deaths),
-            "",
+            *([table(campaign.deaths), ""] if arguments.kills else []),
             *([*LATE, "", table(late.deaths, LAST), ""] if arguments.after_last_step else []),
             f"Parameters, optimizer state, metrics and digests of the examples of all {steps} steps, the model, the report and"
             f" the result are {result}.",
