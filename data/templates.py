@@ -109,7 +109,7 @@ TEMPLATES: Mapping[str, Template] = {
     "bert": BERT,
     "distilbert": BERT,
     "electra": BERT,
-    "gpt2": Template(("<|endoftext|>",)),
+    "gpt2": Template(("<|endoftext|>", "<mask>")),
     "llama": Template(("<unk>", "<s>", "</s>"), "<s> $A", "<s> $A <s> $B"),
     "bart": BART,
     "t5": T5,
@@ -117,7 +117,8 @@ TEMPLATES: Mapping[str, Template] = {
     "marian": Template(("</s>", "<unk>", "<pad>"), "$A </s>", "$A </s> $B </s>"),
     "transformer": Template(BART.tokens, "$A </s>", "$A </s> $B </s>"),
 }
-"""By the model type of the architecture."""
+"""By the model type of the architecture. GPT-2's has a mask token beside what it is published with, so that a folder names
+one that is among the embeddings."""
 
 DEFAULTS = {"wordpiece": "bert", "byte_bpe": "bart", "unigram": "t5"}
 """By the kind of tokenizer, where no architecture is named."""

@@ -118,8 +118,8 @@ def test_a_mask_stands_for_a_word_with_its_space(tmp_path: Path) -> None:
 
 
 def test_what_an_objective_needs_is_added(tmp_path: Path) -> None:
-    frame = TEMPLATES["gpt2"].having(("pad", "eos", "mask", "sentinels"))
-    assert frame.tokens == ("<|endoftext|>", "<pad>", "<mask>")
+    frame = TEMPLATES["gpt2"].having(("pad", "eos", "mask", "unk", "sentinels"))
+    assert frame.tokens == ("<|endoftext|>", "<mask>", "<pad>", "<unk>")
     with pytest.raises(DataError, match="no template 'gpt-2'"):
         template("gpt-2")
     assert template("mbart", "de").single == "$A </s> de_DE"
