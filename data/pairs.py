@@ -21,6 +21,7 @@ from data.order import shuffled_places
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
 from data.text import Form, Outline, Prepared, Text
+from data.tokenizer_files import load
 
 SUFFIXES = (".tsv", ".jsonl")
 """How the names of files of pairs end, in any case."""
@@ -57,8 +58,10 @@ class Pairs(Text):
             both, np.concatenate([training, training + len(sides[0])]), size, needs, cache, say
         )
         say(f"tokenising {len(sides[0]):,} pairs")
+        target = load(self.tokenizer, side="target") if self.tokenizer else tokenizer
         corpora = [
-            build_corpus(side, tokenizer, cache / "corpora", language=self.language, roles=self.roles) for side in sides
+            build_corpus(side, written, cache / "corpora", language=self.language, roles=self.roles)
+            for side, written in zip(sides, (tokenizer, target), strict=True)
         ]
         return PreparedPairs(
             tokenizer,

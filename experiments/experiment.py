@@ -21,7 +21,7 @@ from training.parallel import Parallel
 
 BOOKKEEPING = (
     "name", "folder", "parallel", "keep_checkpoints", "checkpoint_every", "evaluate_every", "evaluation_examples",
-    "log_every",
+    "log_every", "set_of_model",
 )  # fmt: skip
 """Fields of an experiment that decide no number of its training: a run goes on with others."""
 
@@ -72,6 +72,7 @@ class Experiment:
         average_decay: keep an average of the parameters, too, of which each step leaves so much; it is evaluated beside them.
         log_every: steps between lines of `metrics.jsonl`.
         folder: where all of the run lies; `runs/<name>` where empty.
+        set_of_model: fields of `model` that the command line sets, which an initial model must not contradict.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Experiment:
     average_decay: float | None = None
     log_every: int = 1
     folder: str = ""
+    set_of_model: Annotated[tuple[str, ...], tyro.conf.Suppress] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "evaluate_every", "evaluation_examples", "checkpoint_every", "log_every"):

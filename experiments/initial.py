@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,38 +46,35 @@ class Initial:
     def adopted_by(self, experiment: Experiment, say: Callable[[str], None] = lambda message: None) -> Experiment:
         """`experiment` with the settings of the checkpoint: all but `CHOICES` and how it is executed.
 
+        An id of a special token may be set otherwise: it is no matter of the parameters.
+
         Raises:
-            ExperimentError: the checkpoint is of another architecture.
+            ExperimentError: the checkpoint is of another architecture, or the command line contradicts it.
         """
         model = experiment.model
         self._check_type(model)
-        taken = {
+        other = {
             field.name: getattr(self.config, field.name)
             for field in dataclasses.fields(model)
-            if field.name not in model.execution and not CHOICES.fullmatch(field.name)
+            if field.name not in model.execution
+            and not CHOICES.fullmatch(field.name)
+            and not (field.name.endswith("_token_id") and field.name in experiment.set_of_model)
+            and getattr(model, field.name) != getattr(self.config, field.name)
         }
-        other = {name: value for name, value in taken.items() if getattr(model, name) != value}
-        if other:
-            values = ", ".join(f"{name} {value} (not {getattr(model, name)})" for name, value in other.items())
-            say(f"settings of {self.name}: {values}")
-        return dataclasses.replace(experiment, model=dataclasses.replace(model, **other))
-
-    def check(self, model: ModelConfig, fields: Collection[str]) -> None:
-        """Raise where `model` was given another value than the checkpoint has for one of `fields`."""
-        self._check_type(model)
         wrong = [
-            f"{name} is {getattr(self.config, name)} and --model.{name.replace('_', '-')} says {getattr(model, name)}"
-            for name in fields
-            if hasattr(model, name)
-            and name not in model.execution
-            and not CHOICES.fullmatch(name)
-            and getattr(model, name) != getattr(self.config, name)
+            f"{name} is {value} and --model.{name.replace('_', '-')} says {getattr(model, name)}"
+            for name, value in other.items()
+            if name in experiment.set_of_model
         ]
         if wrong:
             raise ExperimentError(
                 f"--initial-model {self.name} has other settings than the flags: its {', its '.join(wrong)}; leave these"
                 " flags out, and the checkpoint's are taken"
             )
+        if other:
+            values = ", ".join(f"{name} {value} (not {getattr(model, name)})" for name, value in other.items())
+            say(f"settings of {self.name}: {values}")
+        return dataclasses.replace(experiment, model=dataclasses.replace(model, **other))
 
     def _check_type(self, model: ModelConfig) -> None:
         if type(model) is not type(self.config):

@@ -8,7 +8,6 @@ from typing import Any
 import tyro
 
 from experiments.experiment import Experiment, ExperimentError, load
-from experiments.initial import open_initial
 from objectives import KINDS, named
 from training.processes import Processes, facts
 from training.supervisor import Place, supervise
@@ -77,12 +76,9 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
         )
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, ExperimentError) else ExperimentError(str(error)) from error
-    if experiment.initial_model is not None:
-        flags = [
-            argument.partition("=")[0].removeprefix("--model.") for argument in rest if argument.startswith("--model.")
-        ]
-        open_initial(experiment, outlined=True).check(experiment.model, [flag.replace("-", "_") for flag in flags])
-    return experiment, options
+    flags = (argument.partition("=")[0] for argument in rest if argument.startswith("--model."))
+    names = tuple(flag.removeprefix("--model.").replace("-", "_") for flag in flags)
+    return dataclasses.replace(experiment, set_of_model=names), options
 
 
 def experiment_flags(arguments: list[str], extra: type) -> list[str]:

@@ -15,8 +15,8 @@ from data.text import Text
 from data.tokenizers import train_tokenizer
 from experiments.assemble import assemble
 from experiments.commands import parse_experiment
-from experiments.experiment import Experiment, ExperimentError, Phase
-from experiments.initial import RECORD
+from experiments.experiment import Experiment, ExperimentError, Phase, describe
+from experiments.initial import RECORD, open_initial
 from models import hub
 from models.llama import LlamaConfig, LlamaForCausalLM
 from objectives import CausalLM
@@ -139,8 +139,11 @@ def test_what_does_not_fit_is_refused(started, tmp_path, case):
 
 def test_flags_that_contradict_the_checkpoint_are_refused_with_both_values(published):
     recipe = ["experiments/llama/pretrain.py", "--initial-model", str(published)]
-    with pytest.raises(ExperimentError, match=r"rope_theta is 500\.0 and --model\.rope-theta says 7\.0"):
-        parse_experiment("train", [*recipe, "--model.rope-theta", "7", "--model.num-hidden-layers=2"])
-    flags = ["--model.rms-norm-eps", "1e-3", "--model.attention-dropout", "0.3", "--model.dtype", "bfloat16"]
+    experiment, _ = parse_experiment("train", [*recipe, "--model.rope-theta", "7", "--model.num-hidden-layers=2"])
+    with pytest.raises(ExperimentError, match=r"its rope_theta is 500\.0 and --model\.rope-theta says 7\.0; leave"):
+        open_initial(experiment).adopted_by(experiment)
+    flags = ["--model.rms-norm-eps", "1e-3", "--model.attention-dropout", "0.3", "--model.eos-token-id", "9"]
     experiment, _ = parse_experiment("train", [*recipe, *flags])
-    assert experiment.model.attention_dropout == 0.3
+    model = open_initial(experiment).adopted_by(experiment).model
+    assert (model.attention_dropout, model.eos_token_id, model.rope_theta) == (0.3, 9, 500.0)
+    assert "set_of_model" not in experiment.description() and "set_of_model" not in describe(experiment)
