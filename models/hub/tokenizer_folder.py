@@ -67,7 +67,7 @@ def tokenizer_files(tokenizer: str | Path, model: nn.Module) -> dict[str, str]:
     path = Path(tokenizer).expanduser()
     path = path / FILE if path.is_dir() else path
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text)
         ids, added = vocabulary(content), {token["content"]: token for token in content.get("added_tokens") or ()}
     except (OSError, UnicodeDecodeError) as error:
