@@ -190,13 +190,14 @@ def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, 
 
 
 def on_disk(path: Path, more: str = "") -> str:
-    """What lies beside a path that is not there and is called nearly so, in words, with `more` behind; empty for nothing."""
+    """What is called nearly as a path that is not there, in words, with `more` behind; empty for nothing."""
+    missing = next((place for place in (*reversed(path.parents), path) if not place.exists()), path)
     try:
-        names = [entry.name for entry in path.parent.iterdir() if not hidden(entry.name)]
+        names = [entry.name for entry in missing.parent.iterdir() if not hidden(entry.name)]
     except OSError:
         return ""
-    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
-    return f"the nearest on disk is {str(path.parent / nearest[0])!r}{more}" if nearest else ""
+    match = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.7)
+    return f"the nearest on disk is {str(missing.parent / match[0])!r}{more}" if match else ""
 
 
 def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice: str) -> Any:

@@ -147,3 +147,5 @@ def test_a_mistyped_source_names_what_lies_there(tmp_path: Path, monkeypatch: py
         open_documents("my_txets", tmp_path / "cache")
     with pytest.raises(DataError, match=r"there is no folder .*my_txets: the nearest on disk is '.*/my_texts'; give"):
         opened(tmp_path / "my_txets", tmp_path / "cache")
+    with pytest.raises(DataError, match="the nearest on disk is 'my_texts'"):
+        open_documents("my_txets/a", tmp_path / "cache")
