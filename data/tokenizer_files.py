@@ -73,6 +73,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "MarianTokenizer": dict(eos="</s>", unk="<unk>", pad="<pad>"),
 }
 """{role: token} of each class, where a folder names none."""
+UNHEARD: dict[str, Any] = {"do_basic_tokenize": True, "never_split": [], "sp_model_kwargs": {}}
+"""Settings that would give other ids and are not obeyed, with the value that says nothing."""
 PROBES = ("The CAT", " two  spaces ", "naïve café", "天气 12,345.6", "don't stop\n\nhere")
 """Texts that become other tokens where case, spaces, accents, ideographs, numbers or lines are treated otherwise."""
 
@@ -101,11 +103,16 @@ def load(path: str | Path, *, side: str = "source") -> Tokenizer:
     else:
         folder = file.parent
     about = about_tokenizer(folder)
+    for name, usual in UNHEARD.items():
+        if about.get(name, usual) not in (usual, None):
+            log.warning("%s says %s=%r, which is not heeded", folder / "tokenizer_config.json", name, about[name])
     kind = tokenizer_class(folder, file)
     roles = special_tokens(folder)
     try:
         if file.suffix == ".json" and file.name != "vocab.json":
-            tokenizer = _with_settings(Tokenizer.from_file(str(file)), about)
+            text = file.read_bytes().decode("utf-8-sig")  # the library takes a byte order mark for a mistake
+            tokenizer = _with_settings(Tokenizer.from_str(text), about)
+            _name_other_frame(tokenizer, file, about, roles)
         else:
             tokenizer = _READERS[kind](folder, file, about, roles, side)
             roles = {
@@ -348,6 +355,21 @@ def _with_settings(tokenizer: Tokenizer, about: Mapping[str, Any]) -> Tokenizer:
             changed |= part["add_prefix_space"] != prefix
             part["add_prefix_space"] = prefix
     return Tokenizer.from_str(json.dumps(content)) if changed else tokenizer
+
+
+def _name_other_frame(tokenizer: Tokenizer, file: Path, about: Mapping[str, Any], roles: Mapping[str, str]) -> None:
+    """Warn where the settings beside a `tokenizer.json` ask for another frame than it has; `transformers` 5 takes the file's."""
+    if roles.get("bos") == roles.get("eos"):
+        return
+    ids = tokenizer.encode("").ids
+    for role, place in (("bos", ids[:1]), ("eos", ids[-1:])):
+        asked, token = about.get(f"add_{role}_token"), roles.get(role)
+        index = None if token is None else tokenizer.token_to_id(token)
+        if asked is not None and index is not None and asked != (place == [index]):
+            log.warning(
+                "%s: tokenizer_config.json says add_%s_token=%r, and the file %s %r around texts: the file is obeyed",
+                file, role, asked, "has no" if asked else "has", token,
+            )  # fmt: skip
 
 
 def _parts(content: Any, name: str) -> list[dict[str, Any]]:

@@ -102,6 +102,30 @@ def test_settings_beside_a_tokenizer_json(tmp_path):
     assert load(write_byte_pairs(tmp_path / "b", [], add_prefix_space=True)).encode("the").tokens == ["Ġthe"]
 
 
+def test_what_is_not_obeyed_is_named(tmp_path, caplog):
+    load(write_byte_pairs(tmp_path, ["<s>", "</s>"], tokenizer_class="GPT2Tokenizer", eos_token="</s>")).save(
+        str(tmp_path / "tokenizer.json")
+    )
+    roles = dict(bos_token="<s>", eos_token="</s>")
+    write_byte_pairs(
+        tmp_path, ["<s>", "</s>"], **roles, add_bos_token=False, add_eos_token=True, do_basic_tokenize=False
+    )
+    assert load(tmp_path).encode("the").tokens == ["the"]
+    assert [record.getMessage().partition(" says ")[2].partition(",")[0] for record in caplog.records] == [
+        "do_basic_tokenize=False", "add_eos_token=True"
+    ]  # fmt: skip
+    caplog.clear()
+    write_byte_pairs(tmp_path, [], **roles, add_bos_token=False, add_eos_token=False, do_basic_tokenize=True)
+    load(tmp_path)
+    assert not caplog.records
+
+
+def test_a_tokenizer_json_may_begin_with_a_byte_order_mark(tmp_path):
+    load(write_vocabulary(tmp_path)).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer.json").write_bytes("\ufeff".encode() + (tmp_path / "tokenizer.json").read_bytes())
+    assert load(tmp_path).encode("the cat").tokens == ["[CLS]", "the", "cat", "[SEP]"]
+
+
 def test_a_class_that_is_not_known_is_refused_unless_its_folder_has_a_tokenizer_json(tmp_path):
     folder = write_vocabulary(tmp_path, tokenizer_class="BertJapaneseTokenizer")
     assert tokenizer_file(folder) is None
