@@ -362,7 +362,8 @@ class ImageExamples:
         index: uint32, its place in the run, from which the objective's randomness is made.
         pixel_values [size, size, 3]: uint8, RGB.
         labels: int32, the class; [classes], 1 for each of the picture's and 0 for the others, where it may have `several`.
-        other_pixel_values, other_labels: where pictures are mixed, those of the example at `index ^ 1`, which shows another.
+        other_pixel_values, other_labels: where pictures are mixed, those of the example at `index ^ 1`. That shows another
+            picture, but where an epoch of an odd number of pictures ends between the two: there it may be the same.
 
     Attributes:
         places: the numbers of the pictures to take.
@@ -432,7 +433,7 @@ class ImageExamples:
         """The pictures at these places of the run."""
         if not self.shuffled:
             return self.places[indices]
-        # Two pictures take turns, so that an example and the one it is mixed with never show the same.
+        # Two pictures take turns, so that within an epoch an example and the one it is mixed with never show the same.
         visits = indices // (2 * self.images.repeats) * 2 + indices % 2
         epochs, places = np.divmod(visits, len(self))
         return self.places[shuffled_places(self.seed, epochs, places, len(self))]

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -103,11 +104,29 @@ def train_tokenizer(
     if kind not in KINDS:
         raise DataError(f"no tokenizer of the kind {kind!r}: there are {', '.join(KINDS)}")
     template = (template or TEMPLATES[DEFAULTS[kind]]).having(() if kind == "byte_bpe" else ("unk",))
+    texts = ShortWords(texts)
     trained = KINDS[kind](texts, vocab_size, template.added_tokens(sentinels), lowercase, min_frequency)
     template.frame(trained)
     with whole_file(path) as temporary:
         temporary.write_text(_canonical(trained), encoding="utf-8")
     return load(path)
+
+
+LONGEST_WORD = 1_000
+"""Letters of a word beyond which no tokenizer learns from it: the time that its merges take grows with the square of them."""
+LONG_WORD = re.compile(rf"(?<!\w)\w{{{LONGEST_WORD + 1},}}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortWords:
+    """Texts without words of more than `LONGEST_WORD` letters (a genome, a number in full), to be gone through several times."""
+
+    texts: Iterable[str]
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self.texts:
+            long = len(text) > LONGEST_WORD and max(map(len, text.split()), default=0) > LONGEST_WORD
+            yield LONG_WORD.sub("", text) if long else text
 
 
 def _wordpieces(

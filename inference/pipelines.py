@@ -110,6 +110,8 @@ class Asker:
 
 def fill_mask(ask: Asker, texts: Sequence[str], top_k: int = 5) -> list[list[Answer] | list[list[Answer]]]:
     """For each text the likeliest tokens in place of its mask token; a list for each, where it has several."""
+    if top_k < 1:
+        raise ModelError(f"top_k={top_k}: expected a number of tokens of at least 1")
     mask = ask.vocabulary.mask
     if mask is None:
         raise ModelError("the tokenizer has no mask token: fill-mask takes a model that was trained with one")

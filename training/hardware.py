@@ -92,7 +92,7 @@ def peak_flops(dtype: str) -> tuple[float, str]:
 
 CPU_SIZE, SIZE = 2048, 8192
 """Rows of the matrices whose product shows what a CPU and what an accelerator can do."""
-SPREAD, WAITED = 0.03, 0.02
+SPREAD, WAITED = 0.05, 0.05
 """By how much the two fastest products may differ on a quiet machine, and how much of their time threads may wait for a core."""
 
 

@@ -3,7 +3,8 @@
     python steps_worker.py CONTESTANT MODEL [BATCH]
 
 JAX_PLATFORMS says where, for torch too: `cpu`, or `cuda`, where both multiply float32 matrices in TF32, as JAX does unasked.
-Runs under the interpreter of the library it measures, so only that library is imported and this file stands alone.
+Runs under the interpreter of the library it measures, which may be another than ours: so a contestant imports what it needs
+itself, and only ours import anything of this project.
 Answers are lines of JSON on stdout: first `{"warm": seconds, "versions": …}`, then for each line `N` the seconds per step
 over N steps, waiting for the last one's parameters.
 """
@@ -199,7 +200,9 @@ def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
 
 
 def batch_of_theirs(work: Work, numpy):
-    """What a collator would hand over, already corrupted: token ids and labels, -100 where nothing is asked."""
+    """Arrays of the shapes that a collator hands over: ids drawn at random, nothing hidden in them, and labels, -100 where
+    nothing is asked. So the steps of others corrupt nothing, and ours do.
+    """
     random = numpy.random.default_rng(0)
     input_ids = random.integers(1_000, work.config["vocab_size"], (work.batch, LENGTH), dtype=numpy.int64)
     batch = dict(input_ids=input_ids, attention_mask=numpy.ones_like(input_ids), labels=input_ids)

@@ -66,7 +66,8 @@ def restored(assembly: Assembly, which: str = "last", data_changed: str = "refus
     """The state of the run's checkpoint `last`, `best` or of a step, on the devices, and its step."""
     run = assembly.experiment.run_folder
     if not (run / "checkpoints").is_dir():
-        raise ExperimentError(f"no run in {run}: expected {run / 'checkpoints'}; `lacuna train` makes it")
+        above = f"; there is one in {run.parent}" if (run.parent / "checkpoints").is_dir() else ""
+        raise ExperimentError(f"no run in {run}: expected {run / 'checkpoints'}, which `lacuna train` makes{above}")
     checkpoints = open_checkpoints(assembly, data_changed == "go-on")
     steps = checkpoints.steps()
     step = {"last": None, "best": checkpoints.best()}.get(which, which)

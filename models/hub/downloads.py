@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.config import ModelError
 from models.hub import flax_trees
+from models.hub.files import elsewhere
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 WANTED = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.spm"]
@@ -42,8 +43,10 @@ def fetched(name: str, patterns: list[str]) -> Path:
     except Exception as error:  # of half a dozen libraries
         if getattr(error, "snapshot_path", None):  # cached in part: what is missing is said when it is read
             return Path(error.snapshot_path)
+        hint = elsewhere(Path(name)).replace(": ", " (", 1)
+        hint += ")" if hint else ""
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
-            f"no checkpoint folder {name!r}, and no such model in the Hugging Face cache"
+            f"no checkpoint folder {name!r}{hint}, and no such model in the Hugging Face cache"
             f" {huggingface_hub.constants.HF_HUB_CACHE} nor to be fetched: {reason}"
         ) from None

@@ -1,5 +1,6 @@
 """Safetensors folders: reading tensors one at a time, writing them whole or not at all."""
 
+import difflib
 import json
 import os
 import re
@@ -17,14 +18,36 @@ from models.config import ModelError
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
+def elsewhere(folder: Path) -> str:
+    """Where the model is that somebody looks for in `folder`, as the end of a sentence; empty where nobody knows."""
+    if (folder / "model" / "config.json").is_file():
+        return f": it is the folder of a run, whose model is in {folder / 'model'}"
+    if (folder / "checkpoints").is_dir():
+        return (
+            ": it is the folder of a run without a model yet. The same `lacuna train` goes on to its end, and `lacuna export`"
+            " writes one of its checkpoints"
+        )
+    missing = next((place for place in (*reversed(folder.parents), folder) if not place.exists()), None)
+    if missing is None:
+        return ""
+    names = [entry.name for entry in missing.parent.iterdir() if entry.is_dir()]
+    match = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
+    if not match:
+        return ""
+    nearest = missing.parent / match[0] / folder.relative_to(missing)
+    return f": the nearest on disk is {str(nearest if nearest.exists() else missing.parent / match[0])!r}"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that a checkpoint folder must have."""
     if not path.parent.is_dir():
-        raise ModelError(f"no checkpoint folder {str(path.parent)!r}")
+        raise ModelError(f"no checkpoint folder {str(path.parent)!r}{elsewhere(path.parent)}")
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} has no {path.name}: expected a published checkpoint folder") from None
+        raise ModelError(
+            f"{path.parent} has no {path.name}{elsewhere(path.parent) or ': expected a published checkpoint folder'}"
+        ) from None
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from data import DataError
 from data.corpus import build_corpus
 from data.documents import open_documents
-from data.tokenizers import KINDS, load, train_tokenizer, vocabulary
+from data.tokenizers import KINDS, LONGEST_WORD, ShortWords, load, train_tokenizer, vocabulary
 
 TEXTS = [text for _, text in sorted(topics.items())][:40]
 
@@ -88,3 +88,22 @@ def test_bad_requests_are_refused_in_one_sentence(tmp_path: Path) -> None:
             train_tokenizer([" "], kind=kind, vocab_size=900, path=tmp_path / "t.json")
         with pytest.raises(DataError, match="leaves no room"):
             train_tokenizer(["abc"], kind=kind, vocab_size=6, path=tmp_path / "t.json")
+
+
+def test_words_of_a_million_letters_are_not_learned_from(trained, tmp_path: Path) -> None:
+    """They would take minutes; what stands around them is learned as without them."""
+    kind, path = trained
+    word = "".join(np.random.default_rng(0).choice(list("acgt"), 1_000_000))
+    texts = [*TEXTS[:-1], f"{word} {TEXTS[-1]} {word}."]
+    train_tokenizer(texts, kind=kind, vocab_size=900, sentinels=7, path=tmp_path / "long.json")
+    plain = [*TEXTS[:-1], f" {TEXTS[-1]} ."]
+    train_tokenizer(plain, kind=kind, vocab_size=900, sentinels=7, path=tmp_path / "plain.json")
+    assert (tmp_path / "long.json").read_bytes() == (tmp_path / "plain.json").read_bytes()
+    assert load(path).encode(word).ids
+
+
+def test_only_words_are_too_long() -> None:
+    """Not a text without spaces, nor a word of as many letters as are learned from."""
+    kept = ["a" * LONGEST_WORD, "子曰。" * LONGEST_WORD, f"b {'c' * LONGEST_WORD}!", "d/" * LONGEST_WORD]
+    assert list(ShortWords(kept)) == kept
+    assert list(ShortWords([f"b {'c' * (LONGEST_WORD + 1)}! d"])) == ["b ! d"]

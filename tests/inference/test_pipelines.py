@@ -206,6 +206,8 @@ def test_what_cannot_be_asked(folder, tmp_path):
         pipeline("fill-mask", folder("BertModel"))
     with pytest.raises(ModelError, match="no checkpoint folder"):
         pipeline("fill-mask", tmp_path / "nothing")
+    with pytest.raises(ModelError, match="top_k=0: expected a number of tokens of at least 1"):
+        pipeline("fill-mask", folder("BertForMaskedLM"))("a [MASK]", top_k=0)
     ask = pipeline("feature-extraction", folder("BertModel"))
     with pytest.raises(ModelError, match="no text came"):
         ask([])

@@ -485,3 +485,34 @@ def test_float64_tensors_without_metadata_are_read_exactly(tmp_path):
     with files.tensors(tmp_path) as handles:
         assert files.read(handles, QUERY).dtype == np.float64
     assert_same(hub.load(tmp_path)[1], variables)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    {
+        "the folder of a run": (
+            "run",
+            r"run has no config.json: it is the folder of a run, whose model is in .*run/model$",
+        ),
+        "of one that is not done": ("begun", r"it is the folder of a run without a model yet.*`lacuna export`"),
+        "nearly its name": ("run/modle", r"no checkpoint folder '.*modle': the nearest on disk is '.*run/model'"),
+        "nearly the run's": ("rum/model", r"the nearest on disk is '.*run/model'"),
+        "nothing alike": ("elsewhere", r"no checkpoint folder '[^']*elsewhere'$"),
+    }.values(),
+)
+def test_a_folder_that_holds_no_model_says_where_one_is(tmp_path, asked, sentence):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ModelError, match=sentence):
+        hub.load(tmp_path / asked)
+
+
+def test_a_name_that_is_nearly_a_folder_says_so(tmp_path, monkeypatch):
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        ModelError, match=r"no checkpoint folder 'my-modell' \(the nearest on disk is 'my-model'\), and no such model"
+    ):
+        hub.load("my-modell")
