@@ -1,9 +1,7 @@
 """Documents: the texts of a TFDS data set, a Wikipedia dump or a folder, in one random-access form, and their split."""
 
 import dataclasses
-import difflib
 import hashlib
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,10 @@ from jaxtyping import Int64, UInt64
 
 from data.contents import Broken, Content, Contents, Progress, content_hash, read_all, spoken
 from data.errors import DataError
-from data.files import hidden, locked
+from data.files import locked, on_disk
 from data.splits import split_by_content
 from data.text_files import SUFFIXES, open_text_files
+from data.tfds import tfds_items, train_split
 
 WIKIPEDIA_DUMP = "wikipedia_dump"
 
@@ -124,7 +123,7 @@ def open_documents(
             f"there is no folder {path}: {on_disk(path, '; ')}give a folder of .txt files, a dump *.xml(.bz2) or a TFDS name"
         )
     else:
-        items, state = tfds_items(source, ("text",))
+        items, state = tfds_items(source, ("text",), WIKIPEDIA_DUMP)
     progress = progress or spoken(say, f"the documents of {source}")
     contents = text_contents(items, source, cache, state, progress, again)
     kept = contents.kept(broken, source, "document", say)
@@ -180,100 +179,7 @@ def _wikipedia_dump(path: Path | None, cache: Path) -> tuple[Sequence[Mapping[st
     with locked(cache / "tfds" / config.name):
         builder = Builder(config=config, data_dir=cache / "tfds", file_format="array_record")
         builder.download_and_prepare()
-    return _train_split(builder)
-
-
-def tfds_items(name: str, wanted: Sequence[str]) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The split `train` of a TFDS data set that has these features, and a string that changes when it is prepared anew."""
-    advice = "choose a data set of documents" if len(wanted) == 1 else "set --data.features SOURCE TARGET"
-    return _train_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", WIKIPEDIA_DUMP, advice))
-
-
-def on_disk(path: Path, more: str = "") -> str:
-    """What is called nearly as a path that is not there, in words, with `more` behind; empty for nothing."""
-    missing = next((place for place in (*reversed(path.parents), path) if not place.exists()), path)
-    try:
-        names = [entry.name for entry in missing.parent.iterdir() if not hidden(entry.name)]
-    except OSError:
-        return ""
-    match = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.7)
-    return f"the nearest on disk is {str(missing.parent / match[0])!r}{more}" if match else ""
-
-
-def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice: str) -> Any:
-    """The builder of a TFDS data set that has these features, prepared.
-
-    Args:
-        others: what else a source might have been, in a sentence.
-        own: a name that is no data set of TFDS, but known here.
-        advice: what to do where a feature is missing.
-
-    Raises:
-        DataError: there is none, it lacks a feature, or preparing it fails.
-    """
-    import tensorflow_datasets as tfds
-    import tensorflow_datasets.text
-
-    builders = tfds.list_builders(with_community_datasets=False)
-    if name.split("/")[0].split(":")[0] not in builders:
-        nearest = difflib.get_close_matches(name.split("/")[0], [*builders, own], n=1, cutoff=0.0)[0]
-        there = on_disk(Path(name), f", and the nearest TFDS name is {nearest!r}")
-        raise DataError(
-            f"{name!r} is neither {others}, nor a TFDS data set: {there or f'the nearest TFDS name is {nearest!r}'}"
-        )
-    try:
-        builder = tfds.builder(name, try_gcs=False)
-    except Exception as error:
-        configs = list(tfds.builder_cls(name.split("/")[0].split(":")[0]).builder_configs)
-        nearest = difflib.get_close_matches(name.partition("/")[2], configs, n=1, cutoff=0.0)
-        hint = f"the nearest configuration is {nearest[0]!r}" if nearest else str(error).split("\n")[0]
-        raise DataError(f"TFDS cannot make the data set {name!r}: {hint}") from error
-    features = builder.info.features or {}
-    missing = [feature for feature in wanted if feature not in features]
-    if missing:
-        raise DataError(
-            f"the TFDS data set {name!r} has no feature `{missing[0]}`, but {', '.join(features)}: {advice}"
-        )
-    return builder if builder.is_prepared() else _prepared(name)
-
-
-def _prepared(name: str) -> Any:
-    """The TFDS builder `name`, its data downloaded and prepared now, in the format that is read without TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, try_gcs=False, file_format="array_record")
-    beam = isinstance(builder, tfds.core.BeamBasedBuilder)
-    if beam and importlib.util.find_spec("apache_beam") is None:
-        reason = "preparing it takes apache-beam, which is not installed"
-    else:
-        try:
-            builder.download_and_prepare()
-            return builder
-        except Exception as error:
-            reason = f"preparing it failed ({type(error).__name__}: {str(error).split(chr(10))[0][:200]})"
-    raise DataError(
-        f"the TFDS data set {name!r} is not prepared under {builder.data_dir}, and {reason}:"
-        " prepare it where that works with `tfds build --file_format=array_record`, and copy it there"
-    )
-
-
-def _train_split(builder: Any) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The split `train`, and a string that changes whenever it is prepared anew."""
-    if "train" not in builder.info.splits:
-        raise DataError(f"{builder.info.full_name} has no split `train`, but {', '.join(builder.info.splits)}")
-    info = Path(builder.data_dir) / "dataset_info.json"
-    return tfds_split(builder, "train"), f"{info}{info.stat().st_mtime_ns}{info.read_text()}"
-
-
-def tfds_split(builder: Any, split: str, decoders: Mapping[str, Any] | None = None) -> Sequence[Mapping[str, Any]]:
-    """The examples of a split, read without TensorFlow."""
-    try:
-        return builder.as_data_source(split, decoders=decoders)
-    except NotImplementedError:
-        raise DataError(
-            f"{builder.data_dir} is not in a format that is read without TensorFlow:"
-            " prepare it again with `tfds build --file_format=array_record`"
-        ) from None
+    return train_split(builder)
 
 
 def text_contents(

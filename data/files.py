@@ -1,6 +1,7 @@
 """Files that other processes may be making at the same time, or that a killed process may have left half made."""
 
 import contextlib
+import difflib
 import fcntl
 import os
 import shutil
@@ -43,6 +44,17 @@ def files_below(folder: Path | str, suffixes: Sequence[str]) -> list[str]:
 
     walk(os.fspath(folder), "", ())
     return sorted(found)
+
+
+def on_disk(path: Path, more: str = "") -> str:
+    """What is called nearly as a path that is not there, in words, with `more` behind; empty for nothing."""
+    missing = next((place for place in (*reversed(path.parents), path) if not place.exists()), path)
+    try:
+        names = [entry.name for entry in missing.parent.iterdir() if not hidden(entry.name)]
+    except OSError:
+        return ""
+    match = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.7)
+    return f"the nearest on disk is {str(missing.parent / match[0])!r}{more}" if match else ""
 
 
 def state_of(path: Path | str) -> tuple[int, int, int]:

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from data import documents
 from data.contents import Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
-from data.files import files_below, hidden, locked
+from data.files import files_below, hidden, locked, on_disk
 from data.picture_files import file_contents
 from data.pictures import ENDINGS, SMALL, Source, examine
+from data.tfds import shard_states, tfds_builder, tfds_split
 
 SKLEARN_DIGITS = "sklearn_digits"
 
@@ -101,7 +101,7 @@ def open_pictures(source: str) -> Opened:
         raise DataError(f"{path} is no folder: give one that holds a folder of pictures for each class")
     if path.is_absolute() or source.startswith((".", "~")):
         raise DataError(
-            f"there is no folder {path}: {documents.on_disk(path, '; ')}give one of class folders, {SKLEARN_DIGITS} or a TFDS"
+            f"there is no folder {path}: {on_disk(path, '; ')}give one of class folders, {SKLEARN_DIGITS} or a TFDS"
             " name"
         )
     return _tfds(source)
@@ -236,7 +236,7 @@ class Records(Sequence):
     label: str
     classes: int
     name: str
-    version: str
+    state: str
     bytes: int
 
     def __len__(self) -> int:
@@ -259,7 +259,7 @@ class Records(Sequence):
         again: bool = False,
         progress: Progress | None = None,
     ) -> Contents | None:
-        key = hashlib.sha256(f"{self.version}, {self.name}".encode()).hexdigest()[:32]
+        key = hashlib.sha256(f"{self.state}, {self.name}".encode()).hexdigest()[:32]
         headers, whole = (cache / "pictures" / f"{key}-{depth}.npz" for depth in ("headers", "decoded"))
         small = self.bytes <= SMALL
         decode, read = decode or small, read or small
@@ -284,7 +284,7 @@ class Records(Sequence):
 def _tfds(name: str) -> Opened:
     import tensorflow_datasets as tfds
 
-    builder = documents.tfds_builder(
+    builder = tfds_builder(
         name, ("image",), "a folder of class folders", SKLEARN_DIGITS, "choose a data set of pictures"
     )
     features = builder.info.features
@@ -299,11 +299,11 @@ def _tfds(name: str) -> Opened:
     version = repr((full_name, [(s, x.shard_lengths, x.num_bytes) for s, x in sorted(builder.info.splits.items())]))
     splits = {
         split: Records(
-            documents.tfds_split(builder, split, decoders),
+            tfds_split(builder, split, decoders),
             label,
             len(classes),
             f"{full_name}, {split}",
-            version,
+            f"{shard_states(builder, split)}",
             about.num_bytes,
         )
         for split, about in builder.info.splits.items()

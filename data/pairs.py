@@ -15,12 +15,13 @@ from data.contents import Broken, Content, Contents, Progress, spoken
 from data.corpus import Corpus, build_corpus
 from data.documents import Chosen, Documents
 from data.errors import DataError
-from data.files import files_below, state_of
+from data.files import files_below, on_disk, state_of
 from data.loader import Batch
 from data.order import shuffled_places
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
 from data.text import Form, Outline, Prepared, Text
+from data.tfds import tfds_items
 from data.tokenizer_files import load
 
 SUFFIXES = (".tsv", ".jsonl")
@@ -124,10 +125,10 @@ def open_pairs(
             broken, source, "line", say
         )
     elif path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
-        hint = documents.on_disk(path, "; ")
+        hint = on_disk(path, "; ")
         raise DataError(f"there is no {path}: {hint}give a .tsv or .jsonl file, a folder of them, or a TFDS name")
     else:
-        items, state = documents.tfds_items(source, features)
+        items, state = tfds_items(source, features, documents.WIKIPEDIA_DUMP)
     progress = progress or spoken(say, f"the pairs of {source}")
     sides = [Side(items, feature) for feature in features]
     names = [f"{source} ({feature})" for feature in features]

@@ -197,6 +197,31 @@ def test_broken_pictures_of_a_data_set(tmp_path: Path, monkeypatch: pytest.Monke
     assert prints[0] == prints[1]
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut", "another"])
+def test_a_file_of_a_data_set_that_is_damaged_is_named(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where everything was read before, and nothing else would be looked at until an example of it is due."""
+    from array_record.python import array_record_module
+
+    names = tuple(f"class{label}" for label in range(10))
+    write_tfds("cifar10", tmp_path, {"train": cifar(12, 0)}, monkeypatch, names)
+    settings = Images(source="cifar10", cache=str(tmp_path / "cache"), held_out=0.25)
+    settings.prepare(0, Path(), silent)
+    first = min(tmp_path.rglob("*train*.array_record*"))
+    if damage == "missing":
+        first.unlink()
+    elif damage == "cut":
+        first.write_bytes(first.read_bytes()[:-100])
+    else:
+        writer = array_record_module.ArrayRecordWriter(str(first), "group_size:1")
+        writer.write(b"one record")
+        writer.close()
+    said = "holds 1 examples of 2" if damage == "another" else "is missing or damaged"
+    with pytest.raises(DataError, match=rf"{first.name} {said}: prepare cifar10/.* again"):
+        settings.prepare(0, Path(), silent)
+
+
 def test_a_data_set_to_evaluate_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [
         {"image": png(noise(index)), "original_label": 9, "real_label": [7] * (index % 2) + [index] * (index > 0)}

@@ -162,9 +162,7 @@ def test_each_side_of_pairs_is_cut_by_its_own_model(marian, tmp_path):
     target = load(folder, side="target")
     expected = {tuple(target.encode(b, add_special_tokens=False).ids) for _, b in rows}
     offsets = prepared.targets.sentence_offsets[prepared.targets.document_offsets]
-    came = {
-        tuple(np.asarray(prepared.targets.tokens[a:b]).tolist()) for a, b in itertools.pairwise(offsets)
-    }
+    came = {tuple(np.asarray(prepared.targets.tokens[a:b]).tolist()) for a, b in itertools.pairwise(offsets)}
     assert came == expected
     assert came != {tuple(load(folder).encode(b, add_special_tokens=False).ids) for _, b in rows}
 
