@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from data.source import Source
 from data.text import Text
 from models.config import ModelConfig
 from objectives import Objective
+from training.checkpoints import flatten
 from training.optimizers import AdamW, Optimizer
 from training.parallel import Parallel
 
@@ -147,6 +148,26 @@ class Experiment:
         for execution in ModelConfig.execution[2:]:
             fields["model"].pop(execution, None)
         return fields
+
+    def bookkeeping(self) -> dict[str, Any]:
+        """The fields that are no part of the description, but for those that say where the run lies, as JSON."""
+        return {name: describe(getattr(self, name)) for name in BOOKKEEPING if name not in ("name", "folder")}
+
+
+def at_default(value: Any, prefix: str = "") -> Iterator[str]:
+    """`dotted.name` of each field of `describe(value)` that has its default: a checkpoint from before there was such a field
+    was made with that."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            current, name = getattr(value, field.name), f"{prefix}{field.name}"
+            default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+            if default is not dataclasses.MISSING and describe(default) == describe(current):
+                yield from (inner for inner, _ in flatten({name: describe(current)}))
+            else:
+                yield from at_default(current, f"{name}.")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from at_default(item, f"{prefix}{index}.")
 
 
 def describe(value: Any) -> Any:

@@ -64,13 +64,14 @@ class Checkpoints:
     Args:
         description: of the experiment; a checkpoint with another one is refused.
         ignored: fields of the description that may differ.
+        at_default: fields that a checkpoint of before may lack.
         data: fingerprint of the data; a checkpoint of other data is refused. What the fingerprint says better
             (`SEEN_IN_DATA`) is compared only where a checkpoint of before holds none.
         data_may_differ: a checkpoint of other data is read all the same, with a warning.
         measured_on: of held-out losses, as JSON; those with the same value can be compared.
     """
 
-    SEEN_IN_DATA = ("data.source", "data.tokenizer", "data.broken")
+    SEEN_IN_DATA = ("data.source", "data.tokenizer")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Checkpoints:
         keep: int = 2,
         description: Mapping[str, Any] | None = None,
         ignored: Collection[str] = (),
+        at_default: Collection[str] = (),
         data: str = "",
         data_may_differ: bool = False,
         measured_on: Any = None,
@@ -86,7 +88,7 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.sums = self.folder.with_name(f"{self.folder.name}.sums")
         self.keep = max(2, keep)
-        self.description, self.ignored = dict(description or {}), tuple(ignored)
+        self.description, self.ignored, self.at_default = dict(description or {}), tuple(ignored), {*at_default}
         self.data, self.data_may_differ, self.measured_on = data, data_may_differ, measured_on
         self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._finishing: threading.Thread | None = None
@@ -301,6 +303,7 @@ class Checkpoints:
         data = self._json(path, "data")["fingerprint"] if (path / "data").is_dir() else ""
         description = self._json(path, "experiment")
         ignored = {*self.ignored, *(self.SEEN_IN_DATA if data else ())}
+        ignored |= self.at_default - dict(flatten(description)).keys()
         differences = describe_differences(description, self.description, ignored)
         if differences:
             raise TrainingError(

@@ -1,12 +1,15 @@
 """Kills a run again and again until it is done, and holds what came of it against one that nobody disturbed.
 
     python -m experiments.benchmarks.crashes [--kills 50] [--processes 2] [--platform cuda] [--seed 0] [--write docs/crashes.md]
+    python -m experiments.benchmarks.crashes --kills 0      deaths between the last step and the end alone (20)
     python -m experiments.benchmarks.crashes --experiment FILE:NAME      of another run than that of a very small BERT
 
 Each life of the run is the real `lacuna train`, in a process of its own (forked from one that has imported everything and
 computed nothing, so that a start costs a second or two). It is ended by `kill -9` or SIGTERM at a moment drawn from the
 seed: while it starts, while it trains, or while a checkpoint is being written. After each, no file may be broken. In the
-end parameters, optimizer state, the numbers of every step and the digests of its examples are compared to the bit.
+end parameters, optimizer state, the numbers of every step and the digests of its examples are compared to the bit, and so
+are the model, the report and the result, but for what is said of times. Then another run dies `--after-last-step` times
+between its last step and its end: while the last checkpoint, the model, the report or the result is being written.
 With `--processes` several processes train together; one of them is ended, and the others have to end by themselves.
 """
 
@@ -19,6 +22,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -31,6 +35,7 @@ from pydoc_data.topics import topics
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from safetensors import SafetensorError, safe_open
 
 from data.text import Text
 from experiments import cli
@@ -43,7 +48,13 @@ from training.metrics import read_metrics
 from training.optimizers import AdamW
 
 PHASES = ("start-up", "training", "writing")
+LAST = ("checkpoint", "model", "report", "result")
+"""What is not there yet when a run dies after its last step."""
 WEIGHTS = (0.15, 0.25, 0.6)
+LAST_PARTS = {"model": (".model.writing", "model/.writing", "model"), "report": ("report.html",)}
+"""What changes in the folder while a part of the end is written."""
+TIMES = ("seconds", "peak_flops", "peak_source")
+"""Entries of a result that are measured anew by each life."""
 LONGEST = 300.0
 """Seconds after which a life that has not got where it is to be ended, or does not end, is a failure."""
 
@@ -70,6 +81,9 @@ def crashing() -> Experiment:
         evaluation_examples=16,
         checkpoint_every=3,
     )
+
+
+LATE = ("Between the last step and the end, by what was not there yet when it died:",)
 
 
 class CrashError(AssertionError):
@@ -138,6 +152,46 @@ class Campaign:
         broken = self.broken()
         if broken:
             raise CrashError(f"after {signal.Signals(number).name} while {met}: {broken}")
+        return True
+
+    def kill_after_last_step(self, last: int, window: float) -> bool:
+        """Start a run that is near its end, and end it between step `last`, its last, and the end; `False` where that came
+        first.
+
+        Args:
+            window: seconds that a run takes from its last checkpoint to its end.
+        """
+        number = self.rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+        moment, delay = self.rng.choice(("time", "checkpoint", "model", "report")), self.rng.random()
+        parts = [self.folder / name for name in LAST_PARTS.get(moment, ())]
+        ages, unfinished = [*map(_age, parts)], self._unfinished()
+        whole = self.folder / "checkpoints.sums" / f"{last}.json"
+        events = set(self.folder.glob("tensorboard/*"))
+        lives = self.start()
+        begin = time.monotonic()
+        while lives[0].is_alive():
+            saved = whole.exists() and bool(set(self.folder.glob("tensorboard/*")) - events)
+            if moment == "checkpoint" and self._step() == last and (saved or self._unfinished() - unfinished):
+                break
+            if saved and moment == "time":
+                time.sleep(delay * window)
+                break
+            if saved and [*map(_age, parts)] != ages:
+                time.sleep(0.05 * delay)
+                break
+            if time.monotonic() - begin > LONGEST:
+                raise CrashError(f"a life of {LONGEST:.0f} s has not come to its end")
+            time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.rng.choice(lives).pid, number)
+        self._join(lives, [0, -number, 128 + number] if self.processes == 1 else None)
+        if all(life.exitcode == 0 for life in lives):
+            return False
+        there = [whole.exists(), *((self.folder / name).exists() for name in ("model", "report.html"))]
+        self.deaths[signal.Signals(number).name, LAST[next((i for i, x in enumerate(there) if not x), 3)]] += 1
+        broken = self.broken()
+        if broken:
+            raise CrashError(f"after {signal.Signals(number).name} behind the last step: {broken}")
         return True
 
     def _await(self, phase: str, lives, before: set, first: int) -> bool:
@@ -213,6 +267,15 @@ class Campaign:
                 if checkpoints.damage(step):
                     return f"checkpoint of step {step}: {checkpoints.damage(step)}"
             checkpoints.close()
+        report = self.folder / "report.html"
+        if report.exists() and not report.read_text().endswith("</html>"):
+            return f"{report} is cut off"
+        try:
+            for path in (self.folder / "model").glob("*.safetensors"):
+                with safe_open(path, framework="numpy") as tensors:
+                    [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118 - it is no mapping
+        except SafetensorError as error:
+            return f"{path}: {error}"
         return ""
 
 
@@ -245,6 +308,28 @@ def differences(one: Path, other: Path) -> list[str]:
     return found
 
 
+def end_differences(one: Path, other: Path) -> list[str]:
+    """What of the model, the report and the result of two finished runs differs, but for what is said of times."""
+    found, ends = [], []
+    for folder in (one, other):
+        model = {
+            str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("model/**/*") if path.is_file()
+        }
+        result = json.loads((folder / "result.json").read_text())
+        page = (folder / "report.html").read_text().replace(str(folder), "")
+        ends.append(
+            {
+                **model,
+                "result.json": {name: value for name, value in result.items() if name not in TIMES},
+                "report.html": re.sub("<h2>The run</h2>.*?<details>", "", page, flags=re.DOTALL),
+            }
+        )
+        left = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+        found += [f"{name} was left behind in {folder}" for name in left]
+    names = sorted({*ends[0], *ends[1]})
+    return found + [name for name in names if ends[0].get(name) != ends[1].get(name)]
+
+
 def final_state(folder: Path) -> dict[str, np.ndarray]:
     """Every array of the last checkpoint by name: step, parameters, moments."""
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -258,6 +343,56 @@ def final_state(folder: Path) -> dict[str, np.ndarray]:
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree)
     state = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=arrays))
     return {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def near_the_end(finished: Path, folder: Path) -> int:
+    """Make `folder` what a finished run was before its last checkpoint; returns the step of that."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(finished, folder)
+    last = Checkpoints(folder / "checkpoints").steps()[-1]
+    shutil.rmtree(folder / "checkpoints" / str(last))
+    shutil.rmtree(folder / "model")
+    for name in (f"checkpoints.sums/{last}.json", "report.html", "result.json"):
+        (folder / name).unlink()
+    return last
+
+
+def die_after_last_step(whole: Campaign, campaign: Campaign, kills: int) -> list[str]:
+    """Have a run die `kills` times between its last step and its end; what is different when it is done in the end.
+
+    A life goes on from where the one before died, or from before the last checkpoint. A run is brought to its end and
+    compared before it begins again from there.
+    """
+    different, done, missed = [], True, 0
+    result, window = whole.folder / "result.json", 0.0
+    while campaign.deaths.total() < kills:
+        if done or campaign.rng.random() < 0.3:
+            if not done:
+                campaign.undisturbed()
+                different += _all_differences(whole, campaign)
+            last = near_the_end(whole.folder, campaign.folder)
+            window = result.stat().st_mtime - (whole.folder / f"checkpoints.sums/{last}.json").stat().st_mtime
+        done = not campaign.kill_after_last_step(last, window)
+        missed += done
+        if missed > kills + 5:
+            raise CrashError(f"the run was done {missed} times before it could be ended")
+        print(f"{campaign.deaths.total()} of {kills} after the last step", file=sys.stderr, flush=True)
+    campaign.undisturbed()
+    return different + _all_differences(whole, campaign)
+
+
+def _all_differences(whole: Campaign, campaign: Campaign) -> list[str]:
+    different = [*differences(whole.folder, campaign.folder), *filter(None, [campaign.broken()])]
+    if campaign._unfinished():
+        different.append(f"left behind: {campaign._unfinished()}")
+    return different + end_differences(whole.folder, campaign.folder)
+
+
+def _age(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _free_port() -> int:
@@ -279,19 +414,23 @@ def children(pid: int) -> list[int]:
     return [int(child) for path in lists for child in path.read_text().split()]
 
 
-def table(deaths: collections.Counter) -> str:
+def table(deaths: collections.Counter, phases: Sequence[str] = PHASES) -> str:
     """Markdown: deaths by signal and phase."""
-    rows = ["| | " + " | ".join(PHASES) + " | all |", "|---|" + "--:|" * (len(PHASES) + 1)]
-    for name in ("SIGKILL", "SIGTERM"):
-        counts = [deaths[name, phase] for phase in PHASES]
+    signals = sorted({"SIGKILL", "SIGTERM"} | {name for name, _ in deaths}, key=lambda name: (name != "SIGKILL", name))
+    rows = ["| | " + " | ".join(phases) + " | all |", "|---|" + "--:|" * (len(phases) + 1)]
+    for name in signals:
+        counts = [deaths[name, phase] for phase in phases]
         rows.append(f"| {name} | " + " | ".join(map(str, [*counts, sum(counts)])) + " |")
-    counts = [sum(deaths[name, phase] for name in ("SIGKILL", "SIGTERM")) for phase in PHASES]
-    return "\n".join([*rows, "| both | " + " | ".join(map(str, [*counts, sum(counts)])) + " |"])
+    counts = [sum(deaths[name, phase] for name in signals) for phase in phases]
+    return "\n".join([*rows, "| all | " + " | ".join(map(str, [*counts, sum(counts)])) + " |"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument(
+        "--after-last-step", type=int, default=20, help="as many deaths between the last step and the end"
+    )
     parser.add_argument("--processes", type=int, default=1, help="that train together")
     parser.add_argument("--platform", default="cpu", choices=["cpu", "cuda", "tpu"], help="where it trains")
     parser.add_argument(
@@ -321,13 +460,17 @@ def main() -> None:
         if campaign.deaths.total() < arguments.kills:
             raise SystemExit(f"the run was done after {campaign.deaths.total()} of {arguments.kills} deaths")
         campaign.undisturbed()
-        different = [*differences(whole.folder, campaign.folder), *filter(None, [campaign.broken()])]
-        if campaign._unfinished():
-            different.append(f"left behind: {campaign._unfinished()}")
+        different = _all_differences(whole, campaign)
+        late = Campaign(flags, folder / "late", arguments.processes, arguments.seed)
+        if arguments.after_last_step:
+            different += die_after_last_step(whole, late, arguments.after_last_step)
     result = "not equal: " + "; ".join(different) if different else "equal to the bit"
     processes = f"{arguments.processes} processes" if arguments.processes > 1 else "One process"
-    asked = {name: getattr(arguments, name) for name in ("processes", "kills", "platform", "experiment")}
-    unusual = [f"--{name} {value}" for name, value in asked.items() if value != parser.get_default(name)]
+    options = ("processes", "kills", "after_last_step", "platform", "experiment")
+    asked = {name: getattr(arguments, name) for name in options}
+    unusual = [
+        f"--{name.replace('_', '-')} {value}" for name, value in asked.items() if value != parser.get_default(name)
+    ]
     flags = f" CRASHES='{' '.join(unusual)}'" if unusual else ""
     processes += "" if arguments.platform == "cpu" else f" on {arguments.platform}"
     processes += "" if arguments.experiment == __file__ else f", {arguments.experiment}"
@@ -338,9 +481,10 @@ def main() -> None:
             f"`make crashes{flags}`: {arguments.kills} deaths, seed {arguments.seed}, {steps} steps, a checkpoint every"
             f" {load(arguments.experiment).checkpoint_every}; {time.monotonic() - begin:.0f} s.",
             "",
-            table(campaign.deaths),
-            "",
-            f"Parameters, optimizer state, metrics and digests of the examples of all {steps} steps are {result}.",
+            *([table(campaign.deaths), ""] if arguments.kills else []),
+            *([*LATE, "", table(late.deaths, LAST), ""] if arguments.after_last_step else []),
+            f"Parameters, optimizer state, metrics and digests of the examples of all {steps} steps, the model, the report and"
+            f" the result are {result}.",
             "",
             "; ".join(f"{name} {value}" for name, value in machine().items()),
             "",

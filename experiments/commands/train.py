@@ -22,7 +22,7 @@ from evaluation.baselines import comparison, constant
 from experiments import run_folder
 from experiments.assemble import Assembly, assemble
 from experiments.commands import experiment_flags, parse_experiment, supervised
-from experiments.experiment import BOOKKEEPING, Experiment, describe
+from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe
 from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
 from models import hub
@@ -91,6 +91,7 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
         keep=experiment.keep_checkpoints,
         description=assembly.description(),
         ignored=BOOKKEEPING,
+        at_default={*at_default(experiment)},
         data=assembly.data.fingerprint,
         data_may_differ=data_may_differ,
         measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint},
@@ -121,7 +122,8 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
     first = jax.process_index() == 0
     say = console.print if first else lambda _: None
     assembly = assemble(experiment, say=say)
-    agree({"experiment": json.dumps(assembly.description()), "data": assembly.data.fingerprint})
+    about = json.dumps([assembly.description(), experiment.bookkeeping()])
+    agree({"experiment": about, "data": assembly.data.fingerprint})
     checkpoints = open_checkpoints(assembly, options.data_changed == "go-on")
     shapes = assembly.state_shapes()
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))

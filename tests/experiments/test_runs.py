@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks.crashes import differences, final_state
+from experiments.benchmarks.crashes import differences, end_differences, final_state
 from tests.conftest import OPTIMIZED
 from training.metrics import read_metrics
 
@@ -57,12 +58,29 @@ def start_and_signal(arguments, environment, folder: Path, step: int, number: in
 
 
 def test_killed_twice_it_is_the_same_run(environment):
-    """`make crashes` kills more often; a death is at the start, between two steps, or while a checkpoint is written."""
-    campaign = [sys.executable, "-m", "experiments.benchmarks.crashes", "--kills", "2"]
+    """`make crashes` kills more often; a death is at the start, between two steps, while a checkpoint is written, or behind
+    the last step."""
+    campaign = [sys.executable, "-m", "experiments.benchmarks.crashes", "--kills", "2", "--after-last-step", "2"]
     found = lacuna(campaign, {**environment, **OPTIMIZED}, timeout=600)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "are equal to the bit" in found.stdout
-    assert re.search(r"\| both \|.*\| 2 \|", found.stdout)
+    assert len(re.findall(r"\| all \|.*\| 2 \|", found.stdout)) == 2
+
+
+def test_of_two_runs_into_one_folder_the_first_is_whole_and_the_second_refused(
+    texts, environment, undisturbed, tmp_path
+):
+    run = command(texts, tmp_path)
+    options = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    processes = [subprocess.Popen(run, **options) for _ in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2], said
+    first, second = sorted(range(2), key=lambda number: processes[number].returncode)
+    named = (
+        f"another process is training in {tmp_path} (process {processes[first].pid} on {socket.gethostname()}, since"
+    )
+    assert named in said[second] and "Traceback" not in said[second]
+    assert differences(undisturbed, tmp_path) == end_differences(undisturbed, tmp_path) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -197,6 +197,21 @@ def test_the_same_data_may_lie_elsewhere_and_one_may_look_more_often(checkpoints
     assert equal(found[0], state(2))
 
 
+def test_a_checkpoint_from_before_there_was_a_field_has_its_default(checkpoints):
+    checkpoints.save(state(1))
+    checkpoints.wait()
+    described = {**DESCRIPTION, "model": {"hidden_size": 8, "new": {"part": 3}}}
+    now = of_data(checkpoints, "", description=described, at_default=["model.new.part", "model.hidden_size"])
+    assert equal(now.restore(template_of(state(0)))[0], state(1))
+    now.close()
+    for other in (
+        {"at_default": []},
+        {"at_default": ["model.hidden_size"], "description": {**DESCRIPTION, "model": {}}},
+    ):
+        with pytest.raises(TrainingError, match="another experiment"):
+            of_data(checkpoints, "", **{"description": described, **other}).restore(template_of(state(0)))
+
+
 def test_the_best_is_chosen_among_those_measured_on_the_same(checkpoints):
     """Few examples may be lucky: their loss is no reason to prefer a checkpoint, nor to remove the best of before."""
     for step, loss, examples in [(1, 2.0, 100), (2, 2.5, 100), (3, 1.0, 3), (4, 1.5, 3), (5, 1.4, 3)]:
