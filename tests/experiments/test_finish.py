@@ -75,6 +75,32 @@ def test_the_end_is_the_same_however_the_parameters_lie(ended, tmp_path_factory)
     first.write_bytes(exported), first.with_suffix(".html").write_text(guesses)
 
 
+def test_a_checkpoint_is_restored_by_shapes_that_are_those_of_the_state(ended):
+    assembly, state = ended
+    whole, shapes = assembly.spread.whole(state), assembly.state_shapes()
+    assert jax.tree.structure(whole) == jax.tree.structure(shapes)
+    for array, shape in zip(jax.tree.leaves(whole), jax.tree.leaves(shapes), strict=True):
+        assert (array.shape, array.dtype, array.sharding) == (shape.shape, shape.dtype, shape.sharding)
+
+
+def test_putting_a_restored_state_on_the_devices_gives_its_memory_away(ended, monkeypatch):
+    assembly, state = ended
+    whole = assembly.spread.whole(jax.tree.map(lambda x: x + 0, state))
+    if assembly.spread.parts(whole) is whole:  # as it is restored, so it lies
+        return
+    whole, left = assembly.spread.whole(state), []
+    leaves, make = jax.tree.leaves(whole), jax.make_array_from_single_device_arrays
+
+    def watched(*arguments):
+        left.append(sum(not x.is_deleted() for x in leaves))
+        return make(*arguments)
+
+    monkeypatch.setattr(jax, "make_array_from_single_device_arrays", watched)
+    again = assembly.spread.parts(whole)
+    assert left == list(range(len(leaves), 0, -1))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True))
+
+
 def test_no_device_holds_the_whole_model_where_it_is_sharded(ended, monkeypatch):
     """What the end computes has the state's own arrays as its input: none is gathered first, but for the file."""
     assembly, state = ended

@@ -61,7 +61,7 @@ def test_killed_twice_it_is_the_same_run(environment):
     """`make crashes` kills more often; a death is at the start, between two steps, while a checkpoint is written, or behind
     the last step."""
     campaign = [sys.executable, "-m", "experiments.benchmarks.crashes", "--kills", "2", "--after-last-step", "2"]
-    found = lacuna(campaign, {**environment, **OPTIMIZED}, timeout=600)
+    found = lacuna(campaign, {**environment, **OPTIMIZED}, timeout=900)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "are equal to the bit" in found.stdout
     assert len(re.findall(r"\| all \|.*\| 2 \|", found.stdout)) == 2
