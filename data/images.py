@@ -1,7 +1,6 @@
 """Labelled pictures as an experiment names them: a source, a held-out share, and how training pictures are altered."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,17 +10,17 @@ from jaxtyping import Int64
 from PIL import Image
 
 from data.augmentation import Augmentation
-from data.contents import Broken, Contents, Progress, spoken
+from data.contents import Broken, Progress, spoken
 from data.errors import DataError
 from data.host_augmentation import padded_crop, rand_augment, random_box, turned
 from data.image_processor import ImageProcessor
+from data.image_sides import Sides, look
 from data.image_sources import HELD_OUT, TRAINING, Opened, Picture, Pictures, open_pictures
 from data.loader import Batch
 from data.order import shuffled_places
 from data.pictures import Pixels, decoded, opened, upright_size
 from data.source import Config, Source
-from data.splits import split_by_content
-from data.survey import Survey, in_both, repeated, share_of
+from data.survey import Survey
 from data.text import Form
 
 INTERPOLATIONS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
@@ -131,81 +130,34 @@ class Images(Source):
     ) -> "PreparedImages":
         """The source opened, looked at and split."""
         say(f"opening {self.source}")
-        found = open_pictures(self.source)
-        progress = spoken(say, f"the pictures of {self.source}")
-        training, held_out = self._read(found, say, broken=self.broken, progress=progress)
-        train, held = self._sides(training, held_out)
+        sides = self._look(say, spoken(say, f"the pictures of {self.source}"), self.broken)
         return PreparedImages(
             self,
-            found.classes,
-            _fingerprint(found, [part for part in (training, held_out) if part is not None]),
-            None if training is None else training.pictures,
-            (held_out or training).pictures,
-            train,
-            held,
-            found.several,
+            sides.opened.classes,
+            sides.fingerprint,
+            None if sides.training is None else sides.training.pictures,
+            sides.parts[-1].pictures,
+            sides.training_places,
+            sides.held_out_places,
+            sides.opened.several,
         )
 
     def survey(self, progress: Progress) -> Survey:
         """Every picture of the splits in use is decoded."""
+        return self._look(lambda _: None, progress, "skip", again=True).survey()
+
+    def _look(self, say: Callable[[str], None], progress: Progress, broken: Broken, again: bool = False) -> Sides:
         found = open_pictures(self.source)
-        training, held_out = self._read(found, lambda _: None, broken="skip", progress=progress, again=True)
-        train, held = self._sides(training, held_out)
-        parts = [part for part in (training, held_out) if part is not None]
-        hashes = np.concatenate([part.contents.hashes[part.kept] for part in parts])
-        first, second = (part.contents.hashes for part in (training or held_out, held_out or training))
-        classes = np.zeros(len(found.classes), np.int64)
-        for part in parts:
-            for place in part.kept.tolist():
-                classes[list(np.atleast_1d(part.pictures[place].label))] += 1
-        counts = {
-            "pictures that can be read": f"{len(hashes):,}",
-            "pictures that came before": f"{repeated(hashes):,}",
-            "held-out pictures that are trained on, too": f"{in_both(first, second, train, held):,}",
-            "pictures to train on": f"{len(train):,}",
-            "pictures held out": share_of(len(held), len(hashes)),
-            "pixels": f"{sum(int(part.contents.sizes[part.kept].sum()) for part in parts):,}",
-            "classes": f"{len(classes):,}, of {classes.min():,} to {classes.max():,} pictures",
-        }
-        return Survey(counts, tuple(reason for part in parts for reason in part.contents.broken.values()))
-
-    def _read(
-        self,
-        found: Opened,
-        say: Callable[[str], None],
-        *,
-        broken: Broken,
-        progress: Progress,
-        again: bool = False,
-    ) -> tuple["_Part | None", "_Part | None"]:
-        """What is trained on and what is held out, each looked at; one is `None` where there is but the other."""
-        training = next((found.splits[name] for name in TRAINING if name in found.splits), None)
-        held_out = self._held_out(found)
-        # A data set with a version was checked when it was prepared, and nobody needs its contents unless it is split.
-        read = held_out is None or not found.version or broken == "skip"
-
-        def part(pictures: Pictures | None) -> _Part | None:
-            if pictures is None:
-                return None
-            contents = pictures.contents(
-                self.cache_folder, read=read, decode=broken == "skip", again=again, progress=progress
-            )
-            every = np.arange(len(pictures))
-            kept = every if contents is None else contents.kept(broken, self.source, "picture", say)
-            return _Part(pictures, contents, kept)
-
-        return part(training), part(held_out)
-
-    def _sides(
-        self, training: "_Part | None", held_out: "_Part | None"
-    ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
-        """The places to train on and to hold out."""
-        if held_out is not None:
-            return np.arange(0) if training is None else training.kept, held_out.kept
-        hashes = training.contents.hashes[training.kept]
-        sizes, holder = np.ones(len(hashes), np.int64), f"{self.source} holds"
-        train, held = split_by_content(hashes, sizes, self.held_out, self.split_seed, holder, "picture")
-        return training.kept[train], training.kept[held]
+        return look(
+            found,
+            next((found.splits[name] for name in TRAINING if name in found.splits), None),
+            self._held_out(found),
+            settings=self,
+            broken=broken,
+            say=say,
+            progress=progress,
+            again=again,
+        )
 
     def _held_out(self, found: Opened) -> Pictures | None:
         """The split that is held out, `None` where it is to be made."""
@@ -237,28 +189,6 @@ class Images(Source):
 
     def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedImages":
         return OutlinedImages(self, tuple(f"LABEL_{label}" for label in range(size)))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Part:
-    """The pictures of a split, what they contain where that was read, and the places of those that can be read."""
-
-    pictures: Pictures
-    contents: Contents | None
-    kept: Int64[np.ndarray, " kept"]
-
-
-def _fingerprint(found: Opened, parts: Sequence[_Part]) -> str:
-    """A hash of the classes and of each picture and its label, in their order; of a data set with a version, that."""
-    digest = hashlib.sha256(repr((found.classes, found.version)).encode())
-    for part in parts:
-        digest.update(f"{len(part.kept)} pictures".encode())
-        if not found.version:
-            hashes, labels = part.contents.hashes[part.kept], part.pictures.labels[part.kept]
-            digest.update(hashes.astype("<u8").tobytes() + labels.astype("<i4").tobytes())
-        elif len(part.kept) < len(part.pictures):
-            digest.update(part.kept.astype("<i8").tobytes())
-    return digest.hexdigest()[:32]
 
 
 def blank_image(size: int, mixes: bool) -> Batch:
