@@ -4,7 +4,9 @@ import dataclasses
 import inspect
 import itertools
 import json
+import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,21 @@ def same_ids(ours: Tokenizer, theirs, size: int, texts=ODD) -> None:
     for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
         token = getattr(theirs, f"{role}_token")
         assert token is None or ours.token_to_id(token) == getattr(theirs, f"{role}_token_id") < size, role
+
+
+def show(title: str, heads: tuple[str, ...], cells: Mapping[tuple[str, ...], Mapping[str, str]], mode: str) -> None:
+    """Print a table of cells, and write it into the file that `LACUNA_TABLE` names.
+
+    Args:
+        heads: of the columns; those behind a cell's own names are the results'.
+        mode: to open the file in.
+    """
+    rows = [[*cell, *(found.get(what, "") for what in heads[len(cell) :])] for cell, found in cells.items()]
+    lines = [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+    print("\n" + "\n".join(lines))
+    if os.environ.get("LACUNA_TABLE"):
+        with open(os.environ["LACUNA_TABLE"], mode, encoding="utf-8") as file:
+            file.write(f"{title}\n\n" + "\n".join(lines) + "\n")
 
 
 apply = jax.jit(lambda model, variables, inputs: model.apply(variables, **inputs), static_argnums=0)

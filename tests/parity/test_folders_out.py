@@ -2,11 +2,10 @@
 
 A cell is one folder. `AutoTokenizer` gives the ids that the model is trained on, alone and in a padded batch of three, none
 beyond the embeddings; the model of `transformers` gives our outputs for them, and writes the text that ours writes.
-`LACUNA_TABLE=docs/folders.md python -m pytest tests/parity/test_folders_out.py` writes the table.
+The table is printed (`-s`), and written to the file that `LACUNA_TABLE` names.
 """
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from tests.parity.folders_out import (
     same_outputs,
     same_text,
     sentences,
+    show,
     their_model,
 )
 from tests.parity.reference import transformers
@@ -36,6 +36,7 @@ TRAINED = [(name, kind) for name in ARCHITECTURES for kind in KINDS]
 LOADED = [(name, kind) for name, architecture in ARCHITECTURES.items() for kind in architecture.published]
 GOES_ON = ("LMHeadModel", "ForCausalLM")
 WRITES = (*GOES_ON, "ForConditionalGeneration", "MTModel")
+HEADS = ("architecture", "folder", "tokenizer", "ids", "outputs differ by", "text of three prompts")
 NO_CLASS = "transformers has no class"
 CELLS: dict[tuple[str, str, str], dict[str, str]] = {}
 """{(architecture, origin, tokenizer): {what: result}}"""
@@ -44,22 +45,11 @@ CELLS: dict[tuple[str, str, str], dict[str, str]] = {}
 @pytest.fixture(scope="module", autouse=True)
 def table():
     yield
-    lines = [
-        "| architecture | folder | tokenizer | ids | outputs differ by | text of three prompts |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {' | '.join(cell)} | {' | '.join(found.get(what, '') for what in ('ids', 'outputs', 'text'))} |"
-            for cell, found in CELLS.items()
-        ),
-    ]
-    print("\n" + "\n".join(lines))
-    if os.environ.get("LACUNA_TABLE"):
-        Path(os.environ["LACUNA_TABLE"]).write_text(
-            f"# Folders that go out\n\nEach line is a folder, opened with transformers {transformers.__version__}. Written by\n"
-            "`LACUNA_TABLE=docs/folders.md python -m pytest tests/parity/test_folders_out.py`.\n\n"
-            + "\n".join(lines)
-            + "\n"
-        )
+    title = (
+        f"# Folders that go out\n\nEach line is a folder, opened with transformers {transformers.__version__}. Written by\n"
+        "`LACUNA_TABLE=docs/folders.md python -m pytest tests/parity/test_folders_out.py tests/parity/test_image_folders_out.py`."
+    )
+    show(title, HEADS, CELLS, "w")
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +100,15 @@ def check(cell: tuple[str, str, str], folder: Path, tokenizer, texts=ODD) -> Non
         theirs.padding_side = "left" if architecture.head.endswith(GOES_ON) else "right"
     found["ids"] = "same"
     if not hasattr(transformers, architecture.head):
-        found["outputs"] = NO_CLASS
+        found["outputs differ by"] = NO_CLASS
         return
     model = getattr(transformers, architecture.head).from_pretrained(folder).eval()
     worst = same_outputs(folder, model, theirs, imported)
-    found["outputs"] = f"{worst:.0e}"
+    found["outputs differ by"] = f"{worst:.0e}"
     assert worst < 1e-5
     if architecture.head.endswith(WRITES):
         same_text(folder, model, theirs)
-        found["text"] = "same"
+        found["text of three prompts"] = "same"
 
 
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
@@ -147,6 +137,7 @@ def test_a_model_loaded_from_transformers(name, kind, published, tmp_path):
     check((name, "imported", kind), tmp_path / "imported", tokenizer, ASKED)
     before, after = (transformers.AutoTokenizer.from_pretrained(tmp_path / place) for place in ("source", "imported"))
     assert [before(text)["input_ids"] for text in ODD] == [after(text)["input_ids"] for text in ODD]
+    same_config(tmp_path / "source", tmp_path / "imported")
     run = tmp_path / "run"
     run.mkdir()
     tokenizer.save(str(run / "tokenizer.json"))
@@ -157,3 +148,72 @@ def test_a_model_loaded_from_transformers(name, kind, published, tmp_path):
     before, after = (json.loads((place / SETTINGS).read_text()) for place in (source, tmp_path / "exported"))
     for setting in ("chat_template", "padding_side", "truncation_side"):
         assert after.get(setting) == before.get(setting, after.get(setting))
+
+
+def same_config(source: Path, written: Path) -> None:
+    """Both folders have the same `config.json` and `generation_config.json` for `transformers`."""
+    before, after = (transformers.AutoConfig.from_pretrained(place).to_dict() for place in (source, written))
+    changed = {name: (before.get(name), after.get(name)) for name in before.keys() | after.keys()}
+    changed = {name: both for name, both in changed.items() if both[0] != both[1]}
+    assert changed.keys() <= {"transformers_version", "_name_or_path"}, changed
+    there = [(place / "generation_config.json").exists() for place in (source, written)]
+    assert there[0] == there[1]
+    if there[0]:
+        before, after = (transformers.GenerationConfig.from_pretrained(place).to_dict() for place in (source, written))
+        assert before == after
+
+
+SETTINGS_OF_A_MODEL = {
+    "Llama": dict(
+        rope_parameters=dict(
+            rope_type="llama3",
+            rope_theta=500_000.0,
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=16,
+        ),
+        eos_token_id=[2, 5],
+        pretraining_tp=1,
+        use_cache=False,
+    ),
+    "BART": dict(
+        task_specific_params={"summarization": {"num_beams": 4, "min_length": 5}},
+        prefix=" ",
+        forced_bos_token_id=0,
+        use_cache=False,
+        id2label={"0": "no", "1": "so", "2": "yes"},
+        label2id={"no": 0, "so": 1, "yes": 2},
+    ),
+    "GPT-2": dict(
+        summary_type="mean",
+        task_specific_params={"text-generation": {"do_sample": True}},
+        id2label={"0": "one"},
+        label2id={"one": 0},
+    ),
+    "DistilBERT": dict(problem_type="multi_label_classification", num_labels=4),
+    "T5": dict(
+        task_specific_params={"translation_en_to_fr": {"prefix": "translate English to French: "}},
+        decoder_start_token_id=0,
+        n_positions=512,
+    ),
+    "Marian": dict(bad_words_ids=[[7]], num_beams=6, max_length=40, forced_eos_token_id=0),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS_OF_A_MODEL)
+def test_settings_of_a_model_survive_an_import(name, tmp_path):
+    """As a folder of today has them, and as those before `generation_config.json` did, all in `config.json`."""
+    architecture = ARCHITECTURES[name]
+    ids = {"pad_token_id": 3, "decoder_start_token_id": 3} if name == "Marian" else {}
+    config = getattr(transformers, architecture.head).config_class(**architecture.shape, **ids)
+    getattr(transformers, architecture.head)(config).save_pretrained(tmp_path / "today")
+    path = tmp_path / "today/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **SETTINGS_OF_A_MODEL[name]}))
+    (tmp_path / "before").mkdir()
+    for path in (tmp_path / "today").iterdir():
+        if path.name != "generation_config.json":
+            (tmp_path / "before" / path.name).write_bytes(path.read_bytes())
+    for age in ("today", "before"):
+        import_.main([str(tmp_path / age), str(tmp_path / f"{age} imported")])
+        same_config(tmp_path / age, tmp_path / f"{age} imported")
