@@ -344,8 +344,15 @@ class ImageExamples:
         pixels = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
         labels = np.zeros((len(wanted), *filter(None, [self.several])), np.int32)
         for row, (index, place) in enumerate(zip(wanted.tolist(), self._chosen(wanted).tolist(), strict=True)):
-            picture = self.pictures[place]
-            pixels[row] = self._altered(picture, index) if self.shuffled else self._processor.pixels(*_named(picture))
+            try:
+                picture = self.pictures[place]
+                pixels[row] = (
+                    self._altered(picture, index) if self.shuffled else self._processor.pixels(*_named(picture))
+                )
+            except DataError as error:  # of a large source, whose pictures are not all decoded beforehand
+                raise DataError(
+                    f"{error}; `lacuna check` names all that are broken, and they are known from then on"
+                ) from error
             if self.several is None:
                 labels[row] = picture.label
             else:

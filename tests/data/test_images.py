@@ -332,7 +332,10 @@ def test_damage_that_only_decoding_shows_is_remembered(tmp_path: Path, monkeypat
     data = content[begin : begin + 4 + int.from_bytes(content[begin - 4 : begin], "big") // 2]
     chunk = (len(data) - 4).to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big")
     path.write_bytes(content[: begin - 4] + chunk + content[content.index(b"IEND") - 4 :])  # all checksums are right
-    source.prepare(0, Path(), silent)
+    prepared = source.prepare(0, Path(), silent)
+    with pytest.raises(DataError, match=r"a/1\.png is a broken picture: .*; `lacuna check` names all"):
+        for examples in (prepared.training(form(SIZE), 0), prepared.held_out(form(SIZE))):
+            examples.batch(np.arange(len(examples)))
     survey = source.survey(lambda done, count: None)
     assert [reason.startswith(f"{path} is a broken picture") for reason in survey.broken] == [True]
     with pytest.raises(DataError, match=r"a/1\.png is a broken picture"):
