@@ -235,7 +235,7 @@ def _tokenised(
         ids.append(np.array(encoding.ids, np.int64))
         begins = np.fromiter((begin for begin, _ in encoding.offsets), np.int64, len(encoding))
         owners = np.minimum(np.searchsorted(ends, begins, side="right"), max(len(ends) - 1, 0))
-        counts = np.bincount(np.maximum.accumulate(owners))
+        counts = np.bincount(owners)
         parts = _parts(counts[counts > 0])
         lengths.append(parts)
         sentences.append(len(parts))

@@ -85,12 +85,11 @@ class Template:
     def frame(self, tokenizer: Tokenizer) -> None:
         """Have `tokenizer` put around texts what this says."""
         used = {part.split(":")[0] for part in f"{self.single} {self.pair}".split() if not part.startswith("$")}
-        if used:
-            tokenizer.post_processor = processors.TemplateProcessing(
-                single=self.single,
-                pair=self.pair,
-                special_tokens=[(token, tokenizer.token_to_id(token)) for token in sorted(used)],
-            )
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=self.single,
+            pair=self.pair,
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in sorted(used)],
+        )
 
 
 BERT = Template(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")

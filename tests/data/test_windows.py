@@ -1,5 +1,6 @@
 """Windows against an oracle written with lists of sentences, one example at a time."""
 
+import dataclasses
 import itertools
 import json
 import pickle
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from data import DataError
 from data.corpus import Corpus
 from data.order import shuffled_places
+from data.templates import TEMPLATES
 from data.tokenizers import SPECIAL_TOKENS, train_tokenizer
 from data.windows import Windows
 
@@ -185,6 +187,33 @@ def _saved(windows: Windows) -> Windows:
     }
     (corpus.folder / "corpus.json").write_text(json.dumps(about))
     return windows
+
+
+@pytest.mark.parametrize(
+    ("single", "pair"),
+    [
+        ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]"),
+        ("$A [SEP]", "$A [SEP] $B [SEP]"),
+        ("$A [SEP] [MASK]", "$A $B [SEP] [MASK]"),
+        ("[MASK] [CLS] $A", "[CLS] $A $B"),
+        ("$A", "$A $B"),
+    ],
+)
+def test_a_text_stands_in_the_frame_of_its_tokenizer(single: str, pair: str, tmp_path: Path) -> None:
+    template = dataclasses.replace(TEMPLATES["bert"], single=single, pair=pair)
+    train_tokenizer(["some words"] * 3, vocab_size=40, template=template, path=tmp_path / "framed.json")
+    documents = make_documents(random_lengths(2))
+    corpus = make_corpus(documents, tmp_path, tmp_path / "framed.json")
+    windows, framing, length = Windows(corpus, np.arange(13), 24, seed=0).in_order(), template.framing, 24
+    batch = windows.batch(np.arange(len(windows)))
+    for row in range(len(windows)):
+        text = batch["tokens"][row][batch["sentence_ids"][row] >= 0].tolist()
+        ids = framing.text(text, longest=length)
+        special = [int(token < len(SPECIAL_TOKENS)) for token in ids]
+        padding = length - len(ids)
+        assert batch["input_ids"][row].tolist() == ids + [PAD] * padding
+        assert batch["attention_mask"][row].tolist() == [1] * len(ids) + [0] * padding
+        assert batch["special_tokens_mask"][row].tolist() == special + [1] * padding
 
 
 @pytest.mark.parametrize("length", [8, 33, 128])
