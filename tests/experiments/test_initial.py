@@ -16,7 +16,7 @@ from data.tokenizers import train_tokenizer
 from experiments.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.experiment import Experiment, ExperimentError, Phase, describe
-from experiments.initial import RECORD, open_initial
+from experiments.initial import RECORD, Initial, open_initial
 from models import hub
 from models.llama import LlamaConfig, LlamaForCausalLM
 from objectives import CausalLM
@@ -147,3 +147,17 @@ def test_flags_that_contradict_the_checkpoint_are_refused_with_both_values(publi
     model = open_initial(experiment).adopted_by(experiment).model
     assert (model.attention_dropout, model.eos_token_id, model.rope_theta) == (0.3, 9, 500.0)
     assert "set_of_model" not in experiment.description() and "set_of_model" not in describe(experiment)
+
+
+def test_of_pictures_labels_and_size_are_the_experiments():
+    from experiments.vit import pretrain as vit
+
+    recipe = vit.digits()
+    labels = tuple("abcdefg")
+    ours = dataclasses.replace(recipe.model, labels=labels, image_size=48, hidden_dropout_prob=0.3)
+    published = dataclasses.replace(
+        ours, labels=("x",), image_size=32, num_attention_heads=1, layer_norm_eps=0.5, hidden_act="relu"
+    )
+    initial = Initial("published", None, dataclasses.replace(published, hidden_dropout_prob=0.0), "", None)
+    model = initial.adopted_by(dataclasses.replace(recipe, model=ours)).model
+    assert model == dataclasses.replace(published, labels=labels, image_size=48, hidden_dropout_prob=0.3)
