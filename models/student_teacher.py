@@ -17,7 +17,7 @@ from models import hub
 from models.config import ModelConfig, ModelError
 from models.convolution import BatchAxes
 from models.layers import Keys
-from models.outputs import ModelOutput, model_inputs
+from models.outputs import ModelOutput, blank_inputs, model_inputs
 
 FROZEN = "frozen"
 """The collection with the variables of the teacher (`as_teacher`); those of the student are as if it were alone."""
@@ -121,7 +121,10 @@ def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layer
     """
     wanted = hub.shapes_of(student)
     there = {bare(path, teacher): value for path, value in flatten_dict(params, sep="/").items()}
-    counts = {value.shape[0] for path, value in there.items() if "layers" in path.split("/")}
+    stacked = {bare(path, teacher) for path in stacked_paths(teacher)}
+    counts = {value.shape[0] for path, value in there.items() if path in stacked}
+    if not counts:
+        raise ModelError(f"initial_layers={tuple(layers)}: the teacher {type(teacher).__name__} has no stack of layers")
     if not layers or not all(0 <= layer < min(counts) for layer in layers):
         raise ModelError(
             f"initial_layers={tuple(layers)}: the teacher {type(teacher).__name__} has layers 0 to {min(counts) - 1}"
@@ -129,7 +132,7 @@ def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layer
     taken: dict[str, Any] = {}
     for path, shape in wanted.items():
         value = there.get(bare(path, student))
-        if value is not None and "layers" in path.split("/"):
+        if value is not None and bare(path, student) in stacked:
             value = value[jnp.asarray(layers)]
         if value is None or value.shape != shape.shape:
             found = "has none" if value is None else f"has it as {value.shape}"
@@ -139,6 +142,16 @@ def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layer
             )
         taken[path] = value.astype(shape.dtype)
     return unflatten_dict(taken, sep="/")
+
+
+def stacked_paths(model: nn.Module) -> set[str]:
+    """Paths of the parameters that hold one array for each layer of a stack: their first logical axis is `layers`."""
+    boxed = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))["params"]
+    return {
+        path
+        for path, value in flatten_dict(boxed, sep="/").items()
+        if isinstance(value, nn.Partitioned) and value.names[:1] == ("layers",)
+    }
 
 
 def bare(path: str, model: nn.Module) -> str:

@@ -16,8 +16,13 @@ NARROW, NARROW_BAR, WIDE_BAR = 100, 10, 20
 """Columns of a terminal below which the bar is short, and how long it is."""
 
 
+def say(message: str) -> None:
+    """A line to who watches, beside what a command gives."""
+    Console(stderr=True).print(message, highlight=False, soft_wrap=True, markup=False)
+
+
 @contextlib.contextmanager
-def working(what: str, say: Callable[[str], object], after: float = SILENCE_SECONDS) -> Iterator[None]:
+def working(what: str, say: Callable[[str], object] = say, after: float = SILENCE_SECONDS) -> Iterator[None]:
     """Say `what` is being done if it takes longer than `after` seconds."""
     timer = threading.Timer(after, say, [what])
     timer.daemon = True

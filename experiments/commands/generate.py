@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from inference.pipelines import pipeline, writing_task
+from training.progress import working
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,10 @@ def main(arguments: list[str]) -> None:
     options = tyro.cli(Options, args=arguments, prog="lacuna generate")
     settings = dataclasses.asdict(options)
     texts, model = list(settings.pop("text")), settings.pop("model")
-    for answers in pipeline(writing_task(model), model)(texts, **settings):
+    with working(f"opening {model}"):
+        write = pipeline(writing_task(model), model)
+    with working("compiling and writing"):
+        written = write(texts, **settings)
+    for answers in written:
         for answer in answers:
             print(json.dumps(answer, ensure_ascii=False))

@@ -9,6 +9,7 @@ from experiments.folders import refuse_what_is_there, replaced
 from models import hub
 from models.config import ModelError
 from models.hub.beside import Beside
+from training.progress import working
 
 USAGE = """usage: lacuna import FOLDER|NAME [TARGET [--force]]
 
@@ -30,14 +31,15 @@ def main(arguments: list[str]) -> None:
         if target.resolve() == folder.resolve():
             raise ModelError(f"{target} is the checkpoint itself: name another folder to write to")
         refuse_what_is_there(target, force)
-    model, variables = hub.load(folder)
+    with working(f"reading {folder}"):
+        model, variables = hub.load(folder)
     leaves = jax.tree.leaves(variables["params"])
     print(f"{type(model).__name__}: {sum(x.size for x in leaves):,} parameters in {len(leaves)} arrays")
     print(json.dumps(model.config.to_json(), indent=2))
     if target is None:
         return
     beside = Beside.read(folder)
-    with replaced(target, force) as place:
+    with working(f"writing {target}"), replaced(target, force) as place:
         hub.save(place, model, variables, beside=beside)
     if beside.files:
         print(f"as it was: {', '.join(map(str, beside.files))}")

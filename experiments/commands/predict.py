@@ -8,6 +8,7 @@ import tyro
 
 from experiments.experiment import ExperimentError
 from inference.pipelines import pipeline
+from training.progress import working
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,9 @@ def main(arguments: list[str]) -> None:
         raise ExperimentError(f"--explain is of image-classification alone, and the task is {options.task}")
     settings = {"top_k": options.top_k} if options.task in ("fill-mask", "image-classification") else {}
     settings |= {} if options.explain is None else {"explanation": options.explain}
-    ask = pipeline(options.task, options.model)
-    for answer in ask(list(options.text), **settings):
+    with working(f"opening {options.model}"):
+        ask = pipeline(options.task, options.model)
+    with working("compiling and asking"):
+        answers = ask(list(options.text), **settings)
+    for answer in answers:
         print(json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist()))

@@ -12,12 +12,13 @@ from flax.traverse_util import flatten_dict
 
 from models.bert import BertConfig, BertForPreTraining, BertModel
 from models.config import ModelConfig, ModelError
+from models.convnext import ConvNextConfig, ConvNextModel
 from models.convolution import BatchAxes
 from models.distilbert import DistilBertConfig, DistilBertForMaskedLM
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
 from models.layers import dense
 from models.outputs import ModelOutput
-from models.student_teacher import FROZEN, StudentTeacher, as_teacher, check_pair, initial_params
+from models.student_teacher import FROZEN, StudentTeacher, as_teacher, check_pair, initial_params, stacked_paths
 from objectives import Distillation
 
 BERT = BertConfig(
@@ -146,6 +147,14 @@ def test_with_all_of_its_layers_a_student_is_its_teacher():
 def test_layers_that_do_not_fit_are_refused(student, teacher, layers, said):
     with pytest.raises(ModelError, match=said):
         initial_params(student, teacher, params_of(teacher), layers)
+
+
+def test_stacks_are_found_whatever_they_are_called():
+    """ConvNeXt calls them `stage_0`, …; a GPT-2 has no other than `layers`."""
+    images = ConvNextModel(ConvNextConfig(num_stages=2, hidden_sizes=(4, 8), depths=(1, 2), image_size=32))
+    assert {path.split("/")[0] for path in stacked_paths(images)} == {"stage_0", "stage_1"}
+    every = flatten_dict(nn.unbox(params_of(GPT2LMHeadModel(GPT2))), sep="/")
+    assert stacked_paths(GPT2LMHeadModel(GPT2)) == {path for path in every if "layers" in path.split("/")}
 
 
 def test_pairs_that_cannot_be_compared_are_refused():
