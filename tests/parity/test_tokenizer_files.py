@@ -148,7 +148,10 @@ def test_wordpieces_with_tokens_of_the_folder(tmp_path, sentences):
 @pytest.mark.parametrize("settings", [{}, {"add_prefix_space": True}, {"add_bos_token": True}, {"pad_token": "[PAD]"}])
 def test_byte_pairs_of_gpt2(tmp_path, sentences, settings):
     byte_pairs(about(tmp_path, "gpt2", **settings), sentences, ["<|endoftext|>"])
-    check(tmp_path, [*TEXTS, "# # ## ###", "one<|endoftext|>two"])
+    texts = [*TEXTS, "# # ## ###", "one<|endoftext|>two"]
+    ours, _ = check(tmp_path, texts)
+    ours.save(str(tmp_path / "tokenizer.json"))
+    check(tmp_path, texts)
 
 
 @pytest.mark.parametrize("settings", [{}, {"add_prefix_space": True}, {"tokenizer_class": "BartTokenizer"}])
@@ -159,6 +162,8 @@ def test_byte_pairs_of_bart(tmp_path, sentences, settings):
     assert "Ġ" not in ours.encode("the <mask> of").tokens  # the mask stands for its space, too
     mine, other = ours.encode("past the mill"), theirs("past the mill", return_offsets_mapping=True)
     assert mine.offsets == other["offset_mapping"]
+    ours.save(str(tmp_path / "tokenizer.json"))
+    check(tmp_path)  # which says of the mask that it stands for its space, to both
 
 
 @pytest.mark.parametrize(
@@ -170,6 +175,8 @@ def test_pieces_of_t5(tmp_path, sentences, settings):
     texts = [*TEXTS, "a <extra_id_0> b", "a</s>b", "<extra_id_1>"]
     ours, _ = check(tmp_path, texts)
     like_the_model(ours, tmp_path / "spiece.model", 0)
+    ours.save(str(tmp_path / "tokenizer.json"))
+    check(tmp_path, texts)
 
 
 def like_the_model(ours, path, shift, texts=TEXTS):
