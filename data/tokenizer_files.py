@@ -5,8 +5,9 @@ special tokens.
 decides how a text is split and which special tokens stand around it. `tokenizer_config.json`, `special_tokens_map.json` and
 `added_tokens.json` are obeyed beside both.
 
-Where `transformers` 5 departs from the format of a file, the format is followed: see `data/sentencepiece_files.py`; and a
-`<mask>` of RoBERTa's and BART's kind takes the space before it, as theirs in `tokenizer.json` does.
+Where `transformers` 5 departs from the format of a file, the format is followed: see `data/sentencepiece_files.py`. A
+`tokenizer.json` counts where `tokenizer_config.json` is silent, and not the defaults of a class; `<mask>` of RoBERTa's and
+BART's kind takes the space before it, as in their published `tokenizer.json`.
 """
 
 import json

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import flax.linen as nn
@@ -18,9 +19,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from data import tokenizer_files
 from models import bert, gpt2, hub, llama
 from models.config import ModelError
-from models.hub import files, flax_trees
+from models.hub import downloads, files, flax_trees
 
 BERT = bert.BertConfig(
     vocab_size=40,
@@ -400,6 +402,15 @@ def test_a_cached_flax_tree_will_do(cached):
     expected = hub.load(cached)[1]
     to_flax(cached)
     assert_same(hub.load("some-maker/small-bert")[1], expected)
+
+
+def test_all_files_of_tokenizers_are_fetched_from_the_hub():
+    names = {
+        "tokenizer.json",
+        "special_tokens_map.json",
+        *(name for names in tokenizer_files.FILES.values() for name in names),
+    }
+    assert [name for name in sorted(names) if not any(fnmatch(name, pattern) for pattern in downloads.WANTED)] == []
 
 
 @pytest.mark.parametrize("name", ["some-maker/large-bert", "small-bert"])
