@@ -71,9 +71,10 @@ def test_a_damaged_line_is_reported_once_and_those_behind_it_are_kept(tmp_path, 
     assert not caplog.text
 
 
-def test_tensorboard_shows_a_run_that_began_again_from_nothing_once(tmp_path):
+def test_tensorboard_shows_a_run_that_began_again_from_nothing_once(tmp_path, monkeypatch):
     """Killed before its first checkpoint, it begins with step 1 again, and was not as far the second time."""
     for last in (3, 1):
+        monkeypatch.setattr("training.metrics.os.getpid", lambda last=last: 100 - last)
         log = MetricsLog(tmp_path)
         for step in range(1, last + 1):
             log.write(step, "train", {"loss": 10.0 * last + step})

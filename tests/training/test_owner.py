@@ -51,13 +51,14 @@ def test_a_second_process_is_refused_by_the_name_of_the_first_and_a_dead_one_doe
 
 def test_it_is_free_again_at_the_end_and_a_child_does_not_keep_it(tmp_path, monkeypatch):
     monkeypatch.setattr(owner, "PATIENCE", 0.2)
-    with Owner(tmp_path):
-        child = os.fork()
-        if child == 0:
-            signal.pause()
-        with pytest.raises(TrainingError, match="another process is training"), Owner(tmp_path):
-            pass
+    child = 0
     try:
+        with Owner(tmp_path):
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+            with pytest.raises(TrainingError, match="another process is training"), Owner(tmp_path):
+                pass
         with Owner(tmp_path):
             pass
     finally:
