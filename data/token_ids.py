@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from data.errors import DataError
 from data.source import Config
@@ -35,6 +35,20 @@ def with_token_ids(config: Config, vocabulary: Vocabulary, start: int | None = N
     return dataclasses.replace(config, **changes)
 
 
+class Disagreement(NamedTuple):
+    """Something on which a config and a tokenizer disagree.
+
+    Attributes:
+        what: both values.
+        mend: what to set in an experiment.
+        beyond: whether an id is beyond the embeddings.
+    """
+
+    what: str
+    mend: str
+    beyond: bool = False
+
+
 def check_token_ids(config: Any, vocabulary: Vocabulary, start: int | None = None) -> None:
     """Raise where a config and a tokenizer that come from elsewhere do not go together.
 
@@ -46,38 +60,44 @@ def check_token_ids(config: Any, vocabulary: Vocabulary, start: int | None = Non
     """
     found = next(disagreements(config, vocabulary, start), None)
     if found is not None:
-        raise DataError(found)
+        raise DataError(f"{found.what}: {found.mend}")
 
 
-def disagreements(config: Any, vocabulary: Vocabulary, start: int | None = None) -> Iterator[str]:
-    """A sentence for each id on which a config and a tokenizer disagree, those beyond the embeddings first.
+def disagreements(config: Any, vocabulary: Vocabulary, start: int | None = None) -> Iterator[Disagreement]:
+    """The ids on which a config and a tokenizer disagree, those beyond the embeddings first.
 
     Something that only one of the two names is no disagreement. A config may name several ids for a token.
     """
     size = config.vocab_size
     if vocabulary.size > size:
-        yield (
-            f"the tokenizer has {vocabulary.size} tokens and the model's vocab_size is {size}:"
-            f" set --model.vocab-size {vocabulary.size} or choose another tokenizer"
+        yield Disagreement(
+            f"the tokenizer has {vocabulary.size} tokens and the model's vocab_size is {size}",
+            f"set --model.vocab-size {vocabulary.size} or choose another tokenizer",
+            beyond=True,
         )
     named = [(role, field.name, _several(getattr(config, field.name))) for role, field in _fields(config)]
     for _, name, ids in named:
-        for beyond in (token for token in ids if token >= size):
-            yield (
-                f"{name}={beyond} of the model is beyond its vocab_size={size}: set {_flag(name)} to an id of the tokenizer"
-            )
+        for token in ids:
+            if token >= size:
+                yield Disagreement(
+                    f"{name}={token} of the model is beyond its vocab_size={size}",
+                    f"set {_flag(name)} to an id of the tokenizer",
+                    beyond=True,
+                )
     for role, name, ids in named:
         token = start if role == START else getattr(vocabulary, SAME.get(role, role))
         if role == START and not ids and start is not None and start not in vocabulary.framing.end[-1:]:
-            yield (
+            yield Disagreement(
                 f"the decoder is trained to begin with {_written(vocabulary, start)}, and the model takes the last token of"
-                " the text: set --objective.start last"
+                " the text",
+                "set --objective.start last",
             )
         if token is not None and ids and token not in ids and max(ids) < size:
             whose = "the objective" if role == START else "the tokenizer"
-            yield (
+            yield Disagreement(
                 f"{name} is {' or '.join(_written(vocabulary, one) for one in ids)} for the model and"
-                f" {_written(vocabulary, token)} for {whose}: set {_flag(name)} {token} or choose another tokenizer"
+                f" {_written(vocabulary, token)} for {whose}",
+                f"set {_flag(name)} {token} or choose another tokenizer",
             )
 
 

@@ -72,9 +72,11 @@ def grams(reference: str, source: str, seed_folder: Path) -> dict[str, float]:
     begins, ends = (
         corpus.sentence_offsets[corpus.document_offsets[assembly.data.training_documents + n]] for n in (0, 1)
     )
-    eos = corpus.vocabulary.eos
+    framing = corpus.vocabulary.framing
+    before, behind = framing.begin, framing.document_end(corpus.vocabulary.eos)
     # Documents one after the other, as they are packed.
-    text = np.concatenate([np.append(corpus.tokens[a:b], eos) for a, b in zip(begins, ends, strict=True)])
+    text = [np.concatenate([before, corpus.tokens[a:b], behind]) for a, b in zip(begins, ends, strict=True)]
+    text = np.concatenate(text).astype(np.int64)
     rows = np.concatenate([batch["tokens"][0] for batch in assembly.evaluation_batches(share=(0, 1))])
     for name, order in (("unigram", 1), ("bigram", 2), ("Kneser–Ney 5-gram", 5)):
         model = KneserNey.fit(text, corpus.vocabulary.size, order)
