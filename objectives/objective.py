@@ -127,8 +127,8 @@ class Objective:
     def bind(self, vocabulary: Any) -> "Objective":
         """This objective, knowing the vocabulary that its examples are written in.
 
-        That has `size`, `special_ids`, `starts_word`, and what there is of `pad`, `bos`, `eos`, `cls`, `sep`, `mask` and
-        `sentinels` (ids in the order of their use).
+        That has `size`, `special_ids`, `starts_word`, what there is of `pad`, `bos`, `eos`, `cls`, `sep`, `mask` and
+        `sentinels` (ids in the order of their use), and the `framing` of texts.
 
         Raises:
             ObjectiveError: it lacks one of `needs`.
