@@ -16,14 +16,18 @@ from data.files import files_below, locked, state_of, whole_file
 SUFFIXES = (".txt", ".jsonl")
 """How the names of files of documents end, in any case."""
 
-VERSION = 1
+VERSION = 2
 """To be raised whenever the same files would give other documents."""
 
-LONGEST = 65_536
-"""Bytes of a `.txt` beyond which it is cut into sections, so that one large file can be trained on and held out."""
+LONGEST, SECTION = 65_536, (4_096, 16_384)
+"""Bytes of a `.txt` beyond which it is cut into sections, so that one large file can be trained on and held out; and the
+least and most bytes of a section."""
 
-SECTION, SHORT_SECTION = (4_096, 16_384), (256, 1_024)
-"""Least and most bytes of a section; of a text that is cut because it is the only one."""
+FEW, LONGEST_OF_FEW, SECTION_OF_FEW = 8, 8_192, (1_024, 4_096)
+"""The same where there are fewer than so many files, of which a whole one would be too much to hold out."""
+
+SECTION_OF_ONE = (256, 1_024)
+"""The same of a text that is the only one, however short."""
 
 ENDS = 4
 """A section ends, once it is long enough, at about one of so many paragraphs."""
@@ -35,9 +39,10 @@ LONG_LINE = 200
 class TextFiles(Sequence):
     """Documents of files, read when they are asked for.
 
-    A `.txt` of more than `LONGEST` bytes is cut into sections at the ends of paragraphs (a blank line, or a long line), and
-    so is a single shorter one, alone in its folder. Where a section ends is decided by the paragraph that it ends with, so
-    that a change in one place of a file leaves the sections elsewhere as they are.
+    A `.txt` of more than `LONGEST` bytes is cut into sections at the ends of paragraphs (a blank line, or a long line);
+    where there are fewer than `FEW` files, one of more than `LONGEST_OF_FEW`; and a single one in any case. Where a section
+    ends is decided by the paragraph that it ends with, so that a change in one place of a file leaves the sections elsewhere
+    as they are. Each section is a document.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], rows: Int64[np.ndarray, "documents 4"]):
@@ -81,7 +86,7 @@ def open_text_files(path: Path, cache: Path) -> tuple[TextFiles, str]:
         if not place.exists():
             rows = list(_index(folder, names))
             if len(rows) == 1 and names[0].lower().endswith(".txt"):
-                rows = list(_sections(folder, names, 0, SHORT_SECTION))
+                rows = list(_sections(folder, names, 0, SECTION_OF_ONE))
             with whole_file(place) as temporary:
                 np.save(temporary, np.array(rows, np.int64).reshape(-1, 4))
     rows = np.load(place)
@@ -98,6 +103,8 @@ def _index(folder: Path, names: Sequence[str]) -> Iterator[tuple[int, int, int, 
             yield from _lines(path, file)
         elif size > LONGEST:
             yield from _sections(folder, names, file, SECTION)
+        elif size > LONGEST_OF_FEW and len(names) < FEW:
+            yield from _sections(folder, names, file, SECTION_OF_FEW)
         else:
             yield file, 0, size, 0
 

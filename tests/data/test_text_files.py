@@ -92,6 +92,21 @@ def test_a_change_in_one_place_of_a_file_leaves_other_sections_as_they_are(tmp_p
     assert not np.isin(before.text_hashes[held_out], after.text_hashes[train_after]).any()
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_of_few_files_none_is_held_out_whole(tmp_path: Path, count: int) -> None:
+    files = {f"{number}.txt": book(number, 120) for number in range(count)}
+    assert all(20_000 < len(text) < LONGEST for text in files.values())
+    documents = opened(write(tmp_path / "few", files), tmp_path / "cache")
+    assert "".join(texts(documents)) == "".join(files.values())
+    for seed in range(5):
+        _, held_out = split_documents(documents, 0.1, seed)
+        assert 0.02 < documents.text_sizes[held_out].sum() / documents.text_sizes.sum() < 0.3
+    many = opened(
+        write(tmp_path / "few", {f"{number}.txt": book(number, 120) for number in range(8)}), tmp_path / "cache"
+    )
+    assert texts(many) == [book(number, 120) for number in range(8)]
+
+
 def test_a_long_file_among_others_is_held_out_by_its_amount(tmp_path: Path) -> None:
     files = {f"{number}.txt": f"A short text, number {number}." for number in range(30)} | {"book.txt": book(2, 4000)}
     assert len(files["book.txt"]) > 10 * LONGEST
