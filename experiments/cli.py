@@ -88,7 +88,7 @@ def run(command: str, arguments: list[str], interrupts: Interrupts) -> None:
             raise
         fail(str(error))
     except Interrupted as stop:
-        print(f"lacuna: {stop}", file=sys.stderr)
+        interrupts.say(str(stop))
         raise SystemExit(128 + stop.signal) from None
     except KeyboardInterrupt:
         interrupts.say()

@@ -24,8 +24,8 @@ class Interrupts:
 
     The main thread first gets a `KeyboardInterrupt`, to leave in good order. While libraries are `importing`, which it would
     catch in the middle of their beginnings, and while JAX traces or compiles, which may keep the interpreter to itself for
-    seconds, the process is simply ended. Whoever has something to save sets `answer`:
-    the next Ctrl-C is then answered with it, and left to whoever has set it.
+    seconds, the process is simply ended. Whoever has something to save sets `answer`: the next Ctrl-C is then answered with
+    it, and left to whoever has set it.
     """
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ import tyro
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from experiments.commands import parse_experiment, supervised
@@ -176,7 +177,7 @@ def room(path: Path, size: int) -> Finding:
     """Whether two checkpoints of `size` bytes fit on the disk: no old one goes before the new one is there."""
     existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free
-    says = f"{free / 1e9:.2f} GB free in {existing}, and two checkpoints take {2 * size / 1e9:.2f} GB"
+    says = f"{decimal(free)} free in {existing}, and two checkpoints take {decimal(2 * size)}"
     return Finding("room for checkpoints", free >= 2 * size, says)
 
 
