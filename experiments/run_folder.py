@@ -14,8 +14,12 @@ from experiments.experiment import Experiment, ExperimentError, describe
 from training.checkpoints import is_step
 
 RESULT, REPORT, MODEL, TOKENIZER, SETTINGS = "result.json", "report.html", "model", "tokenizer.json", "experiment.json"
-UNFINISHED = re.compile(r"\.(result\.json|report\.html|metrics\.jsonl|experiment\.json|inputs)\.\d+", re.ASCII)
-"""What these are called until they are whole: the name, and the process that writes."""
+UNFINISHED = re.compile(
+    r"\.(result\.json|report\.html|metrics\.jsonl|experiment\.json|initial_model\.json|inputs)\.\d+"
+    r"|\.(tokenizer_config|special_tokens_map|chat_template|generation_config)\.[0-9a-f]{32}\.\w+",
+    re.ASCII,
+)
+"""What these are called until they are whole: the name, and the process that writes or what `data.files` puts there."""
 ELSEWHERE = ("source", "tokenizer", "cache", "workers")
 """Fields of a data source that say where the data lie and who reads them, not what they are."""
 

@@ -367,8 +367,3 @@ def flatten(tree: Any, prefix: str = ""):
             yield from flatten(value, f"{prefix}.{index}")
     else:
         yield prefix, tree
-
-
-def template_of(state: PyTree) -> PyTree:
-    """Shapes, dtypes and shardings of a state, for `Checkpoints.restore`."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)

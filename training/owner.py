@@ -39,7 +39,9 @@ class Owner:
 
     def __enter__(self) -> "Owner":
         self.file = self._open()
-        if self.file is not None and self._lock(self.file):
+        if self.file is not None and not self._lock(self.file):
+            self._close()
+        if self.file is not None:
             os.register_at_fork(after_in_child=self._close)  # a child that outlives this process must not keep the lock
             about = {
                 "pid": os.getpid(),

@@ -154,7 +154,16 @@ def test_it_is_done_when_all_three_are_there_and_in_that_order(ended, monkeypatc
 
 
 def test_what_a_kill_left_half_written_is_swept_and_nothing_else(tmp_path):
-    for name in (".result.json.17", ".metrics.jsonl.4", ".notes.7", ".model.old", "result.json", ".report.html.3.bak"):
+    whole_file_temporary = f".generation_config.{'0a' * 16}.json"
+    for name in (
+        whole_file_temporary,
+        ".result.json.17",
+        ".metrics.jsonl.4",
+        ".notes.7",
+        ".model.old",
+        "result.json",
+        ".report.html.3.bak",
+    ):
         (tmp_path / name).write_text("")
     for name in (".inputs.8", "model.9"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from models.t5 import T5Config, T5ForConditionalGeneration
-from training.checkpoints import Checkpoints, template_of
+from tests.training.test_checkpoints import template_of
+from training.checkpoints import Checkpoints
 from training.optimizers import Adafactor
 from training.parallel import Parallel, logical_axes
 from training.step import create_state

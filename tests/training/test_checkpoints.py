@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training.checkpoints import Checkpoints, template_of
+from training.checkpoints import Checkpoints
 from training.parallel import TrainingError
 from training.step import TrainState
 
@@ -19,6 +19,11 @@ DESCRIPTION = {"seed": 0, "model": {"hidden_size": 8}}
 def state(step: int) -> TrainState:
     params = {"a": jax.random.normal(jax.random.key(step), (5, 7)), "b": jnp.arange(3, dtype=jnp.bfloat16)}
     return TrainState(jnp.int32(step), params, {"mu": jax.tree.map(jnp.ones_like, params), "count": jnp.int32(step)})
+
+
+def template_of(state):
+    """Shapes, dtypes and shardings of a state, for `Checkpoints.restore`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
 def equal(one, other) -> bool:

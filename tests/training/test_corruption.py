@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_checkpoints import DESCRIPTION, equal, state
-from training.checkpoints import Checkpoints, template_of
+from tests.training.test_checkpoints import DESCRIPTION, equal, state, template_of
+from training.checkpoints import Checkpoints
 from training.parallel import TrainingError
 
 LOSSES = {1: 2.0, 2: 1.0}
