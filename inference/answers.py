@@ -1,8 +1,10 @@
-"""What the pipelines of all kinds of input share."""
+"""What the pipelines of texts and of pictures have in common."""
 
 from typing import Any
 
 import numpy as np
+
+from models.config import ModelConfig, ModelError
 
 Answer = dict[str, Any]
 
@@ -11,5 +13,25 @@ TOGETHER = 32
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    shares = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -500, 500)))
+
+
+def probabilities(logits: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """A classifier's scores (…, labels) as its `problem_type` has them: a probability of each label beside the others, of each by
+    itself, or the bare number of a regression. Where it says nothing, a single label is by itself, as in `transformers`."""
+    if config.problem_type == "regression":
+        return logits.astype(np.float64)
+    if config.problem_type == "multi_label_classification" or len(config.labels) == 1:
+        return sigmoid(logits)
+    return softmax(logits)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise unless this is a number of things, of which there is at least one."""
+    if type(value) is not int or value < 1:
+        raise ModelError(f"{name}={value!r}: expected a whole number of at least 1")

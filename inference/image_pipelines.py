@@ -17,7 +17,7 @@ import numpy as np
 
 from data.image_processor import ImageProcessor
 from data.pictures import Source
-from inference.answers import Answer, softmax
+from inference.answers import Answer, check_count, probabilities
 from inference.explanations import explain, illustrated
 from models.config import ModelError
 from models.outputs import ModelOutput
@@ -64,17 +64,16 @@ def image_classification(
     Args:
         explanation: the file of a picture to be made of where in the (only) picture the likeliest label was seen.
     """
-    if top_k < 1:
-        raise ModelError(f"top_k={top_k}: expected a number of labels of at least 1")
+    check_count("top_k", top_k)
     if explanation is not None and len(pictures) != 1:
         raise ModelError(f"an explanation is of one picture, and {len(pictures)} came")
     pixels = view.pixels(pictures)
     names = view.model.config.labels
     answers = []
     for outputs in view.outputs(pixels):
-        shares = softmax(outputs["logits"])
-        likeliest = np.argsort(-shares, kind="stable")[:top_k]
-        answers.append([{"label": names[label], "score": float(shares[label])} for label in likeliest])
+        scores = probabilities(outputs["logits"], view.model.config)
+        likeliest = np.argsort(-scores, kind="stable")[:top_k]
+        answers.append([{"label": names[label], "score": float(scores[label])} for label in likeliest])
     if explanation is not None:
         values = view.processor.values(pixels[0])
         label = list(names).index(answers[0][0]["label"])

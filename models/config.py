@@ -26,9 +26,13 @@ def hashable(value: Any) -> Any:
     return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
+PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+"""What a classifier may be for: a number, one label of several, or any of several."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Base of all configs. Fields named as in the published `config.json`; the four below say how to run, not what.
+    """Base of all configs. Fields named as in the published `config.json`; the first four below say how to run, not what.
 
     Attributes:
         dtype: compute dtype; softmax, norms and losses accumulate in float32 whatever it is.
@@ -36,6 +40,7 @@ class ModelConfig:
         remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but the results of linear
             layers: attention scores are computed again), `full` (all but a layer's input).
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
+        problem_type: what a classifier's scores are, one of `PROBLEMS`; told by the number of labels where `None`.
 
     What an architecture's published files are, rather than a shape of it:
 
@@ -53,6 +58,7 @@ class ModelConfig:
     param_dtype: str = "float32"
     remat: str = "none"
     scan_layers: bool = False
+    problem_type: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("dtype", "param_dtype"):
@@ -60,6 +66,8 @@ class ModelConfig:
                 raise ModelError(f"{name}={getattr(self, name)!r}: expected float32, bfloat16, float16 or float64")
         if self.remat not in ("none", "dots", "full"):
             raise ModelError(f"remat={self.remat!r}: expected none, dots or full")
+        if self.problem_type not in (None, *PROBLEMS):
+            raise ModelError(f"problem_type={self.problem_type!r}: expected {', '.join(PROBLEMS)} or nothing")
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name), field.default)
 
@@ -147,6 +155,8 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """As a published `config.json`, without the execution settings."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in self.execution}
+        if self.problem_type is None:
+            del fields["problem_type"]
         if "labels" in fields:
             labels = fields.pop("labels")
             fields["id2label"] = {str(number): name for number, name in enumerate(labels)}

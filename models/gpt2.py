@@ -283,13 +283,13 @@ class GPT2Head(nn.Module):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
-        return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids), **decoded)
+        return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask), **decoded)
 
 
 class GPT2LMHeadModel(GPT2Head):
     """Output: `logits` (batch, length, vocab) of the token after each place."""
 
-    def head(self, decoder, hidden, input_ids):
+    def head(self, decoder, hidden, input_ids, attention_mask):
         config = self.config
         if config.tie_word_embeddings:
             return decoder.project_to_vocabulary(hidden)
@@ -298,11 +298,12 @@ class GPT2LMHeadModel(GPT2Head):
 
 
 class GPT2ForSequenceClassification(GPT2Head):
-    """Output: `logits` (batch, labels), read at the last token that is not padding."""
+    """Output: `logits` (batch, labels), read at the last token that is not padding, by `pad_token_id` and `attention_mask`."""
 
-    def head(self, decoder, hidden, input_ids):
+    def head(self, decoder, hidden, input_ids, attention_mask):
         normal = nn.initializers.normal(self.config.initializer_range)
-        last = jnp.take_along_axis(hidden, last_token(input_ids, self.config.pad_token_id)[:, None, None], axis=1)[:, 0]
+        place = last_token(input_ids, self.config.pad_token_id, attention_mask)
+        last = jnp.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]
         return dense(
             self.config, len(self.config.labels), "score", ("embed", "head_out"), bias=False, kernel_init=normal
         )(last)

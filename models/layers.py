@@ -449,8 +449,14 @@ def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | N
     )(config, name=name, **attributes)
 
 
-def last_token(input_ids: Int[Array, "batch length"], padding: int | None) -> Int[Array, " batch"]:
-    """The place of each row's last token that is not `padding`; the last place where there is no padding token."""
-    if padding is None:
-        return jnp.full(input_ids.shape[0], input_ids.shape[1] - 1)
-    return jnp.where(input_ids != padding, jnp.arange(input_ids.shape[1])[None], 0).max(axis=1)
+def last_token(
+    input_ids: Int[Array, "batch length"],
+    padding: int | None,
+    attention_mask: Int[Array, "batch length"] | None = None,
+) -> Int[Array, " batch"]:
+    """The place of each row's last token that is not `padding`, and that the mask has not 0 at; the last place where neither
+    says which are padding."""
+    real = jnp.ones(input_ids.shape, bool) if padding is None else input_ids != padding
+    if attention_mask is not None:
+        real &= attention_mask > 0
+    return jnp.where(real, jnp.arange(input_ids.shape[1])[None], 0).max(axis=1)

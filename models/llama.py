@@ -492,7 +492,7 @@ class LlamaHead(nn.Module):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
-        return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids), **decoded)
+        return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask), **decoded)
 
     def project(self, name: str, outputs: int, axis: str, hidden: Float[Array, "*shape hidden"]) -> Array:
         """A linear layer without bias."""
@@ -503,15 +503,16 @@ class LlamaHead(nn.Module):
 class LlamaForCausalLM(LlamaHead):
     """Output: `logits` (batch, length, vocab) of the token after each place."""
 
-    def head(self, decoder, hidden, input_ids):
+    def head(self, decoder, hidden, input_ids, attention_mask):
         if self.config.tie_word_embeddings:
             return matmul(hidden, decoder.word_embeddings.embedding.T)
         return self.project("lm_head", self.config.vocab_size, "vocab", hidden)
 
 
 class LlamaForSequenceClassification(LlamaHead):
-    """Output: `logits` (batch, labels), read at the last token that is not padding."""
+    """Output: `logits` (batch, labels), read at the last token that is not padding, by `pad_token_id` and `attention_mask`."""
 
-    def head(self, decoder, hidden, input_ids):
-        last = jnp.take_along_axis(hidden, last_token(input_ids, self.config.pad_token_id)[:, None, None], axis=1)[:, 0]
+    def head(self, decoder, hidden, input_ids, attention_mask):
+        place = last_token(input_ids, self.config.pad_token_id, attention_mask)
+        last = jnp.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]
         return self.project("score", len(self.config.labels), "head_out", last)

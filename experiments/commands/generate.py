@@ -33,7 +33,10 @@ class Options:
         early_stopping: end the search as soon as there are so many whole texts, or `never` before none can be better.
         num_return_sequences: so many texts for each beginning.
         no_repeat_ngram_size: so many tokens in a row never come twice in a text.
-        forced_bos_token_id: the first token that an encoder-decoder writes, such as the language to translate into.
+        repetition_penalty: tokens that a text has already become less likely by this factor.
+        forced_bos_token_id: the first token that an encoder-decoder writes.
+        source_language: of a translator of several languages, that of the text, as the model calls it (`fr_XX`).
+        target_language: the one to translate into (`de_DE`).
         seed: of what is drawn.
     """
 
@@ -50,7 +53,10 @@ class Options:
     early_stopping: bool | Literal["never"] | None = None
     num_return_sequences: int | None = None
     no_repeat_ngram_size: int | None = None
+    repetition_penalty: float | None = None
     forced_bos_token_id: int | None = None
+    source_language: str | None = None
+    target_language: str | None = None
     seed: int = 0
 
 

@@ -15,7 +15,8 @@ import pytest
 from scipy.stats import chisquare
 
 from data.tokenizers import train_tokenizer
-from inference.generation import GenerationConfig, generate, take_rows, warped
+from inference.generation import GenerationConfig, generate, take_rows
+from inference.generation.rules import warped
 from inference.pipelines import pipeline
 from models import gpt2, hub, llama
 from models.config import ModelError
@@ -180,7 +181,7 @@ def test_settings_that_cannot_be(settings, message):
 
 def test_what_is_published_for_drawing_is_ignored_without_it():
     published = {"do_sample": False, "temperature": 0.6, "top_k": 50, "eos_token_id": [1, 2], "max_length": 4096}
-    assert GenerationConfig.from_json(published) == GenerationConfig(eos_token_id=(1, 2))
+    assert GenerationConfig.from_json(published) == GenerationConfig(eos_token_id=(1, 2), max_length=4096)
     drawn = GenerationConfig.from_json(published, do_sample=True, top_k=3, seed=None)
     assert dataclasses.asdict(drawn) | {"temperature": 0.6, "top_k": 3} == dataclasses.asdict(drawn)
 

@@ -12,8 +12,11 @@ import pytest
 
 from data.tokenizers import train_tokenizer
 from inference import pipelines
+from inference.answers import probabilities
+from inference.generation import GenerationConfig, generate
+from inference.generation.config import of_model
 from inference.pipelines import pipeline
-from models import bart, bert, electra, hub, t5
+from models import bart, bert, electra, gpt2, hub, llama, t5
 from models.config import ModelError
 
 TEXTS = ["the cat sat on the mat and looked at the dog", "dogs and cats are animals that do not speak to rivers"] * 9
@@ -206,8 +209,6 @@ def test_what_cannot_be_asked(folder, tmp_path):
         pipeline("fill-mask", folder("BertModel"))
     with pytest.raises(ModelError, match="no checkpoint folder"):
         pipeline("fill-mask", tmp_path / "nothing")
-    with pytest.raises(ModelError, match="top_k=0: expected a number of tokens of at least 1"):
-        pipeline("fill-mask", folder("BertForMaskedLM"))("a [MASK]", top_k=0)
     ask = pipeline("feature-extraction", folder("BertModel"))
     with pytest.raises(ModelError, match="no text came"):
         ask([])
@@ -215,6 +216,91 @@ def test_what_cannot_be_asked(folder, tmp_path):
         ask(" ".join(["cat"] * 60))
     with pytest.raises(ModelError, match="the context is empty"):
         pipeline("question-answering", folder("BertForQuestionAnswering"))(["who", ""])
+
+
+# ── What scores are, and where they are read ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "expected"),
+    [
+        (None, 3, jax.nn.softmax),
+        ("single_label_classification", 3, jax.nn.softmax),
+        ("multi_label_classification", 3, jax.nn.sigmoid),
+        ("regression", 3, lambda scores: scores),
+        (None, 1, jax.nn.sigmoid),
+        ("single_label_classification", 1, jax.nn.sigmoid),
+        ("regression", 1, lambda scores: scores),
+    ],
+)
+def test_scores_are_what_the_problem_says(problem, labels, expected):
+    logits = np.random.default_rng(0).normal(size=(4, labels)).astype(np.float32) * 9
+    config = bert.BertConfig.from_json(
+        {"model_type": "bert", "problem_type": problem, "id2label": {str(i): f"label {i}" for i in range(labels)}}
+    )
+    assert config.to_json().get("problem_type") == problem
+    np.testing.assert_allclose(probabilities(logits, config), np.asarray(expected(logits)), atol=1e-6)
+
+
+def test_a_problem_that_there_is_none_of():
+    with pytest.raises(ModelError, match="problem_type='ranking': expected regression, single_label_classification,"):
+        bert.BertConfig(problem_type="ranking")
+
+
+def test_labels_of_several_at_once_are_scored_each_by_itself(folder, tmp_path):
+    path = shutil.copytree(folder("BertForSequenceClassification"), tmp_path / "bert")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
+    answers = pipeline("text-classification", path)(TEXTS[0])
+    logits = outputs(path, TEXTS[0])[0].logits[0]
+    by_label = {a["label"]: a["score"] for a in answers}
+    np.testing.assert_allclose([by_label[name] for name in ("bad", "so so", "good")], jax.nn.sigmoid(logits), atol=1e-6)
+    assert pipeline("text-classification", path)(TEXTS[0], top_k=2) == answers[:2]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("padding", [None, 0])
+def test_causal_classifiers_read_their_last_real_token(kind, padding, tokenizer, tmp_path):
+    """Whatever stands behind or before it: rows of a batch, a mask on either side, and a text of the pipeline."""
+    sizes = dict(vocab_size=90, pad_token_id=padding, labels=("bad", "so so", "good"), initializer_range=0.5)
+    if kind == "gpt2":
+        config = gpt2.GPT2Config(
+            **sizes, n_positions=40, n_embd=16, n_layer=2, n_head=2, eos_token_id=1, bos_token_id=1
+        )
+        model = gpt2.GPT2ForSequenceClassification(config)
+    else:
+        shape = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+        config = llama.LlamaConfig(**sizes, **shape, max_position_embeddings=40, bos_token_id=2, eos_token_id=3)
+        model = llama.LlamaForSequenceClassification(config)
+    variables = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
+    ids = np.array([[5, 6, 7, 8], [9, 10, 0, 0], [11, 0, 0, 0]])
+    mask = (ids > 0).astype(np.int32)
+    run = jax.jit(model.apply)
+    alone = [run(variables, row[None, :count]).logits[0] for row, count in zip(ids, mask.sum(1), strict=True)]
+    np.testing.assert_allclose(run(variables, ids, mask).logits, alone, atol=1e-5)
+    left, positions = np.sort(mask, axis=1), np.maximum(np.cumsum(np.sort(mask, axis=1), axis=1) - 1, 0)
+    turned = np.take_along_axis(ids, np.argsort(mask, axis=1, kind="stable"), axis=1)
+    np.testing.assert_allclose(run(variables, turned, left, positions).logits, alone, atol=1e-5)
+    hub.save(tmp_path / kind, model, variables, tokenizer=tokenizer)
+    ask, texts = pipeline("text-classification", tmp_path / kind), ["a mat", TEXTS[0], "dogs"]
+    for text, answer in zip(texts, ask(texts), strict=True):
+        expected = jax.nn.softmax(run(variables, np.array([ask_ids(tmp_path / kind, text)])).logits[0])
+        scores = {a["label"]: a["score"] for a in answer}
+        np.testing.assert_allclose([scores[name] for name in config.labels], expected, atol=1e-5)
+
+
+def ask_ids(path: Path, text: str) -> list[int]:
+    return pipelines.tokenizers.load(path).encode(text).ids
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True])
+def test_numbers_of_answers_that_cannot_be(count, folder):
+    with pytest.raises(ModelError, match=f"top_k={count}: expected a whole number of at least 1"):
+        pipeline("fill-mask", folder("BertForMaskedLM"))("the [MASK]", top_k=count)
+    with pytest.raises(ModelError, match=f"top_k={count}: expected"):
+        pipeline("text-classification", folder("BertForSequenceClassification"))("the cat", top_k=count)
+    with pytest.raises(ModelError, match=f"longest={count}: expected"):
+        pipeline("question-answering", folder("BertForQuestionAnswering"))(["who", "the cat"], longest=count)
 
 
 # ── Encoders with decoders ───────────────────────────────────────────────────────────────────────────────────────────
@@ -260,8 +346,9 @@ def test_fill_mask_takes_the_mask_and_the_inputs_that_the_model_has(writers):
 
 def test_a_vocabulary_without_a_mask_is_refused_in_one_sentence(writers, folder, tmp_path):
     shutil.copytree(folder("BertForMaskedLM"), tmp_path / "bert")
-    path = tmp_path / "bert" / "tokenizer.json"
-    path.write_text(path.read_text().replace("[MASK]", "[NONE]"))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = tmp_path / "bert" / name
+        path.write_text(path.read_text().replace("[MASK]", "[NONE]").replace("mask_token", "none_token"))
     with pytest.raises(ModelError, match="the tokenizer has no mask token: fill-mask takes"):
         pipeline("fill-mask", tmp_path / "bert")("the cat")
 
@@ -274,10 +361,10 @@ def test_writing_is_what_generate_gives(name, writers):
     model, variables = hub.load(writers[name])
     tokenizer = pipelines.tokenizers.load(writers[name])
     for text, (answer,) in zip(texts, found, strict=True):
-        settings = pipelines.GenerationConfig.from_json(model.config.to_json(), max_new_tokens=6, num_beams=2)
-        sequence = pipelines.generate(model, variables, [tokenizer.encode(text).ids], settings=settings).sequences[0]
+        settings = GenerationConfig.from_json(of_model(model.config.to_json()), max_new_tokens=6, num_beams=2)
+        sequence = generate(model, variables, [tokenizer.encode(text).ids], settings=settings).sequences[0]
         assert answer == {"generated_text": tokenizer.decode(np.asarray(sequence).tolist())}
-    for task, key in (("summarization", "summary_text"), ("translation_en_to_de", "translation_text")):
+    for task, key in (("summarization", "summary_text"), ("translation", "translation_text")):
         again = pipeline(task, writers[name])(texts[1], max_new_tokens=6, num_beams=2)
         assert again == [{key: found[1][0]["generated_text"]}]
     assert pipelines.writing_task(writers[name]) == "text2text-generation"
@@ -288,6 +375,7 @@ def test_writing_is_what_generate_gives(name, writers):
 def test_what_a_folder_says_of_a_task(writers, tmp_path):
     """Its prefix and its lengths; `generation_config.json` goes before `config.json`, the caller before both."""
     folder = shutil.copytree(writers["bart"], tmp_path / "bart")
+    (folder / "generation_config.json").unlink()
     path = folder / "config.json"
     special = {"summarization": {"prefix": "the cat: ", "max_length": 4, "min_length": 4}}
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_length": 9, "task_specific_params": special}))

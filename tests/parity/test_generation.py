@@ -2,13 +2,17 @@
 (1.0 and 1.1), BART, mBART and Marian models, of which the text that they read is padded on either side.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
 
-from inference.generation import GenerationConfig, generate, warped
+from inference.generation import GenerationConfig, generate
+from inference.generation.config import HARMLESS, UNHEEDED
+from inference.generation.rules import warped
 from inference.pipelines import pipeline
 from models import hub
 from tests.parity.reference import torch, transformers
@@ -133,23 +137,29 @@ def test_settings_of_beams_matter(models):
         {"top_p": 0.6},
         {"top_p": 0.01},
         {"temperature": 2.0, "top_k": 12, "top_p": 0.8},
+        {"top_h": 0.4},
+        {"top_h": 0.9, "temperature": 3.0},
+        {"min_p": 0.2},
+        {"typical_p": 0.5},
+        {"typical_p": 0.02, "top_k": 9},
+        {"epsilon_cutoff": 0.03},
+        {"eta_cutoff": 0.2, "temperature": 4.0},
+        {"temperature": 2.0, "top_k": 20, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.8, "epsilon_cutoff": 0.02},
+        {},
     ],
+    ids=str,
 )
-def test_what_is_drawn_from(settings):
-    logits = np.random.default_rng(0).normal(size=(8, VOCABULARY)).astype(np.float32) * 3
-    config = transformers.GenerationConfig(do_sample=True, **{"top_k": 0, **settings})
-    processors = transformers.LogitsProcessorList()
-    for name, kind in [
-        ("temperature", transformers.TemperatureLogitsWarper),
-        ("top_k", transformers.TopKLogitsWarper),
-        ("top_p", transformers.TopPLogitsWarper),
-    ]:
-        if name in settings:
-            processors.append(kind(getattr(config, name)))
-    expected = processors(None, torch.tensor(logits)).numpy()
-    found = warped(jnp.asarray(logits), GenerationConfig(do_sample=True, **settings))
-    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_what_is_drawn_from(models, settings):
+    """By the processors that `generate` makes of the same settings, its defaults included."""
+    logits = np.random.default_rng(0).normal(size=(8, 2 * VOCABULARY)).astype(np.float32) * 3
+    config = models[0]._prepare_generation_config(None, do_sample=True, **settings)[0]
+    config._eos_token_tensor = torch.tensor([2])
+    processors = models[0]._get_logits_processor(config, input_ids_seq_length=1)
+    expected = processors(torch.zeros((8, 1), dtype=torch.long), torch.tensor(logits)).numpy()
+    ours = warped(jnp.asarray(logits), GenerationConfig.from_json({}, do_sample=True, **settings))
+    assert np.isinf(expected).sum() > 0 or not settings.keys() - {"temperature"} or settings.get("top_k") == 100
+    np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(expected))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_the_cache_is_that_of_the_steps(models):
@@ -249,7 +259,7 @@ def compare_writing(writer, padding: str = "right", **settings) -> np.ndarray:
         **{"do_sample": False, **lengths, **settings},
     )
     published = {**model.config.to_json(), **theirs.generation_config.to_dict(), **lengths, **settings}
-    ours = generate(model, variables, ids, mask, GenerationConfig.from_json(published, begun=1))
+    ours = generate(model, variables, ids, mask, GenerationConfig.from_json(published))
     sequences = expected.sequences.numpy()
     length = sequences.shape[1]
     np.testing.assert_array_equal(ours.sequences[:, :length], sequences)
@@ -308,6 +318,103 @@ def test_settings_of_the_models_config(writer):
     expected = theirs.generate(torch.tensor(ids), attention_mask=torch.tensor(mask), do_sample=False).numpy()
     found = np.asarray(generate(model, variables, ids, mask).sequences)
     np.testing.assert_array_equal(found[:, : expected.shape[1]], expected)
+
+
+RULES = {
+    "repetition": {"repetition_penalty": 1.7},
+    "repetition wanted": {"repetition_penalty": 0.6},
+    "source": {"encoder_repetition_penalty": 3.0},
+    "source's pairs": {"encoder_no_repeat_ngram_size": 2, "encoder_repetition_penalty": 3.0},
+    "source's tokens": {"encoder_no_repeat_ngram_size": 1},
+    "suppressed": {"suppress_tokens": [*range(3, 20), 77], "begin_suppress_tokens": [21, 22, 23, 24, 25]},
+    "suppressed at first": {"begin_suppress_tokens": [2, *range(3, 30)]},
+    "bias": {"sequence_bias": [[[7], 4.0], [[9], -9.0], [[21, 22], 12.0], [[5, 6, 7], 20.0]], "num_beams": 2},
+    "words": {"bad_words_ids": [[PAD], [7], [2], [9, 9], [30, 30], [11, 12, 13]], "num_beams": 2},
+    "decay": {"exponential_decay_length_penalty": [3, 1.4], "eos_token_id": [2, 5, 8]},
+    "lengths": {"max_length": 12, "min_length": 11, "eos_token_id": list(ENDS)},
+    "long decay": {"exponential_decay_length_penalty": (0, 1e30), "min_new_tokens": 4},
+    "all": {
+        "repetition_penalty": 1.3,
+        "no_repeat_ngram_size": 3,
+        "sequence_bias": [[[9], 2.0], [[9, 9], -3.0]],
+        "exponential_decay_length_penalty": [4, 1.2],
+        "suppress_tokens": [13, 14],
+        "begin_suppress_tokens": [15, 9],
+        "min_new_tokens": 3,
+        "num_beams": 3,
+        "eos_token_id": [2, 5],
+    },
+}
+
+
+def compare_rules(pair, settings, read: int | None, matters: bool = True) -> None:
+    """Each text alone, as `generate` takes it, and all together here: padding counts for nothing, and rules matter.
+
+    Args:
+        read: places of `generate`'s answer that are no new tokens; those of the prompt where `None`.
+        matters: whether some text must come out otherwise than without the rules.
+    """
+    theirs, model, variables = pair
+    ids, mask = texts("left" if read is None else "right")  # learned positions of an encoder count padding on the left
+    lengths = {} if "max_length" in settings else {"max_new_tokens": NEW}
+    published = {**theirs.generation_config.to_dict(), **lengths, **settings}
+    ours = np.asarray(generate(model, variables, ids, mask, GenerationConfig.from_json(published)).sequences)
+    without = {name: settings[name] for name in ("num_beams", "eos_token_id") if name in settings}
+    new, plain = [], []
+    for row in range(len(ids)):
+        prompt = torch.tensor(ids[row][mask[row] > 0][None])
+        begun = len(prompt[0]) if read is None else read
+        new.append(theirs.generate(prompt, do_sample=False, **lengths, **settings)[0, begun:].tolist())
+        plain.append(theirs.generate(prompt, do_sample=False, max_new_tokens=NEW, **without)[0, begun:].tolist())
+        our = ours[row, ids.shape[1] if read is None else read :].tolist()
+        assert our[: len(new[-1])] == new[-1] and set(our[len(new[-1]) :]) <= {PAD}
+    assert new != plain or not matters
+
+
+@pytest.mark.parametrize("models", [gpt2], indirect=True, ids=["gpt2"])
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_of_prompts(models, rule):
+    compare_rules(models, RULES[rule], None)
+
+
+@pytest.mark.parametrize("writer", ["bart"], indirect=True)
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_of_texts_that_are_read(writer, rule):
+    compare_rules(writer, RULES[rule], 1, matters=rule != "source's tokens")  # this one writes none of them
+
+
+@pytest.mark.parametrize("writer", ["t5", "mbart"], indirect=True)
+def test_all_rules_at_once(writer):
+    compare_rules(writer, RULES["all"], 1)
+
+
+def test_every_published_setting_is_implemented_harmless_or_named(caplog):
+    """No field of the live class is left to chance; what is said of each is one of the three."""
+    live = transformers.GenerationConfig()
+    fields = {name for name in vars(live) if not name.startswith("_")} - {"bos_token_id"}
+    fields |= set(live._get_default_generation_params())
+    implemented = {field.name for field in dataclasses.fields(GenerationConfig)}
+    for name in fields:
+        assert (name in implemented) + (name in HARMLESS) + (name in UNHEEDED) == 1, name
+    assert implemented <= fields, implemented - fields
+    for name in fields & set(UNHEEDED):
+        caplog.clear()
+        GenerationConfig.from_json({name: 7})
+        (record,) = caplog.records
+        assert record.levelname == "WARNING" and f"{name}=7" in record.getMessage()
+    caplog.clear()
+    GenerationConfig.from_json({name: 1 for name in HARMLESS})
+    GenerationConfig.from_json(live._get_default_generation_params())
+    assert not caplog.records
+
+
+def test_defaults_are_those_of_generate():
+    live = transformers.GenerationConfig()._get_default_generation_params()
+    ours = GenerationConfig(do_sample=True)
+    for field in dataclasses.fields(GenerationConfig):
+        if field.name in live and field.name not in ("max_length", "do_sample"):
+            assert (getattr(ours, field.name) or None) == (live[field.name] or None), field.name
+    assert GenerationConfig().do_sample == live["do_sample"] and ours.new_tokens(3, None) == live["max_length"]
 
 
 def test_repetitions_are_kept_from_prompts_too(models):
