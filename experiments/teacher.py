@@ -16,7 +16,7 @@ from data.tokenizer_files import tokenizer_file
 from experiments.experiment import Experiment, ExperimentError
 from experiments.initial import place_of
 from models import hub
-from models.student_teacher import StudentTeacher, check_pair, initial_params
+from models.student_teacher import StudentTeacher, check_pair, check_settings, initial_params
 from objectives import Objective
 
 
@@ -95,6 +95,7 @@ def with_teacher(experiment: Experiment, student: nn.Module, teacher: Teacher | 
     check_pair(student, teacher.model, hidden=asks(objective, "teacher_hidden"))
     if experiment.initial_layers is not None:
         shapes = unflatten_dict(hub.shapes_of(teacher.model), sep="/")
+        check_settings(student, teacher.model)
         jax.eval_shape(lambda params: initial_params(student, teacher.model, params, experiment.initial_layers), shapes)
     elif not joined:
         raise ExperimentError(

@@ -4,6 +4,8 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arX
 layers of its teacher: Sanh et al., "DistilBERT", 2019, arXiv 1910.01108, section 3.
 """
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,6 +108,30 @@ def width(config: ModelConfig) -> int:
     """Features of a hidden state, which published configs call by many names."""
     names = ("hidden_size", "n_embd", "d_model", "dim")
     return next(getattr(config, name) for name in names if hasattr(config, name))
+
+
+SHAPELESS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
+"""Settings that no shape shows, by the names that configs of several classes have for them."""
+FREE = re.compile(r".*(drop|init|layers?$).*|.*_token_id|labels|image_size")
+"""Fields of a config that a student may have otherwise and yet begin as layers of its teacher."""
+
+
+def check_settings(student: nn.Module, teacher: nn.Module) -> None:
+    """Raise `ModelError` where the parameters of a teacher would mean something else in a student."""
+    one, other = student.config, teacher.config
+    fields = {field.name for field in dataclasses.fields(one)} & {field.name for field in dataclasses.fields(other)}
+    kept = {name for name in fields if name not in one.execution and not FREE.fullmatch(name)}
+    names = sorted(kept | {name for name in SHAPELESS if hasattr(one, name) and hasattr(other, name)})
+    wrong = [
+        f"{name} {getattr(one, name)} and {getattr(other, name)}"
+        for name in names
+        if getattr(one, name) != getattr(other, name) and None not in (getattr(one, name), getattr(other, name))
+    ]
+    if wrong:
+        raise ModelError(
+            f"{type(student).__name__} begins as layers of its teacher {type(teacher).__name__} and has other settings:"
+            f" {', '.join(wrong)}; set the student's to the teacher's"
+        )
 
 
 def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layers: Sequence[int]) -> PyTree:

@@ -213,6 +213,21 @@ REFUSED = {
     "too many layers": (small_change(initial_layers=(0, 1, 2)), ModelError, "has it as"),
     "another vocabulary": (of_teacher(BertForMaskedLM(replaced(vocab_size=600))), ModelError, "vocab"),
     "another width": (of_teacher(BertForMaskedLM(replaced(hidden_size=64))), ModelError, "different widths"),
+    "other heads": (
+        of_teacher(BertForMaskedLM(replaced(num_attention_heads=4))),
+        ModelError,
+        "num_attention_heads 2 and 4",
+    ),
+    "another activation": (
+        of_teacher(BertForMaskedLM(replaced(hidden_act="relu"))),
+        ModelError,
+        "hidden_act gelu and relu",
+    ),
+    "another epsilon": (
+        of_teacher(BertForMaskedLM(replaced(layer_norm_eps=0.1))),
+        ModelError,
+        "layer_norm_eps 1e-12 and 0.1",
+    ),
     "other tokens": (with_other_tokens, ExperimentError, "other tokens"),
     "a teacher too short": (of_teacher(BertForMaskedLM(replaced(max_position_embeddings=8))), Exception, "8"),
     "a teacher without words": (of_teacher(BertModel(TEACHER)), ValueError, "has none"),
