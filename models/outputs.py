@@ -21,13 +21,14 @@ def blank_inputs(model: nn.Module) -> dict[str, jax.Array]:
     """Zeros of the kind that `model` takes: what `init` wants to see, parameters depending on nothing else.
 
     An image (1, height, width, channels) of the config's `image_size`, of 64 pixels where it names none; or two tokens, of
-    each of two `choices` where the model compares some.
+    each of two `choices` where the model compares some, and as many for a decoder that reads an encoder.
     """
     if "pixel_values" in model_inputs(model):
         size = getattr(model.config, "image_size", 64)
         height, width = size if isinstance(size, tuple) else (size, size)
         return {"pixel_values": jnp.zeros((1, height, width, model.config.num_channels))}
-    return {"input_ids": jnp.zeros((1, 2, 2) if getattr(model, "choices", False) else (1, 2), jnp.int32)}
+    ids = jnp.zeros((1, 2, 2) if getattr(model, "choices", False) else (1, 2), jnp.int32)
+    return {name: ids for name in ("input_ids", "decoder_input_ids") if name in model_inputs(model)}
 
 
 @jax.tree_util.register_pytree_with_keys_class

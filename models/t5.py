@@ -105,14 +105,25 @@ class T5Config(ModelConfig):
     @classmethod
     def from_json(cls, published: dict, **changes) -> "T5Config":
         """From a published `config.json`; decoders alone are refused. Where the file says nothing of them, a text to be
-        written begins with padding, and the decoder's output is scaled if the embeddings are tied."""
+        written begins with padding, and the decoder's output is scaled if the embeddings are tied. `dense_act_fn` and
+        `is_gated_act` go before what `feed_forward_proj` says."""
         if published.get("is_decoder"):
             raise ModelError("is_decoder is set: only encoders, and encoders with a decoder, are implemented for T5")
         implied = {
             "decoder_start_token_id": published.get("pad_token_id", cls.pad_token_id),
             "scale_decoder_outputs": published.get("tie_word_embeddings", True),
         }
-        return super().from_json({**implied, **published}, **changes)
+        config = super().from_json({**implied, **published}, **changes)
+        if "feed_forward_proj" in changes:
+            return config
+        said = {"dense_act_fn": config.activation, "is_gated_act": config.gated}
+        meant = {name: value if published.get(name) is None else published[name] for name, value in said.items()}
+        if meant == said:
+            return config
+        name = meant["dense_act_fn"]
+        if meant["is_gated_act"]:
+            name = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(name, name)
+        return dataclasses.replace(config, feed_forward_proj=name)
 
     def to_json(self) -> dict:
         """As a published `config.json`: the words that `transformers` derives from `feed_forward_proj` among them."""

@@ -75,3 +75,31 @@ def test_another_name_changes_the_shape():
     assert GPT2Config.from_json({"hidden_size": 96, "num_attention_heads": 6}).n_embd == 96
     assert BartConfig.from_json({"num_hidden_layers": 3}).encoder_layers == 3
     assert T5Config.from_json({"head_dim": 16}).d_kv == 16
+
+
+@pytest.mark.parametrize(
+    ("published", "activation", "gated"),
+    [
+        ({"feed_forward_proj": "gated-gelu"}, "gelu_new", True),
+        ({"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new", "is_gated_act": True}, "gelu_new", True),
+        ({"feed_forward_proj": "gated-gelu", "dense_act_fn": "silu"}, "silu", True),
+        ({"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"}, "gelu_python", True),
+        ({"feed_forward_proj": "gated-silu", "is_gated_act": False}, "silu", False),
+        ({"is_gated_act": True, "dense_act_fn": None}, "relu", True),
+    ],
+)
+def test_what_t5_derives_from_a_field_may_stand_there_too(published, activation, gated):
+    config = T5Config.from_json(published)
+    assert (config.activation, config.gated) == (activation, gated)
+    assert T5Config.from_json(config.to_json()) == config
+
+
+def test_a_model_without_a_first_token_can_be_made():
+    nothing = dict(decoder_start_token_id=None, pad_token_id=None)
+    heads = dict(encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8)
+    shape = dict(vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, **heads)
+    for name, shaped in {"bart": shape, "mbart": shape, "t5": dict(d_model=8, d_kv=4, num_layers=1)}.items():
+        config = hub.config_class(name).from_json({**shaped, **nothing})
+        architecture = next(kind for kind in hub.model_classes(name) if kind.endswith("ForConditionalGeneration"))
+        model = hub.model_class(name, architecture)(config)
+        assert hub.shapes_of(model)
