@@ -4,6 +4,13 @@ Where a folder is asked for, a name on the Hugging Face hub will do, too.
 
 An architecture's names stand in `models/hub/<model_type>.py`, its config and its classes in `models/<model_type>.py`.
 Neither torch nor a pickle is ever touched.
+
+A `config.json` means what `transformers` takes it to mean. What is not implemented is refused with the field's name: decoders
+made of encoders (`is_decoder` of BERT, ELECTRA and T5), attention to an encoder in GPT-2 (`add_cross_attention`), `rope_type`s
+of Llama but default, linear, dynamic and llama3, its `partial_rotary_factor`, layers that are skipped in training and heads
+that are not tied (`encoder_layerdrop`, `decoder_layerdrop`, `tie_word_embeddings` of BART, mBART and Marian), vocabularies that
+Marian's encoder and decoder do not share, activations with parameters (`prelu`, `xielu`), and tokens' positions other than
+absolute ones in BERT (`position_embedding_type`). `tests/parity/test_config_fields.py` tries every field.
 """
 
 import dataclasses
