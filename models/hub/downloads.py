@@ -8,8 +8,8 @@ from models.hub import flax_trees
 from models.hub.files import elsewhere
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-WANTED = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.spm"]
-"""The files of a repository that are read here; no pickles."""
+WANTED = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.jinja", "README.md", "LICENSE*"]
+"""The files of a repository that are read here or go along when it is written again; no pickles."""
 
 
 def checkpoint_folder(name: str | Path, only: str | None = None) -> Path:

@@ -96,7 +96,9 @@ ARCHITECTURES = {
         ("tokenizer.model", "LlamaTokenizer", "tokenizer.json of Llama 3"),
     ),
     "Transformer": Architecture("transformer", "TransformerForConditionalGeneration", BART, ()),
-    "Marian": Architecture("marian", "MarianMTModel", BART, ("source.spm",)),
+    "Marian": Architecture(
+        "marian", "MarianMTModel", {**BART, "pad_token_id": 2, "decoder_start_token_id": 2}, ("source.spm",)
+    ),
     "BART": Architecture("bart", "BartForConditionalGeneration", BART, ("vocab.json of BART", "RobertaTokenizer")),
     "mBART": Architecture("mbart", "MBartForConditionalGeneration", BART, ("sentencepiece.bpe.model",)),
     "T5": Architecture("t5", "T5ForConditionalGeneration", T5, ("spiece.model", "T5Tokenizer")),
@@ -249,7 +251,7 @@ def their_model(architecture: Architecture, vocabulary: Vocabulary):
         shape = {**shape, "vocab_size": vocabulary.size}
     named = dataclasses.asdict(config_of(architecture, vocabulary))
     ids = {name: index for name, index in named.items() if name.endswith("_token_id") and index is not None}
-    return perturbed(architecture.head, config(**shape, **ids))
+    return perturbed(architecture.head, config(**{**shape, **ids}))
 
 
 # ── What is compared ─────────────────────────────────────────────────────────────────────────────────────────────────
