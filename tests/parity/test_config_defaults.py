@@ -1,5 +1,6 @@
 """What a `config.json` leaves out, against the live config classes of `transformers`: every field, every class with a head."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -93,3 +94,19 @@ def test_every_tensor_has_the_shape_of_the_live_class(model_type, architecture, 
     assert found == {name: expected.get(name) for name in found}
     missing = {name for name in expected.keys() - found.keys() if not table.is_ignored(name, base)}
     assert not {name for name in missing if not name.endswith("embed_positions.weight")}  # Marian's sinusoids
+
+
+@pytest.mark.parametrize("model_type", SMALL)
+def test_every_field_is_written_back(model_type):
+    """Their config as ours, written by us and read by them: the same in every field that has one of ours."""
+    live = published_config(model_type, num_labels=4)
+    config = hub.config_class(model_type)
+    again = type(live).from_dict(plain(config.from_json(plain(live.to_dict())).to_json()))
+    left = NO_NUMBER.keys() | UNREAD.get(model_type, set())
+    differ = {
+        name: (getattr(again, name), getattr(live, name))
+        for name in set(fields_of(live)) - left
+        if plain(getattr(again, name)) != plain(getattr(live, name))
+    }
+    assert not differ, differ
+    assert again.num_labels == 4 or "labels" not in {field.name for field in dataclasses.fields(config)}
