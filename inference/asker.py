@@ -30,6 +30,7 @@ class Asker:
         generation: what the folder says of generation, and of the task in it.
         prefix: what the model was trained to read before the text, for the task.
         languages: those of a translator.
+        roles: {role: token} of special tokens, as the settings beside the tokenizer have it.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class Asker:
     generation: Mapping[str, Any] = FrozenDict()
     prefix: str = ""
     languages: Languages = Languages()
+    roles: Mapping[str, str] = FrozenDict()
 
     def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
         """Token ids with special tokens. A text that the model has no room for is refused, and one without any token."""
@@ -72,9 +74,15 @@ class Asker:
         return sources
 
     def check_room(self, texts: Sequence[str] | Sequence[tuple[str, str]], rows: Sequence[Sequence[int]]) -> None:
-        """Raise where the ids of a text are more than the model has positions for."""
-        room = self.model.config.longest_input
+        """Raise where the ids of a text are more than the model has positions for, or one has no embedding."""
+        room, size = self.model.config.longest_input, self.model.config.vocab_size
         for text, ids in zip(texts, rows, strict=True):
+            if max(ids, default=0) >= size:
+                token = self.tokenizer.id_to_token(max(ids))
+                raise ModelError(
+                    f"the tokenizer gives {token!r} the id {max(ids)}, and the model has embeddings of {size} tokens: take"
+                    " the tokenizer that it was trained with"
+                )
             if room is not None and len(ids) > room:
                 raise ModelError(
                     f"a text of {len(ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}"
@@ -109,7 +117,7 @@ class Asker:
     @functools.cached_property
     def vocabulary(self) -> tokenizers.Vocabulary:
         """Of the tokenizer: its special tokens, whatever they are called."""
-        return tokenizers.vocabulary(self.tokenizer)
+        return tokenizers.vocabulary(self.tokenizer, self.roles)
 
     @functools.cached_property
     def _apply(self) -> Callable[..., ModelOutput]:

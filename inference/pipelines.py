@@ -6,6 +6,7 @@ ask("The capital of France is [MASK].")
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from data import tokenizer_files, tokenizers
 from data.image_processor import ImageProcessor
+from data.token_ids import disagreements
 from inference.answers import TOGETHER, Answer, check_count, probabilities, softmax
 from inference.asker import Asker
 from inference.generation import writes_anew
@@ -24,6 +26,8 @@ from inference.writing import text2text_generation, text_generation
 from models import hub
 from models.config import ModelError, nearest
 from models.hub import files
+
+log = logging.getLogger("lacuna")
 
 
 def fill_mask(ask: Asker, texts: Sequence[str], top_k: int = 5) -> list[list[Answer] | list[list[Answer]]]:
@@ -234,8 +238,15 @@ def pipeline(task: str, folder: str | Path) -> Callable[..., Any]:
 
 
 def asker(model: Any, variables: dict[str, Any], folder: Path, task: str) -> Asker:
-    """The model of a folder with its tokenizer and all that the folder says of the task."""
+    """The model of a folder with its tokenizer and all that the folder says of the task.
+
+    Ids on which its files disagree are named in a warning.
+    """
     tokenizer = tokenizers.load(folder)
     published, about = files.read_json(folder / "config.json"), tokenizer_files.about_tokenizer(folder)
     languages = Languages.of(tokenizer, model.config, published, about)
-    return Asker(model, variables, tokenizer, *generation_of(folder, task), languages)
+    roles = tokenizer_files.special_tokens(folder)
+    ask = Asker(model, variables, tokenizer, *generation_of(folder, task), languages, roles)
+    for found in disagreements(model.config, ask.vocabulary):
+        log.warning("%s: %s", folder, found.what)
+    return ask
