@@ -60,6 +60,25 @@ def test_the_same_answers(task, head, settings, ours_and_theirs):
             assert {k: v for k, v in one.items() if k != "score"} == {k: other[k] for k in one if k != "score"}
 
 
+@pytest.mark.parametrize("problem", [None, "multi_label_classification", "regression"])
+@pytest.mark.parametrize("labels", [1, 3])
+def test_the_same_scores_of_every_problem(problem, labels, tmp_path):
+    train_tokenizer(TEXTS, vocab_size=90, path=tmp_path / "tokenizer.json")
+    shape = dict(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, initializer_range=0.5
+    )
+    names = tuple(f"label {number}" for number in range(labels))
+    model = bert.BertForSequenceClassification(
+        bert.BertConfig(vocab_size=90, max_position_embeddings=40, problem_type=problem, labels=names, **shape)
+    )
+    variables = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
+    hub.save(tmp_path / "model", model, variables, tokenizer=tmp_path / "tokenizer.json")
+    expected = transformers.pipeline("text-classification", model=str(tmp_path / "model"), top_k=None)(ASKED)
+    for ours, theirs in zip(pipeline("text-classification", tmp_path / "model")(ASKED), expected, strict=True):
+        assert [answer["label"] for answer in ours] == [answer["label"] for answer in theirs]
+        np.testing.assert_allclose([a["score"] for a in ours], [a["score"] for a in theirs], atol=1e-5)
+
+
 def test_the_same_features(ours_and_theirs):
     """Theirs are the tokens' vectors, ours their mean scaled to length 1."""
     ours, theirs = ours_and_theirs("feature-extraction", "BertModel")
