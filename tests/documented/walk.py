@@ -48,8 +48,8 @@ MEANT: dict[str, list[str]] = {
     "lacuna plan FILE --topology v5e:16x16": [f"lacuna plan {BERT} --topology v5e:16x16 --batch-size 256"],
     "lacuna plan … --topology '?'": [f"lacuna plan {BERT} --topology gpu:h100:1x8"],
     "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
-    "lacuna import FOLDER [TARGET]": ["lacuna import runs/bert-demo/model imported"],
-    "lacuna export FILE FOLDER": [f"lacuna export {BERT} exported"],
+    "lacuna import FOLDER [TARGET] [--force]": ["lacuna import runs/bert-demo/model imported"],
+    "lacuna export FILE FOLDER [--force]": [f"lacuna export {BERT} exported"],
     "lacuna train FILE --profile steps=10:13": [
         f"lacuna train {BERT} --steps 14 --folder runs/profiled --profile steps=10:13"
     ],
