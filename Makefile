@@ -31,7 +31,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 
 parity: $(VENV)/.installed-parity
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/parity
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/parity
 
 documented: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/documented
