@@ -50,7 +50,15 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._ask)
+            if jax.process_count() > 1:  # one that leaves while the others compile would have JAX abort them
+                self._start()
         return self
+
+    def _start(self) -> None:
+        """From now on a Ctrl-C waits for the end of a step."""
+        if not self.started:
+            self.started = True
+            answer_with("stopping after the step under way, which will be saved; Ctrl-C again stops at once")
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and (self.number is not None or not self.started):
@@ -61,9 +69,7 @@ class StopRequest:
 
     def asked(self, step: int) -> int | None:
         """The signal by which a stop after `step` is asked for, if one is; to be called once a step."""
-        if not self.started:
-            self.started = True
-            answer_with("stopping after the step under way, which will be saved; Ctrl-C again stops at once")
+        self._start()
         if jax.process_count() == 1:
             return self.number
         reached = multihost_utils.reached_preemption_sync_point(step)
