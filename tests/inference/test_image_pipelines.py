@@ -27,6 +27,7 @@ LABELS = ("red", "green", "blue")
 class Config:
     model_type = "vit"
     labels = LABELS
+    problem_type = None
 
 
 class Convolved(nn.Module):
