@@ -34,7 +34,8 @@ from models.bert import BertConfig
 from training.checkpoints import Checkpoints
 from training.hardware import peak_memory
 from training.loop import fit
-from training.metrics import MetricsLog, ProgressBar
+from training.metrics import MetricsLog
+from training.progress import ProgressBar
 
 EVERY = 50
 """Steps between checkpoints that the cost of one is held against."""

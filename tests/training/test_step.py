@@ -216,14 +216,14 @@ def test_a_weight_that_is_no_number_is_seen():
 def test_adam_without_bias_correction_is_the_released_one():
     """`AdamWeightDecayOptimizer` of the released code, written with loops over scalars."""
     rng = np.random.default_rng(0)
-    params = {"kernel": rng.normal(size=3), "bias": rng.normal(size=3)}
+    params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=3)}
     settings = AdamW(learning_rate=0.1, warmup_steps=2, bias_correction=False, clip_norm=None)
     optimizer, rate = settings.build(10), settings.schedule(10)
     state = optimizer.init({name: jnp.asarray(x, jnp.float32) for name, x in params.items()})
     ours = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
-    m, v = ({name: np.zeros(3) for name in params} for _ in range(2))
+    m, v = ({name: np.zeros_like(x) for name, x in params.items()} for _ in range(2))
     for step in range(6):
-        gradients = {name: rng.normal(size=3) for name in params}
+        gradients = {name: rng.normal(size=x.shape) for name, x in params.items()}
         updates, state = optimizer.update(
             {name: jnp.asarray(g, jnp.float32) for name, g in gradients.items()}, state, ours
         )
