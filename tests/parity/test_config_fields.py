@@ -213,7 +213,8 @@ def inputs(architecture: str, config) -> dict[str, np.ndarray]:
     end = getattr(config, "eos_token_id", None)
     ids[:, [4, 8]] = end if isinstance(end, int) else 7  # for those who look for the end of a text
     mask = np.ones_like(ids)
-    ids[1, 9:], mask[1, 9:] = 5, 0
+    filler = getattr(config, "pad_token_id", None) if architecture.endswith("SequenceClassification") else None
+    ids[1, 9:], mask[1, 9:] = 5 if filler is None else filler, 0  # classifiers there look for it, ours for the mask too
     arrays = {"input_ids": ids, "attention_mask": mask}
     if architecture.endswith("MultipleChoice"):
         return {name: array[None] for name, array in arrays.items()}
