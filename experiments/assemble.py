@@ -378,10 +378,12 @@ def assemble(
     """
     experiment.parallel.check_batch(experiment.batch_size, devices)
     outlined = data is not None
+    initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
+    with working(f"opening the teacher {experiment.teacher}", say):
+        teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
     if data is None and experiment.data.items == "images":
         data = experiment.data.prepare(0, experiment.run_folder, say)
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model))
-    initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
     if initial is not None:
         experiment = initial.adopted_by(experiment, say)
     student = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
@@ -391,8 +393,6 @@ def assemble(
             f"{experiment.architecture} normalises by the statistics of the whole batch, which micro-batches do not see:"
             " set --parallel.micro-batches 1, or --model.freeze-batch-norm"
         )
-    with working(f"opening the teacher {experiment.teacher}", say):
-        teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
     model = with_teacher(experiment, student, teacher)
     longest = max(map(experiment.length, range(len(experiment.phases))))
     room = experiment.model.longest_input

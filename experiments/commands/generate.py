@@ -1,6 +1,7 @@
 """`lacuna generate`: have a model go on with a text, or write another from it."""
 
 import dataclasses
+import itertools
 import json
 from typing import Annotated, Literal
 
@@ -60,8 +61,19 @@ class Options:
     seed: int = 0
 
 
+def spelled_out(arguments: list[str]) -> list[str]:
+    """The arguments with `True` behind each yes-or-no flag that stands alone."""
+    flags, values = ("--do-sample", "--early-stopping"), ("True", "False", "None", "never")
+    found = []
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
+        found.append(argument)
+        if argument.replace("_", "-") in flags and following not in values:
+            found.append("True")
+    return found
+
+
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(Options, args=arguments, prog="lacuna generate")
+    options = tyro.cli(Options, args=spelled_out(arguments), prog="lacuna generate")
     settings = dataclasses.asdict(options)
     texts, model = list(settings.pop("text")), settings.pop("model")
     with working(f"opening {model}"):

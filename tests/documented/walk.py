@@ -54,6 +54,8 @@ MEANT: dict[str, list[str]] = {
         f"lacuna train {BERT} --steps 14 --folder runs/profiled --profile steps=10:13"
     ],
     "lacuna train FILE": [f"lacuna train {BERT}"],
+    "lacuna check": [f"lacuna check {BERT}"],
+    "lacuna train FILE --wandb PROJECT": [f"lacuna train {BERT} --folder runs/watched --wandb PROJECT"],
     "lacuna train FILE --parallel.kind jit --parallel.fsdp 4 --parallel.tensor 2 --parallel.micro-batches 8": [
         f"lacuna train {BERT} --folder runs/jit --batch-size 32"
         " --parallel.kind jit --parallel.fsdp 4 --parallel.tensor 2 --parallel.micro-batches 8"

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from experiments import cli
+from experiments.commands import generate
 
 FLAG = "--xla_gpu_deterministic_ops"
 
@@ -48,3 +49,17 @@ def test_no_tpu_is_looked_for_where_there_is_none(installed, devices, variables,
         (tmp_path / device).touch()
     cli.look_for_no_tpu(tmp_path)
     assert os.environ.get("JAX_PLATFORMS") == platforms
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["A text", "--do-sample"], ["A text", "--do-sample", "True"]),
+        (["--do-sample", "A text"], ["--do-sample", "True", "A text"]),
+        (["A text", "--do-sample", "--top-k", "5"], ["A text", "--do-sample", "True", "--top-k", "5"]),
+        (["A text", "--do_sample", "False"], ["A text", "--do_sample", "False"]),
+        (["A text", "--early-stopping", "never"], ["A text", "--early-stopping", "never"]),
+    ],
+)
+def test_yes_or_no_may_be_left_out(typed, read):
+    assert generate.spelled_out(typed) == read

@@ -15,9 +15,10 @@ from data.text import Text
 from data.tokenizers import train_tokenizer
 from experiments.assemble import assemble
 from experiments.commands import parse_experiment
-from experiments.experiment import Experiment, ExperimentError, Phase, describe
+from experiments.experiment import Experiment, ExperimentError, Phase, describe, load
 from experiments.initial import RECORD, Initial, open_initial
 from models import hub
+from models.config import ModelError
 from models.llama import LlamaConfig, LlamaForCausalLM
 from objectives import CausalLM
 from training.checkpoints import write_json
@@ -161,3 +162,13 @@ def test_of_pictures_labels_and_size_are_the_experiments():
     initial = Initial("published", None, dataclasses.replace(published, hidden_dropout_prob=0.0), "", None)
     model = initial.adopted_by(dataclasses.replace(recipe, model=ours)).model
     assert model == dataclasses.replace(published, labels=labels, image_size=48, hidden_dropout_prob=0.3)
+
+
+@pytest.mark.parametrize("flag", ["initial_model", "teacher"])
+def test_a_checkpoint_that_is_not_there_is_missed_before_pictures_are_fetched(flag, tmp_path, monkeypatch):
+    """Preparing a data set of TFDS takes hours."""
+    experiment = load("experiments/levit/pretrain.py:levit_256")
+    experiment = dataclasses.replace(experiment, **{"teacher": None, flag: str(tmp_path / "gone")})
+    monkeypatch.setattr(type(experiment.data), "prepare", lambda *_: pytest.fail("the data were prepared first"))
+    with pytest.raises((ModelError, ExperimentError), match="gone"):
+        assemble(experiment)
