@@ -1,4 +1,4 @@
-# make pretrain   pretrain a small BERT on Wikipedia pages (within ten minutes on two cores with AVX-512; a second call goes on, or says that it is done)
+# make pretrain   pretrain a small BERT on Wikipedia pages (in about ten minutes on two cores with AVX-512; a second call goes on, or says that it is done)
 # make test       format, lint, tests
 # make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
 # make documented  type every command of README, docs and recipes in a fresh copy, in order, made small (some minutes)
