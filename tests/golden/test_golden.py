@@ -1,0 +1,53 @@
+"""What every recipe is, and what the small ones compute, is what `tests/golden` says; where a change is meant, record anew.
+
+    python -m tests.golden.record
+
+The texts are read in the diff of the change, whose message says why they moved. Steps are compared to 1e-4: processors round
+otherwise. `tests.golden.compare` compares two commits to the bit on one machine.
+"""
+
+import pytest
+
+from tests.golden import compare, record
+
+RECORDED = sorted(path.name for path in (record.HERE / "recipes").glob("*.txt"))
+STEPS = {f"{name.replace('/', '-').replace('.py:', '-')}.txt": name for name in record.small_recipes()}
+QUICK = ["bert/pretrain.py:demo", "t5/pretrain.py:demo", "vit/pretrain.py:digits"]
+"""Recipes whose steps `make test` computes anew; `compare` computes all."""
+
+
+def test_every_recipe_is_recorded():
+    names = {f"{file.removesuffix('.py').replace('/', '-')}.txt" for file in record.recipes()}
+    assert names == set(RECORDED) and {path.name for path in (record.HERE / "steps").glob("*.txt")} == set(STEPS)
+
+
+@pytest.mark.parametrize(("file", "variants"), record.recipes().items())
+def test_a_recipe_is_as_recorded(file, variants):
+    recorded = record.HERE / "recipes" / f"{file.removesuffix('.py').replace('/', '-')}.txt"
+    assert record.recipe_text(file, variants) == recorded.read_text()
+
+
+@pytest.mark.parametrize("reference", QUICK)
+def test_first_steps_are_as_recorded(reference):
+    recorded = record.HERE / "steps" / f"{reference.replace('/', '-').replace('.py:', '-')}.txt"
+    for before, after in zip(recorded.read_text().splitlines(), record.steps_text(reference).splitlines(), strict=True):
+        assert compare.moved(before, after) < 1e-4, (before, after)
+
+
+def test_what_a_comparison_tells_apart(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, loss, example in ((before, "7.5", "123"), (after, "7.50001", "123")):
+        (folder / "steps").mkdir(parents=True)
+        (folder / "steps" / "a.txt").write_text(f"step 1: digest {example}, loss {loss}\n")
+    assert compare.differences(before, before) == ([], 0.0)
+    (line,), largest = compare.differences(before, after)
+    assert "7.5" in line and largest == pytest.approx(1.3e-6, rel=0.1)
+    (after / "steps" / "a.txt").write_text("step 1: digest 124, loss 7.5\n")
+    assert any(line.startswith("-step 1: digest 123") for line in compare.differences(before, after)[0])
+    (after / "steps" / "b.txt").write_text("new\n")
+    assert "+new" in compare.differences(before, after)[0]
+
+
+def test_a_program_is_the_same_under_other_names():
+    assert record.renamed("call @f(@g) @f") == record.renamed("call @h(@i) @h") == "call @0(@1) @0"
+    assert record.renamed("call @f(@g) @g") != record.renamed("call @f(@g) @f")
