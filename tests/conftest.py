@@ -36,11 +36,14 @@ OPTIMIZED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 MAPS = Path("/proc/self/maps")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def forget_programs():
-    """Linux gives a process 65,530 memory maps, a compiled program takes several, and without them XLA dies by SIGSEGV."""
+    """Linux gives a process 65,530 memory maps, a compiled program takes several, and without them XLA dies by SIGSEGV.
+
+    Checked after each test: those of one file alone may take them all.
+    """
     yield
-    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 20_000:
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
 
 
