@@ -13,8 +13,8 @@ from tests.golden import compare, record
 RECORDED = sorted(path.name for path in (record.HERE / "recipes").glob("*.txt"))
 STEPS = {f"{name.replace('/', '-').replace('.py:', '-')}.txt": name for name in record.small_recipes()}
 QUICK = ["bert/pretrain.py:demo", "t5/pretrain.py:demo", "gpt2/pretrain.py:demo"]
-"""Recipes of text whose steps `make test` computes anew; `compare` computes all. The bits of altered pictures, and so the digest of
-examples, depend on the processor and on how XLA optimises."""
+"""Recipes of text whose steps `make test` computes anew; `compare` computes all. The bits of altered pictures, and so the
+digest of examples, depend on the processor and on how XLA optimises."""
 
 
 def test_every_recipe_is_recorded():
