@@ -82,9 +82,15 @@ def grouped(lines: Iterable[str]) -> list[str]:
     return [f"{number} x {pattern}" for pattern, number in sorted(counted.items())]
 
 
+def is_box(x: object) -> bool:
+    """Whether a variable carries logical axes."""
+    import flax.linen as nn
+
+    return isinstance(x, nn.meta.AxisMetadata)
+
+
 def shapes(reference: str) -> Iterator[str]:
     """`path: shape dtype axes` of each variable of the model, with its logical axes."""
-    import flax.linen as nn
     import jax
 
     from experiments.assemble import boxed_shapes
@@ -94,10 +100,8 @@ def shapes(reference: str) -> Iterator[str]:
     experiment = load(f"experiments/{reference}")
     model = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
     boxed = boxed_shapes(model)
-    is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)  # noqa: E731
     for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box):
-        axes = " ".join(map(str, leaf.names)) if is_box(leaf) else ""
-        value = leaf.unbox() if is_box(leaf) else leaf
+        axes, value = (" ".join(map(str, leaf.names)), leaf.unbox()) if is_box(leaf) else ("", leaf)
         name = "/".join(str(getattr(key, "key", key)) for key in path)
         yield f"{name}: {value.shape} {value.dtype} {axes}".rstrip()
 
