@@ -17,7 +17,7 @@ Batch = dict[str, np.ndarray]
 
 @runtime_checkable
 class Examples(Protocol):
-    """What a loader reads: a map from places in the run to examples, as `data.windows.Windows`."""
+    """What a loader reads: a map from places in the run to examples, as `data.text.windows.Windows`."""
 
     def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch: ...
 

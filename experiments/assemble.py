@@ -14,7 +14,7 @@ import optax
 from jaxtyping import PyTree
 
 from data.loader import load
-from data.text import Form, Outline, Prepared
+from data.text.source import Form, Outline, Prepared
 from experiments.experiment import Experiment, ExperimentError
 from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
 from experiments.run_folder import own_tokenizer

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from data.source import Source
-from data.text import Text
+from data.contract import Source
+from data.text.source import Text
 from models.config import ModelConfig
 from objectives import Objective
 from training.checkpoints import flatten

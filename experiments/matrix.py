@@ -11,8 +11,8 @@ from pathlib import Path
 import flax.linen as nn
 import numpy as np
 
-from data.text import Outline
-from data.tokenizers import blank_vocabulary
+from data.text.source import Outline
+from data.text.tokenizers import blank_vocabulary
 from experiments.assemble import check_parts, form
 from models import hub
 from models.outputs import model_inputs

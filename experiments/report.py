@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array
 from tokenizers import Tokenizer
 
-from data.tokenizers import Vocabulary
+from data.text.tokenizers import Vocabulary
 from evaluation.baselines import comparison
 from experiments import pictures
 from experiments.assemble import EVALUATION_SEED, Assembly

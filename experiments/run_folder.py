@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data import tokenizers
+from data.text import tokenizers
 from experiments.experiment import Experiment, ExperimentError, describe
 from training.checkpoints import is_step
 

@@ -8,9 +8,9 @@ regularisation. What differs is what is being compared: the architecture, and wh
 import dataclasses
 from typing import Any
 
-from data.augmentation import Augmentation
-from data.images import Images
-from data.text import Text
+from data.images.augmentation import Augmentation
+from data.images.source import Images
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from models.config import ModelConfig
 from objectives import Objective

@@ -12,8 +12,8 @@ import numpy as np
 from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
-from data import tokenizers
-from data.framing import Framing
+from data.text import tokenizers
+from data.text.framing import Framing
 from inference.languages import Languages
 from models.config import ModelError
 from models.outputs import ModelOutput

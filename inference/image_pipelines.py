@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from data.image_processor import ImageProcessor
-from data.pictures import Source
+from data.images.pictures import Source
+from data.images.processor import ImageProcessor
 from inference.answers import Answer, check_count, probabilities
 from inference.explanations import explain, illustrated
 from models.config import ModelError

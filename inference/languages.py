@@ -13,7 +13,7 @@ from typing import Any
 from flax.core import FrozenDict
 from tokenizers import Tokenizer
 
-from data.framing import Framing
+from data.text.framing import Framing
 from models.config import ModelConfig, ModelError, nearest
 
 CODE = re.compile(r"[a-z]{2,3}_([A-Z]{2}|[A-Z][a-z]{3})")

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from data import tokenizer_files, tokenizers
-from data.image_processor import ImageProcessor
-from data.token_ids import disagreements
+from data.images.processor import ImageProcessor
+from data.text import tokenizer_files, tokenizers
+from data.text.token_ids import disagreements
 from inference.answers import TOGETHER, Answer, check_count, probabilities, softmax
 from inference.asker import Asker
 from inference.generation import writes_anew

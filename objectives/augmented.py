@@ -14,7 +14,7 @@ STREAM = zlib.crc32(b"Augmented")
 
 @runtime_checkable
 class Augment(Protocol):
-    """What changes an example, as `data.augmentation.Augmentation`."""
+    """What changes an example, as `data.images.augmentation.Augmentation`."""
 
     @property
     def mixes(self) -> bool:

@@ -2,7 +2,7 @@
 
 Devlin et al., "BERT", 2018, arXiv 1810.04805, section 3.1 (task 2); the pairing after the released
 `create_pretraining_data.py`. The walk through a document, with unused sentences put back, is the data source's affair
-(`data.windows`): here one window of text becomes one pair.
+(`data.text.windows`): here one window of text becomes one pair.
 """
 
 import dataclasses

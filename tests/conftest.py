@@ -54,7 +54,7 @@ def vocabulary():
 
     import numpy as np
 
-    from data.framing import Framing
+    from data.text.framing import Framing
 
     starts_word = np.arange(200) % 3 > 0
     return SimpleNamespace(

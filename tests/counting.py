@@ -4,7 +4,7 @@ import dataclasses
 import random
 from pathlib import Path
 
-from data.text import Text
+from data.text.source import Text
 from experiments.assemble import assemble
 from experiments.experiment import Phase, load
 from models import hub

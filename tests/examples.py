@@ -1,10 +1,10 @@
-"""Examples as `data.windows` gives them, made of random tokens."""
+"""Examples as `data.text.windows` gives them, made of random tokens."""
 
 from types import SimpleNamespace
 
 import numpy as np
 
-from data.framing import Framing
+from data.text.framing import Framing
 
 CLS, SEP, PAD = 2, 3, 0
 

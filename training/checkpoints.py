@@ -71,7 +71,7 @@ class Checkpoints:
         measured_on: of held-out losses, as JSON; those with the same value can be compared.
     """
 
-    SEEN_IN_DATA = ("data.source", "data.tokenizer")
+    SEEN_IN_DATA = ("data.contract", "data.tokenizer")
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from data.errors import DataError
-from data.wikitext import NAMESPACES
+from data.text.wikitext import NAMESPACES
 
 FILE, CATEGORY = "6", "14"
 

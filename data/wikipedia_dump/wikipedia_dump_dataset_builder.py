@@ -23,8 +23,8 @@ import tensorflow_datasets.public_api as tfds
 from absl import logging
 
 from data.errors import DataError
+from data.text.wikitext import prose
 from data.wikipedia_dump.dump import Page, articles
-from data.wikitext import prose
 
 SHORTEST = 200
 """Characters of prose below which a page (a stub, a disambiguation) is left out."""

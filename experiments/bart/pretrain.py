@@ -20,7 +20,7 @@ tenth of the steps, which is not done here.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.bart import BartConfig

@@ -37,7 +37,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors import SafetensorError, safe_open
 
-from data.text import Text
+from data.text.source import Text
 from experiments import cli
 from experiments.commands.train import machine
 from experiments.experiment import Experiment, Phase, load

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.augmentation import Augmentation
-from data.host_augmentation import random_box
-from data.images import ImageExamples, Images, PreparedImages
+from data.images.augmentation import Augmentation
+from data.images.host_augmentation import random_box
+from data.images.source import ImageExamples, Images, PreparedImages
 from data.loader import load
-from data.text import Form
+from data.text.source import Form
 from experiments.benchmarks.plans import fill, markdown
 from experiments.benchmarks.steps import PAGE, ROOT, processor
 from experiments.benchmarks.vision_steps_worker import OURS, WORK

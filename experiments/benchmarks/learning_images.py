@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.text import Form
+from data.text.source import Form
 from experiments.assemble import Assembly, assemble
 from experiments.benchmarks import vit_s14
 from experiments.benchmarks.plans import DOCS, fill, markdown

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.text import Text
+from data.text.source import Text
 from experiments.assemble import Assembly, assemble
 from experiments.bert.pretrain import base
 from experiments.cli import prepare_process

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from pydoc_data.topics import topics
 
-from data.text import Text
+from data.text.source import Text
 from experiments.commands.train import machine
 from experiments.experiment import Experiment, Phase
 from models.bert import BertConfig

@@ -119,7 +119,7 @@ def examples_of(work: Work, objective, vocabulary):
     """A batch of what `objective` reads, before the corruption: token ids at random, sentences of 16 tokens."""
     import numpy as np
 
-    from data.text import Outline
+    from data.text.source import Outline
     from experiments.assemble import form
 
     random = np.random.default_rng(0)
@@ -140,8 +140,8 @@ def corruption(work: Work) -> tuple[Step, Wait]:
     import jax
     import numpy as np
 
-    from data.text import SENTINELS
-    from data.tokenizers import blank_vocabulary
+    from data.text.source import SENTINELS
+    from data.text.tokenizers import blank_vocabulary
     from objectives import named
     from training.step import corrupted
 
@@ -164,8 +164,8 @@ def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
     import jax
     import numpy as np
 
-    from data.text import SENTINELS
-    from data.tokenizers import blank_vocabulary
+    from data.text.source import SENTINELS
+    from data.text.tokenizers import blank_vocabulary
     from experiments.assemble import boxed_state
     from models import hub
     from objectives import named

@@ -17,7 +17,7 @@ The published data are BooksCorpus (800 M words), which TFDS does not have, and 
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.bert import BertConfig

@@ -18,8 +18,8 @@ ImageNet-22k is no TFDS data set: `xlarge` has its shape and its 22k rates on Im
 
 import dataclasses
 
-from data.augmentation import Augmentation
-from data.images import Images
+from data.images.augmentation import Augmentation
+from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS, picture_sibling
 from models.convnext import ConvNextConfig

@@ -15,8 +15,8 @@ stands in for it, as the recipes have it that it refers to.
 
 import dataclasses
 
-from data.augmentation import Augmentation
-from data.images import Images
+from data.images.augmentation import Augmentation
+from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS, picture_sibling
 from models.cvt import CvtConfig

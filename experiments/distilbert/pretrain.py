@@ -24,7 +24,7 @@ embeddings stay as the teacher's are.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.bert import pretrain as bert
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling

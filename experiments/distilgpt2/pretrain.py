@@ -18,7 +18,7 @@ published.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.gpt2 import pretrain as gpt2
 from models.gpt2 import GPT2Config

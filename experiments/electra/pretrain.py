@@ -22,7 +22,7 @@ generator in a folder inside it.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.electra import ElectraConfig

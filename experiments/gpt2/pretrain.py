@@ -19,7 +19,7 @@ days on 8 A100 of 40 GB (its README); OpenAI's own weights reach 3.12 there.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.gpt2 import GPT2Config

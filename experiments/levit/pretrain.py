@@ -15,8 +15,8 @@ The teacher here may be any classifier of this repository with the same classes,
 
 import dataclasses
 
-from data.augmentation import Augmentation
-from data.images import Images
+from data.images.augmentation import Augmentation
+from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS, picture_sibling
 from models.levit import LevitConfig

@@ -21,7 +21,7 @@ in for them.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.llama import LlamaConfig

@@ -14,7 +14,7 @@ reads one source in one language. Dropout went down from 0.1 to 0.05 after 250,0
 done here; the peak of the learning rate is not in our sources, and BART's stands here.
 """
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
 from models.mbart import MBartConfig

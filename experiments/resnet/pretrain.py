@@ -10,7 +10,7 @@ He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015, arXiv
 
 import dataclasses
 
-from data.images import Images
+from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS, picture_sibling
 from models.resnet import ResNetConfig

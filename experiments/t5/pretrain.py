@@ -20,7 +20,7 @@ dropout. Both on Cloud TPU v3.
 
 import dataclasses
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import VOCABULARY, sibling
 from models.t5 import T5Config

@@ -18,7 +18,7 @@ Batches were of about 25,000 tokens a side, sentences of like length together; h
 
 import dataclasses
 
-from data.pairs import Pairs
+from data.text.pairs import Pairs
 from experiments.experiment import Experiment, Phase
 from experiments.small import sibling
 from models.transformer import TransformerConfig

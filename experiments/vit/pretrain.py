@@ -20,8 +20,8 @@ as positions and the mean of all tokens where ours has learned positions and [CL
 
 import dataclasses
 
-from data.augmentation import Augmentation
-from data.images import Images
+from data.images.augmentation import Augmentation
+from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS, picture_sibling
 from models.vit import ViTConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.documents import Documents, open_documents
+from data.text.documents import Documents, open_documents
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import pytest
 
 from data import DataError
 from data.contents import content_hash
-from data.documents import Documents, split_documents
+from data.text.documents import Documents, split_documents
 
 
 def documents_of(texts: list[str]) -> Documents:

@@ -1,6 +1,6 @@
 """A very small experiment, for tests of whole runs."""
 
-from data.text import Text
+from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from models.bert import BertConfig
 from objectives import MaskedLM, NextSentence, Sum

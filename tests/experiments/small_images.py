@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from data.augmentation import Augmentation
-from data.images import Images
+from data.images.augmentation import Augmentation
+from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from models.levit import LevitConfig
 from models.vit import ViTConfig

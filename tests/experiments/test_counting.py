@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from data.framing import Framing
-from data.tokenizers import load, vocabulary
+from data.text.framing import Framing
+from data.text.tokenizers import load, vocabulary
 from inference.pipelines import pipeline
 from models import hub
 from tests.counting import PROMPTS, counting_model

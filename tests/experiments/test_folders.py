@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from data.text import Text
+from data.text.source import Text
 from experiments.commands import import_
 from experiments.commands.train import export
 from experiments.experiment import ExperimentError
@@ -131,7 +131,7 @@ def contents_of_bytes(folder) -> dict[str, bytes]:
 
 def test_settings_of_published_folders_reach_the_export(tmp_path):
     """They are kept in the run's folder: what they come from may be gone when it ends."""
-    from data.tokenizers import train_tokenizer
+    from data.text.tokenizers import train_tokenizer
 
     tokenizer, initial = tmp_path / "tokenizer", tmp_path / "initial"
     train_tokenizer(["one two three"] * 4, kind="byte_bpe", vocab_size=270, path=tokenizer / "tokenizer.json")

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from data.text import Text
+from data.text.source import Text
 from experiments.assemble import Assembly, assemble
 from experiments.benchmarks.crashes import differences, final_state
 from experiments.commands import evaluate

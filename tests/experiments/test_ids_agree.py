@@ -6,9 +6,9 @@ import random
 import pytest
 
 from data import DataError
-from data.templates import TEMPLATES
-from data.text import Text
-from data.tokenizers import train_tokenizer
+from data.text.source import Text
+from data.text.templates import TEMPLATES
+from data.text.tokenizers import train_tokenizer
 from experiments.assemble import assemble
 from experiments.experiment import Experiment, Phase
 from models.gpt2 import GPT2Config

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.text import Text
-from data.tokenizers import train_tokenizer
+from data.text.source import Text
+from data.text.tokenizers import train_tokenizer
 from experiments.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.experiment import Experiment, ExperimentError, Phase, describe, load

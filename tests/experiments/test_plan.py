@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.text import Text
+from data.text.source import Text
 from experiments.assemble import assemble
 from experiments.experiment import load
 from experiments.plan import largest_that_fits, plan, plan_on, unscanned_flops

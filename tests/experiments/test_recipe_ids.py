@@ -6,10 +6,10 @@ from pydoc_data.topics import topics
 
 import pytest
 
-from data.source import Source
-from data.text import Text
-from data.token_ids import check_token_ids, with_token_ids
-from data.tokenizers import train_tokenizer, vocabulary
+from data.contract import Source
+from data.text.source import Text
+from data.text.token_ids import check_token_ids, with_token_ids
+from data.text.tokenizers import train_tokenizer, vocabulary
 from experiments.assemble import decoder_start
 from experiments.experiment import Experiment, load
 from tests.experiments.test_recipes import RECIPES, variants

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.text import Text
+from data.text.source import Text
 from experiments.assemble import assemble
 from experiments.benchmarks.crashes import differences
 from experiments.bert import pretrain as bert

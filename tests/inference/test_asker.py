@@ -5,8 +5,8 @@ import logging
 import jax
 import pytest
 
-from data.templates import TEMPLATES
-from data.tokenizers import train_tokenizer
+from data.text.templates import TEMPLATES
+from data.text.tokenizers import train_tokenizer
 from inference.pipelines import pipeline
 from models import hub
 from models.config import ModelError

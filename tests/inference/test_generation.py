@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from data.tokenizers import train_tokenizer
+from data.text.tokenizers import train_tokenizer
 from inference.generation import GenerationConfig, generate, take_rows
 from inference.generation.rules import warped
 from inference.pipelines import pipeline

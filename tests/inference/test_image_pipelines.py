@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data import DataError
-from data.image_processor import ImageProcessor
+from data.images.processor import ImageProcessor
 from experiments.commands import predict
 from inference import explanations, pipelines
 from inference.pipelines import pipeline

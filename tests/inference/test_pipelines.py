@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.tokenizers import train_tokenizer
+from data.text.tokenizers import train_tokenizer
 from inference import pipelines
 from inference.answers import probabilities
 from inference.generation import GenerationConfig, generate

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from data.framing import Framing
-from data.tokenizers import train_tokenizer
+from data.text.framing import Framing
+from data.text.tokenizers import train_tokenizer
 from inference import pipelines
 from inference.generation import GenerationConfig
 from inference.pipelines import pipeline

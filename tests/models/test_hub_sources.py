@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from data import tokenizer_files
+from data.text import tokenizer_files
 from models import bert, gpt2, hub, llama
 from models.config import ModelError
 from models.hub import downloads, files, flax_trees

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from data.tokenizers import load, train_tokenizer, vocabulary
+from data.text.tokenizers import load, train_tokenizer, vocabulary
 from models import bart, bert, distilbert, electra, gpt2, hub, llama, t5
 from models.config import ModelError
 from models.hub import tokenizer_folder

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.augmentation import Augmentation
+from data.images.augmentation import Augmentation
 from objectives import Augmented, Classification, MaskedImage, Objective, ObjectiveError
 
 MASKED = MaskedImage(patch_size=2, mask_patch_size=4)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.framing import Framing
+from data.text.framing import Framing
 from objectives import Infilling, ObjectiveError
 from objectives.draws import choose, poisson, shuffled
 from objectives.infilling import SPARE_DRAWS

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.augmentation import Augmentation
+from data.images.augmentation import Augmentation
 from models.vit import ViTConfig
 from models.vit_mae import ViTMAEConfig
 from objectives import Augmented, MaskedAutoencoder, MaskedImage, ObjectiveError, Sum

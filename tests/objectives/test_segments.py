@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from data.framing import Framing
+from data.text.framing import Framing
 from objectives.segments import Segment, lay_out
 
 FRAMES = {

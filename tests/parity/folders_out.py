@@ -16,8 +16,8 @@ import numpy as np
 import sentencepiece
 from tokenizers import Tokenizer
 
-from data.token_ids import with_token_ids
-from data.tokenizers import Vocabulary
+from data.text.token_ids import with_token_ids
+from data.text.tokenizers import Vocabulary
 from inference.pipelines import pipeline, writing_task
 from models import hub
 from tests.parity.reference import difference, perturbed, tensors, torch, transformers

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from data.templates import template
-from data.tokenizers import load, train_tokenizer, vocabulary
+from data.text.templates import template
+from data.text.tokenizers import load, train_tokenizer, vocabulary
 from experiments.commands import import_
 from models import hub
 from models.hub.tokenizer_folder import SETTINGS

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.image_processor import FILE, ImageProcessor
-from data.images import Images
+from data.images.processor import FILE, ImageProcessor
+from data.images.source import Images
 from experiments.commands import import_
 from models import hub
 from tests.parity.folders_out import apply, show

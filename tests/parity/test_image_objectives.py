@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from data.augmentation import jittered
+from data.images.augmentation import jittered
 from objectives import ClassDistillation, Classification, MaskedAutoencoder, MaskedImage
 from tests.parity.reference import difference, torch, transformers
 from training.optimizers import SGD

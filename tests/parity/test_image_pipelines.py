@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.image_processor import ImageProcessor
+from data.images.processor import ImageProcessor
 from inference.explanations import explain
 from inference.pipelines import pipeline
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.image_processor import FILE, ImageProcessor
+from data.images.processor import FILE, ImageProcessor
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.framing import Framing
+from data.text.framing import Framing
 from models import hub
 from objectives import CausalLM, Distillation, Infilling, ReplacedTokenDetection, Seq2Seq
 from objectives.objective import IGNORED, cross_entropy

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.tokenizers import train_tokenizer
+from data.text.tokenizers import train_tokenizer
 from inference.pipelines import pipeline
 from models import bert, hub
 

@@ -13,8 +13,8 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from data.sentencepiece_files import MBART50_LANGUAGES, MBART_LANGUAGES
-from data.tokenizer_files import load
+from data.text.sentencepiece_files import MBART50_LANGUAGES, MBART_LANGUAGES
+from data.text.tokenizer_files import load
 
 transformers = pytest.importorskip("transformers")
 

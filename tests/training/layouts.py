@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data.framing import Framing
+from data.text.framing import Framing
 from models.bert import BertConfig, BertForPreTraining
 from objectives import MaskedLM, NextSentence, Sum
 from objectives.objective import IGNORED

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.augmentation import Augmentation
+from data.images.augmentation import Augmentation
 from models.outputs import blank_inputs
 from models.resnet import ResNetConfig, ResNetForImageClassification
 from objectives import Augmented, Classification

@@ -1,0 +1,1 @@
+"""Pictures: where they come from, how they are decoded, scaled and augmented."""

@@ -1,0 +1,88 @@
+"""The contents of picture files, remembered by name, size and times, so that a file is read again only where it changed."""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from data.contents import Content, Contents, Progress, content_hash, read_all
+from data.errors import DataError
+from data.files import locked, state_of, whole_file
+from data.images.pictures import SMALL, examine
+
+
+def file_contents(
+    folder: str,
+    names: np.ndarray,
+    cache: Path,
+    *,
+    decode: bool = False,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> Contents:
+    """The contents of files in a folder.
+
+    Args:
+        names: bytes of each file's name.
+        cache: where what was read is remembered, a file for a folder.
+        decode: decode each picture; else, of more than `SMALL` bytes, those alone whose header and end do not show that they
+            are whole.
+        again: read all of them.
+        progress: is told how many of the files that have to be read are.
+    """
+    place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
+    path = cache / "pictures" / f"{place}.npz"
+
+    def file(index: int) -> str:
+        return os.path.join(folder, os.fsdecode(names[index]))
+
+    states = np.array([state_of(file(index)) for index in range(len(names))], np.int64).reshape(-1, 3)
+    with locked(path):
+        contents, decoded, valid = _known(path, names, states)
+        decode = decode or states[:, 0].sum() <= SMALL
+        stale = np.flatnonzero(again | ~valid | (decode & ~decoded))
+        if len(stale):
+            read = Contents.of(read_all(lambda number: _content(file(stale[number]), decode), len(stale), progress))
+            contents.hashes[stale], contents.sizes[stale], decoded[stale] = read.hashes, read.sizes, decode
+            broken = {index: reason for index, reason in contents.broken.items() if index not in set(stale.tolist())}
+            broken |= {int(stale[number]): reason for number, reason in read.broken.items()}
+            contents = Contents(contents.hashes, contents.sizes, dict(sorted(broken.items())))
+            with whole_file(path) as temporary:
+                np.savez(temporary, names=names, states=states, decoded=decoded, **contents.arrays())
+    return contents
+
+
+def _known(
+    path: Path, names: np.ndarray, states: Int64[np.ndarray, "files 3"]
+) -> tuple[Contents, np.ndarray, np.ndarray]:
+    """What is remembered of these files, which of them were decoded, and of which nothing is remembered that holds."""
+    count = len(names)
+    blank = Contents(np.zeros(count, np.uint64), np.zeros(count, np.int64), {})
+    try:
+        with np.load(path) as arrays:
+            known, old = Contents.from_arrays(arrays), {name: arrays[name] for name in ("names", "states", "decoded")}
+    except (FileNotFoundError, zipfile.BadZipFile):
+        return blank, np.zeros(count, bool), np.zeros(count, bool)
+    order = np.argsort(old["names"], kind="stable")
+    rows = order[np.minimum(np.searchsorted(old["names"], names, sorter=order), len(order) - 1)]
+    valid = (old["names"][rows] == names) & (old["states"][rows] == states).all(axis=1)
+    broken = {
+        index: known.broken[row] for index, row in enumerate(rows.tolist()) if valid[index] and row in known.broken
+    }
+    return Contents(known.hashes[rows], known.sizes[rows], broken), old["decoded"][rows] & valid, valid
+
+
+def _content(path: str, decode: bool) -> Content:
+    try:
+        content = Path(path).read_bytes()
+        pixels = examine(content, path, decode=decode)
+    except DataError as error:
+        return Content(broken=str(error))
+    except FileNotFoundError:
+        return Content(broken=f"there is no picture {path}: it is a link to nothing")
+    except PermissionError:
+        return Content(broken=f"{path} may not be read")
+    return Content(content_hash(content), pixels)

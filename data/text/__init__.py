@@ -1,0 +1,1 @@
+"""Text: documents, tokenizers, the tokenised corpus, and examples of it."""

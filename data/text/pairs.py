@@ -1,0 +1,390 @@
+"""Pairs of texts, to make the second of the first: translations, summaries. Read from tables or from TFDS."""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from data.contents import Broken, Content, Contents, Progress, spoken
+from data.errors import DataError
+from data.files import files_below, on_disk, state_of
+from data.loader import Batch
+from data.order import shuffled_places
+from data.splits import split_by_content
+from data.survey import Survey, in_both, repeated, share_of, text_counts
+from data.text import documents
+from data.text.corpus import Corpus, build_corpus
+from data.text.documents import Chosen, Documents
+from data.text.source import Form, Outline, Prepared, Text
+from data.text.tokenizer_files import load
+from data.tfds import tfds_items
+
+SUFFIXES = (".tsv", ".jsonl")
+"""How the names of files of pairs end, in any case."""
+
+IGNORED = -100
+"""The label of a place that is not asked (as in `transformers`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs(Text):
+    """Where pairs of a source and a target come from; settings beside these are those of `Text`.
+
+    Attributes:
+        source: a `.tsv` or `.jsonl` file, a folder of them, or a TFDS name such as `wmt14_translate/de-en`.
+        features: names of source and target: of columns (the first line of a `.tsv` has the names), of keys, of features.
+        target_length: tokens of a target, the end included; as many as of a source where `None`.
+    """
+
+    source: str = ""
+    kind: str = "byte_bpe"
+    features: tuple[str, str] = ("source", "target")
+    target_length: int | None = None
+
+    def prepare(
+        self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
+    ) -> "PreparedPairs":
+        """Both sides → one tokenizer → two tokenised corpora; what is there already is taken."""
+        cache = self.cache_folder
+        say(f"opening {self.source}")
+        sides = open_pairs(self.source, self.features, cache, broken=self.broken, say=say)
+        training, held_out = split_pairs(*sides, self.held_out, self.split_seed)
+        both = Documents(Joined(*sides), self.source, np.concatenate([side.text_hashes for side in sides]))
+        tokenizer = self.prepare_tokenizer(
+            both, np.concatenate([training, training + len(sides[0])]), size, needs, cache, say
+        )
+        say(f"tokenising {len(sides[0]):,} pairs")
+        target = load(self.tokenizer, side="target") if self.tokenizer else tokenizer
+        corpora = [
+            build_corpus(side, written, cache / "corpora", language=self.language, roles=self.roles)
+            for side, written in zip(sides, (tokenizer, target), strict=True)
+        ]
+        return PreparedPairs(
+            tokenizer,
+            corpora[0].vocabulary,
+            corpora[0],
+            training,
+            held_out,
+            self.tokenizer == "",
+            corpora[1],
+            self.target_length,
+        )
+
+    def survey(self, progress: Progress) -> Survey:
+        sides = open_pairs(self.source, self.features, self.cache_folder, broken="skip", progress=progress, again=True)
+        train, held_out = split_pairs(*sides, self.held_out, self.split_seed)
+        first, second = (side.text_hashes for side in sides)
+        counts = {
+            "pairs that can be read": f"{len(first):,}",
+            "sources that came before": f"{repeated(first):,}",
+            "held-out targets that are trained on, too": share_of(
+                in_both(second, second, train, held_out), len(held_out)
+            ),
+            **text_counts(sides[0].text_sizes + sides[1].text_sizes, held_out, "pairs"),
+        }
+        return Survey(counts, sides[0].broken)
+
+    def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedPairs":
+        return OutlinedPairs(super().outline(size, needs).vocabulary, self.target_length)
+
+
+def open_pairs(
+    source: str,
+    features: tuple[str, str],
+    cache: Path,
+    *,
+    broken: Broken = "refuse",
+    say: Callable[[str], None] = lambda message: None,
+    progress: Progress | None = None,
+    again: bool = False,
+) -> tuple[Documents, Documents]:
+    """Sources and targets, in the same order, each looked at.
+
+    Args:
+        broken: whether pairs that cannot be read are refused or left out.
+        progress, again: as in `open_documents`, of a side.
+
+    Raises:
+        DataError: there is nothing to read there, a line has no such column, or one side of a pair is empty.
+    """
+    path = Path(source).expanduser()
+    wrong: list[str] = []
+    if path.exists():
+        rows = list(_rows(path, features))
+        items: Sequence[Mapping[str, Any]] = [row for row in rows if not isinstance(row, str)]
+        wrong = [row for row in rows if isinstance(row, str)]
+        state = str([(str(file.resolve()), *state_of(file)) for file in _files(path)])
+        if not rows:
+            raise DataError(f"{path} holds no pair")
+        Contents.of([Content(broken=row) if isinstance(row, str) else Content() for row in rows]).kept(
+            broken, source, "line", say
+        )
+    elif path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
+        hint = on_disk(path, "; ")
+        raise DataError(f"there is no {path}: {hint}give a .tsv or .jsonl file, a folder of them, or a TFDS name")
+    else:
+        items, state = tfds_items(source, features, documents.WIKIPEDIA_DUMP)
+    progress = progress or spoken(say, f"the pairs of {source}")
+    sides = [Side(items, feature) for feature in features]
+    names = [f"{source} ({feature})" for feature in features]
+    read = [
+        documents.text_contents(side, name, cache, f"{state}{side.feature}", progress, again)
+        for side, name in zip(sides, names, strict=True)
+    ]
+    either = dataclasses.replace(read[0], broken=dict(sorted({**read[1].broken, **read[0].broken}.items())))
+    kept = either.kept(broken, source, "pair", say)
+    for name, contents in zip(names, read, strict=True):
+        if not contents.sizes[kept].any():
+            raise DataError(f"{name} holds no text: all of its {len(kept)} text(s) are blank")
+    chosen = [side if len(kept) == len(items) else Chosen(side, kept) for side in sides]
+    wrong += either.broken.values()
+    first, second = (
+        Documents(side, name, contents.hashes[kept], contents.sizes[kept], wrong)
+        for side, name, contents in zip(chosen, names, read, strict=True)
+    )
+    return first, second
+
+
+def split_pairs(
+    sources: Documents, targets: Documents, held_out: float, seed: int
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
+    """Numbers of the pairs to train on and to hold out: the rule of `split_by_content`, asked of the source alone, so that
+    all targets of a source are on its side."""
+    sizes = sources.text_sizes + targets.text_sizes
+    return split_by_content(sources.text_hashes, sizes, held_out, seed, f"{sources.name} holds", "pair")
+
+
+def _files(path: Path) -> list[Path]:
+    return [path / name for name in files_below(path, SUFFIXES)] if path.is_dir() else [path]
+
+
+def _rows(path: Path, features: tuple[str, str]) -> Iterator[Mapping[str, str] | str]:
+    """The pairs of a file or a folder; in the place of one that cannot be read, a sentence that says why."""
+    files = _files(path)
+    if not files:
+        raise DataError(f"{path} holds no .tsv and no .jsonl file, here or deeper")
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{file} is neither .tsv nor .jsonl: give one of those, or a folder of them")
+        try:
+            with open(file, "rb") as lines:
+                yield from _rows_of_file(file, lines, features)
+        except OSError as error:
+            yield f"{file} cannot be read: {error.strerror}"
+
+
+def _rows_of_file(file: Path, lines: Iterable[bytes], features: tuple[str, str]) -> Iterator[Mapping[str, str] | str]:
+    columns: list[str] | None = None
+    place = 0
+    for number, content in enumerate(lines, 1):
+        begin, place = place, place + len(content)
+        try:
+            line = content.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+            line = line.removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            yield (
+                f"{file} is not UTF-8 (byte {begin + error.start}, line {number}): convert it, for instance with iconv"
+            )
+            continue
+        if not line or (file.suffix.lower() == ".jsonl" and not line.strip()):
+            continue
+        if file.suffix.lower() == ".tsv":
+            if columns is None:
+                columns = line.split("\t")
+                continue
+            row: Any = dict(zip(columns, line.split("\t"), strict=False))
+        else:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                yield f"{file} is no JSON on every line: line {number}: {error}"
+                continue
+        yield _pair(row, features, f"{file}, line {number}")
+
+
+def _pair(row: Any, features: tuple[str, str], name: str) -> Mapping[str, str] | str:
+    if not isinstance(row, dict):
+        return f"{name}: expected an object with {' and '.join(features)}"
+    missing = [feature for feature in features if not isinstance(row.get(feature), str)]
+    if missing:
+        return f"{name} has no text {missing[0]!r}, but {', '.join(row)}: set --data.features SOURCE TARGET"
+    empty = [feature for feature in features if not row[feature].strip()]
+    if empty:
+        return f"{name}: {empty[0]!r} is empty, of a pair that has two sides"
+    return {feature: row[feature] for feature in features}
+
+
+@dataclasses.dataclass(frozen=True)
+class Side(Sequence):
+    """One side of pairs, as documents."""
+
+    items: Sequence[Mapping[str, Any]]
+    feature: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"text": self.items[index][self.feature]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined(Sequence):
+    """The documents of one side behind those of the other."""
+
+    first: Documents
+    second: Documents
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedPairs(Prepared):
+    """Pairs made ready; `corpus` has the sources."""
+
+    targets: Corpus
+    target_length: int | None
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.corpus.fingerprint} {self.targets.fingerprint}"
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        return {"source tokens": len(self.corpus.tokens), "target tokens": len(self.targets.tokens)}
+
+    def _examples(self, documents: np.ndarray, form: Form, seed: int) -> "PairExamples":
+        if set(form.reads) != {"input_ids", "labels"}:
+            raise DataError(f"pairs give input_ids and labels, and the objective reads {', '.join(form.reads)}")
+        length = self.target_length or form.length
+        return PairExamples(self.corpus, self.targets, documents, (form.length, length), seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutlinedPairs(Outline):
+    """Pairs that are not there."""
+
+    target_length: int | None
+
+    def training(self, form: Form, seed: int) -> list[Batch]:
+        target = np.zeros(self.target_length or form.length, np.int32)
+        source = np.zeros(form.length, np.int32)
+        return [{"index": np.zeros((), np.uint32), "input_ids": source, "attention_mask": source, "labels": target}]
+
+
+class PairExamples:
+    """Examples from pairs of documents of two corpora, as a map from places in the run.
+
+    Each epoch visits every pair once, in a pseudo-random order of its own. An example, int32 but `index`:
+
+        index: uint32, its place in the run, from which the objective's randomness is made.
+        input_ids, attention_mask [length]: the source as the tokenizer frames a text, cut where it is longer.
+        labels [target_length]: the target likewise, with the end of text behind it where the frame has no end; `IGNORED`
+            behind that.
+
+    Args:
+        documents: the pairs to take.
+        lengths: tokens of a source and of a target.
+
+    Raises:
+        DataError: there is no pair, or no token that ends a text.
+    """
+
+    def __init__(
+        self,
+        sources: Corpus,
+        targets: Corpus,
+        documents: Int64[np.ndarray, " pairs"],
+        lengths: tuple[int, int],
+        seed: int,
+    ):
+        if sources.vocabulary.eos is None or sources.vocabulary.pad is None:
+            raise DataError("the tokenizer has no token that ends a text, or none that pads it, which pairs need")
+        framing = sources.vocabulary.framing
+        self._end = framing.document_end(sources.vocabulary.eos)
+        if min(lengths) <= len(framing.begin) + len(self._end):
+            raise DataError(f"pairs of {lengths[0]} and {lengths[1]} tokens have no room for a text and its end")
+        if not len(documents):
+            raise DataError("no pair was chosen")
+        self.sources, self.targets, self.documents = sources, targets, np.asarray(documents, np.int64)
+        self.lengths, self.seed = lengths, seed
+        self.shuffled = True
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (
+            self.sources,
+            self.targets,
+            self.documents,
+            self.lengths,
+            self.seed,
+            self.shuffled,
+        )
+
+    def in_order(self) -> "PairExamples":
+        """The same pairs one after the other, each once: the form for evaluation, of `len()` examples."""
+        ordered = copy.copy(self)
+        ordered.shuffled = False
+        return ordered
+
+    def __getitem__(self, index: int) -> Batch:
+        """Example `index` of the run, any number from 0 on."""
+        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
+
+    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+        """The examples at `indices` of the run, stacked.
+
+        Raises:
+            IndexError: an index is negative, or beyond the pairs of `in_order()`.
+        """
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
+            raise IndexError(
+                f"examples are numbered from 0{'' if self.shuffled else f' to {len(self) - 1}'}: {indices}"
+            )
+        epochs, places = np.divmod(indices, len(self))
+        if self.shuffled:
+            places = shuffled_places(self.seed, epochs, places, len(self))
+        pairs = self.documents[places]
+        vocabulary = self.sources.vocabulary
+        begin, end = vocabulary.framing.begin, vocabulary.framing.end
+        source = _rows_of(self.sources, pairs, self.lengths[0], begin, end)
+        target = _rows_of(self.targets, pairs, self.lengths[1], begin, self._end)
+        return {
+            "index": indices.astype(np.uint32),
+            "input_ids": np.where(source == IGNORED, vocabulary.pad, source),
+            "attention_mask": (source != IGNORED).astype(np.int32),
+            "labels": target,
+        }
+
+
+def _rows_of(
+    corpus: Corpus, documents: np.ndarray, length: int, before: tuple[int, ...], behind: tuple[int, ...]
+) -> np.ndarray:
+    """A row of `length` for each document, between what stands before and behind it; `IGNORED` behind that."""
+    begins = corpus.sentence_offsets[corpus.document_offsets[documents]]
+    ends = corpus.sentence_offsets[corpus.document_offsets[documents + 1]]
+    rows = np.full((len(documents), length), IGNORED, np.int32)
+    first = len(before)
+    rows[:, :first] = before
+    for row, begin, end in zip(rows, begins, ends, strict=True):
+        size = min(int(end - begin), length - first - len(behind))
+        row[first : first + size] = corpus.tokens[begin : begin + size]
+        row[first + size : first + size + len(behind)] = behind
+    return rows
+
+
+def _restored(sources, targets, documents, lengths, seed, shuffled) -> PairExamples:
+    pairs = PairExamples(sources, targets, documents, lengths, seed)
+    return pairs if shuffled else pairs.in_order()

@@ -1,0 +1,246 @@
+"""Text as an experiment names it: a source, a tokenizer, a held-out share; made ready once and cached."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from data.contents import Progress
+from data.contract import Config, Source
+from data.errors import DataError
+from data.loader import Batch
+from data.survey import Survey, in_both, repeated, text_counts
+from data.text.corpus import Corpus, build_corpus
+from data.text.documents import Documents, open_documents, split_documents
+from data.text.packed import Packed, blank_piece
+from data.text.templates import DEFAULTS, TEMPLATES, Template, template
+from data.text.token_ids import check_token_ids, with_token_ids
+from data.text.tokenizer_files import special_tokens, write_special_tokens
+from data.text.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer
+from data.text.windows import Windows, blank_window
+
+SENTINELS = 100
+"""How many `<extra_id_…>` a tokenizer has that is trained here for an objective that uses them, as T5's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What examples an objective wants.
+
+    Attributes:
+        reads: the names of their arrays. With `document_ids` they are pieces of packed text, else windows of one document;
+            where `input_ids` are not read, of those the raw text alone.
+        length: tokens of an example as the model sees it; of a picture, pixels on a side.
+        raw: tokens of the text that it is made from.
+        overlap: tokens that a piece of packed text shares with the next.
+    """
+
+    reads: tuple[str, ...]
+    length: int
+    raw: int
+    overlap: int = 0
+
+    def check_text(self) -> None:
+        """Raise where a text alone cannot give such examples."""
+        if "input_ids" in self.reads and "labels" in self.reads:
+            raise DataError("the objective reads pairs, input_ids and labels, which a text alone does not give")
+
+    @property
+    def packed(self) -> bool:
+        return "document_ids" in self.reads
+
+    @property
+    def text_length(self) -> int | None:
+        """Tokens of a window of which the raw text alone is given."""
+        return self.raw if "tokens" in self.reads and "input_ids" not in self.reads else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Source):
+    """Where the text comes from.
+
+    Attributes:
+        source: `wikipedia_dump` (the pages that the `demo` extra installs), a `*-pages-articles.xml.bz2`, a folder of
+            `.txt` files (one document each, long ones cut at paragraphs), such a file, `.jsonl` (an object with a `text` in
+            each line), or a TFDS name such as `wikipedia/20230601.en`.
+        tokenizer: a published `tokenizer.json`, `vocab.txt`, … (`data/text/tokenizer_files.py`), or the folder of one; trained on
+            the training documents where empty, with as many tokens as the model's vocabulary.
+        kind: of a tokenizer trained here: `wordpiece` (BERT), `byte_bpe` (GPT-2, BART) or `unigram` (T5).
+        template: of a tokenizer trained here: the architecture whose special tokens it has, around texts as that has them
+            (a key of `data.text.templates.TEMPLATES`); the model's where empty.
+        vocab_size: of a tokenizer trained here, where the model has room for more tokens than it is to know.
+        lowercase: of wordpieces trained here.
+        language: ISO 639-1 code of the rules that split sentences, and of the token that mBART's texts end with.
+    """
+
+    source: str = "wikipedia_dump"
+    tokenizer: str = ""
+    kind: str = "wordpiece"
+    template: str = ""
+    vocab_size: int | None = None
+    lowercase: bool = True
+    language: str = "en"
+
+    def suited_to(self, model_type: str) -> Self:
+        if self.template or model_type not in TEMPLATES:
+            return self
+        return dataclasses.replace(self, template=model_type)
+
+    def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
+        """Documents → tokenizer → tokenised corpus; what is there already is taken.
+
+        Args:
+            needs: what the objective needs of a vocabulary: with `sentinels`, one trained here gets `SENTINELS` of them.
+
+        Raises `DataError` with a sentence where the source, the tokenizer or the split is of no use.
+        """
+        cache = self.cache_folder
+        say(f"opening {self.source}")
+        documents = open_documents(self.source, cache, broken=self.broken, say=say)
+        training, held_out = split_documents(documents, self.held_out, self.split_seed)
+        tokenizer = self.prepare_tokenizer(documents, training, size, needs, cache, say)
+        say(f"tokenising {len(documents):,} documents")
+        corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language, roles=self.roles)
+        return Prepared(tokenizer, corpus.vocabulary, corpus, training, held_out, self.tokenizer == "")
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """{role: token} that the settings beside the tokenizer say, where one is named."""
+        return special_tokens(self.tokenizer) if self.tokenizer else {}
+
+    def prepare_tokenizer(
+        self,
+        documents: Documents,
+        training: np.ndarray,
+        vocab_size: int,
+        needs: Sequence[str],
+        cache: Path,
+        say: Callable[[str], None],
+    ) -> Tokenizer:
+        """The tokenizer that is named, or one trained on these documents once."""
+        if self.tokenizer:
+            return load(self.tokenizer)
+        vocab_size = self.vocab_size or vocab_size
+        sentinels = SENTINELS if "sentinels" in needs else 0
+        texts = documents.texts(training)
+        template = self.template_needing(needs)
+        about = [texts.fingerprint, vocab_size, self.lowercase, self.kind, template.digest, sentinels]
+        path = cache / "tokenizers" / "-".join(map(str, about)) / "tokenizer.json"
+        if not path.exists():
+            say(f"training a {self.kind} tokenizer on {len(training):,} documents")
+            train_tokenizer(
+                texts,
+                kind=self.kind,
+                vocab_size=vocab_size,
+                lowercase=self.lowercase,
+                template=template,
+                sentinels=sentinels,
+                path=path,
+            )
+        return load(path)
+
+    def survey(self, progress: Progress) -> Survey:
+        documents = open_documents(self.source, self.cache_folder, broken="skip", progress=progress, again=True)
+        train, held_out = split_documents(documents, self.held_out, self.split_seed)
+        hashes = documents.text_hashes
+        counts = {
+            "documents that can be read": f"{len(hashes):,}",
+            "documents that came before": f"{repeated(hashes):,}",
+            "held-out documents that are trained on, too": f"{in_both(hashes, hashes, train, held_out):,}",
+            **text_counts(documents.text_sizes, held_out, "documents"),
+        }
+        return Survey(counts, documents.broken)
+
+    def template_needing(self, needs: Sequence[str]) -> Template:
+        """The special tokens of a tokenizer trained here, and what stands around texts."""
+        if self.kind not in DEFAULTS:
+            raise DataError(f"no tokenizer of the kind {self.kind!r}: there are {', '.join(DEFAULTS)}")
+        return template(self.template or DEFAULTS[self.kind], self.language).having(needs)
+
+    def outline(self, size: int, needs: Sequence[str] = ()) -> "Outline":
+        sentinels = SENTINELS if "sentinels" in needs else 0
+        return Outline(blank_vocabulary(size, sentinels, self.template_needing(needs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """Text that is not there: blank examples of the names, shapes and dtypes of the real ones, to compile for."""
+
+    vocabulary: Vocabulary
+
+    def training(self, form: Form, seed: int) -> list[Batch]:
+        """A single example, in place of the stream of `Prepared.training`."""
+        form.check_text()
+        return [blank_piece(form.raw) if form.packed else blank_window(form.length, form.text_length)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Text made ready: the tokenizer, the tokenised corpus and its two sets of documents.
+
+    Attributes:
+        trained_here: whether the tokenizer was trained on these documents, rather than named.
+    """
+
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    corpus: Corpus
+    training_documents: np.ndarray
+    held_out_documents: np.ndarray
+    trained_here: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Of texts, tokenizer and language: two with the same give the same examples."""
+        return self.corpus.fingerprint
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """How much there is of what, by name."""
+        return {name: self.corpus.counts[name] for name in ("sentences", "tokens")}
+
+    def adapt(self, config: Config, start: int | None = None) -> Config:
+        """The model's config with the ids of a tokenizer that was trained for it.
+
+        Args:
+            start: what a decoder reads first, as the objective has it.
+
+        Raises:
+            DataError: a tokenizer that was not, and the config, disagree.
+        """
+        if self.trained_here:
+            config = with_token_ids(config, self.vocabulary, start)
+        check_token_ids(config, self.vocabulary, start)
+        return config
+
+    def save(self, folder: Path, length: int) -> None:
+        """Write what a reader of the model's folder must know of its inputs: `tokenizer.json`, and its special tokens' roles."""
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        write_special_tokens(folder, special_tokens(self.corpus.folder))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Documents to train on, and held out."""
+        return len(self.training_documents), len(self.held_out_documents)
+
+    def all_held_out(self) -> Self:
+        """The same with every document held out."""
+        documents = np.union1d(self.training_documents, self.held_out_documents)
+        return dataclasses.replace(self, training_documents=documents[:0], held_out_documents=documents)
+
+    def training(self, form: Form, seed: int) -> Windows | Packed:
+        """The endless stream of training examples: a function of the seed and an example's place in it."""
+        return self._examples(self.training_documents, form, seed)
+
+    def held_out(self, form: Form) -> Windows | Packed:
+        """The held-out pieces, each once, in order."""
+        return self._examples(self.held_out_documents, form, 0).in_order()
+
+    def _examples(self, documents: np.ndarray, form: Form, seed: int) -> Windows | Packed:
+        form.check_text()
+        if form.packed:
+            return Packed(self.corpus, documents, form.raw, seed, overlap=form.overlap)
+        return Windows(self.corpus, documents, form.length, seed, form.text_length)
