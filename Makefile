@@ -50,21 +50,21 @@ else
 endif
 
 learning: pretrain
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.learning $(if $(AUSTEN),--austen $(AUSTEN)) --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning $(if $(AUSTEN),--austen $(AUSTEN)) --write
 
 learning-images: $(VENV)/.installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.learning_images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
 
 overheads: $(VENV)/.installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.overheads --write docs/overheads.md
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.overheads --write docs/overheads.md
 
 crashes: $(VENV)/.installed
-	$(BIN)/python -m experiments.benchmarks.crashes $(CRASHES) --write docs/crashes.md
+	$(BIN)/python -m experiments.campaigns.crashes $(CRASHES) --write docs/crashes.md
 
 plans: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tpu]'
-	$(BIN)/python -m experiments.benchmarks.plans $(PLANS)
-	$(BIN)/python -m experiments.benchmarks.scaling
+	$(BIN)/python -m experiments.campaigns.plans $(PLANS)
+	$(BIN)/python -m experiments.campaigns.scaling
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.benchmarks import steps_worker, vision_steps_worker
-from experiments.benchmarks.plans import fill
+from experiments.benchmarks.pages import fill
 from experiments.benchmarks.steps import DEFAULT, PAGE, ROOT, TORCH, Contestant
 
 TEXT, IMAGES = "steps_worker.py", "vision_steps_worker.py"

@@ -28,7 +28,7 @@ from data.images.host_augmentation import random_box
 from data.images.source import ImageExamples, Images, PreparedImages
 from data.loader import load
 from data.text.source import Form
-from experiments.benchmarks.plans import fill, markdown
+from experiments.benchmarks.pages import fill, markdown
 from experiments.benchmarks.steps import PAGE, ROOT, processor
 from experiments.benchmarks.vision_steps_worker import OURS, WORK
 

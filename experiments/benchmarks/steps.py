@@ -208,7 +208,7 @@ def main() -> None:
     if len(models) > 1:
         print(family_table(found))
     if arguments.write:
-        from experiments.benchmarks.plans import fill
+        from experiments.benchmarks.pages import fill
 
         versions = {k: v for c in next(iter(found.values())) for k, v in c.versions.items()}
         said += f" {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"

@@ -14,7 +14,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from experiments.benchmarks.plans import fill
+from experiments.benchmarks.pages import fill
 from experiments.benchmarks.steps import PAGE, ROOT, Contestant, processor
 from experiments.benchmarks.vision_steps_worker import OURS, THEIRS, WORK
 

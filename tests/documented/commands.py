@@ -58,4 +58,4 @@ def without_comment(line: str) -> str:
 def recipes() -> list[str]:
     """The files of experiments, those first that another one's documentation begins with: the teachers."""
     paths = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments").glob("*/*.py"))
-    return [path for path in paths if "-> Experiment" in (ROOT / path).read_text() and "/benchmarks/" not in path]
+    return [path for path in paths if "-> Experiment" in (ROOT / path).read_text() and "/campaigns/" not in path]

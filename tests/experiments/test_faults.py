@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks.crashes import children
+from experiments.campaigns.lives import children
 from tests.experiments.test_runs import command, lacuna
 from training.checkpoints import Checkpoints
 

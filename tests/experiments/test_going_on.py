@@ -9,7 +9,7 @@ import pytest
 
 from data.text.source import Text
 from experiments.assemble import Assembly, assemble
-from experiments.benchmarks.crashes import differences, final_state
+from experiments.campaigns.equality import differences, final_state
 from experiments.commands import evaluate
 from experiments.commands import train as training
 from experiments.commands.train import Options, train

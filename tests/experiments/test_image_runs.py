@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmarks.crashes import differences
+from experiments.campaigns.equality import differences
 from tests.experiments.test_runs import lacuna, python_m, start_and_signal
 
 SMALL = str(Path(__file__).with_name("small_images.py"))

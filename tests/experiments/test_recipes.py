@@ -13,7 +13,7 @@ from experiments.experiment import experiments_of, load
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments").glob("*/*.py"))
-RECIPES = [path for path in RECIPES if "/benchmarks/" not in path and "-> Experiment" in (ROOT / path).read_text()]
+RECIPES = [path for path in RECIPES if "/campaigns/" not in path and "-> Experiment" in (ROOT / path).read_text()]
 
 
 def test_the_recipes_are_found():

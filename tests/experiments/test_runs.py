@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks.crashes import differences, end_differences, final_state
+from experiments.campaigns.equality import differences, end_differences, final_state
 from tests.conftest import OPTIMIZED
 from training.metrics import read_metrics
 
@@ -60,7 +60,7 @@ def start_and_signal(arguments, environment, folder: Path, step: int, number: in
 def test_killed_twice_it_is_the_same_run(environment):
     """`make crashes` kills more often; a death is at the start, between two steps, while a checkpoint is written, or behind
     the last step."""
-    campaign = [sys.executable, "-m", "experiments.benchmarks.crashes", "--kills", "2", "--after-last-step", "2"]
+    campaign = [sys.executable, "-m", "experiments.campaigns.crashes", "--kills", "2", "--after-last-step", "2"]
     found = lacuna(campaign, {**environment, **OPTIMIZED}, timeout=900)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "are equal to the bit" in found.stdout

@@ -13,8 +13,8 @@ import pytest
 
 from data.text.source import Text
 from experiments.assemble import assemble
-from experiments.benchmarks.crashes import differences
 from experiments.bert import pretrain as bert
+from experiments.campaigns.equality import differences
 from experiments.commands.train import train
 from experiments.distilbert import pretrain as distilbert
 from experiments.experiment import Experiment, ExperimentError, Phase

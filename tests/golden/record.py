@@ -38,7 +38,7 @@ def recipes() -> dict[str, list[str]]:
 
     found = {}
     for path in sorted((ROOT / "experiments").glob("*/*.py")):
-        if "-> Experiment" in path.read_text() and path.parent.name not in ("benchmarks", "campaigns"):
+        if "-> Experiment" in path.read_text() and path.parent.name != "campaigns":
             load(str(path))
             modules = [m for name, m in sys.modules.items() if name.startswith("experiment_")]
             module = next(m for m in modules if Path(m.__file__) == path)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks.vit_s14 import DEVIATION, MEAN, load
+from experiments.material.vit_s14 import DEVIATION, MEAN, load
 from models.config import ModelError
 from models.vit import at_image_size
 

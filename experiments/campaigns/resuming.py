@@ -1,6 +1,6 @@
 """The most memory of a run that begins and of one that goes on: resuming holds one state, not two.
 
-    python -m experiments.benchmarks.resuming [--layers 13] [--write docs/resuming.md]
+    python -m experiments.campaigns.resuming [--layers 13] [--write docs/resuming.md]
 
 Two lives of the real `lacuna train`, one after the other, of a BERT of 1,024 wide (13 layers have 200 M parameters, 2.4 GB
 of state with AdamW's moments). Each starts, trains two steps on a short batch, saves when it is asked to stop, and ends:
@@ -89,7 +89,7 @@ def main() -> None:
             "",
             " ".join((__doc__ or "").split("\n\n")[2].split()),
             "",
-            f"`python -m experiments.benchmarks.resuming --layers {arguments.layers}`",
+            f"`python -m experiments.campaigns.resuming --layers {arguments.layers}`",
             "",
             "| most in memory, GB | begins | goes on | ratio |",
             "|---|--:|--:|--:|",

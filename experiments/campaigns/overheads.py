@@ -1,6 +1,6 @@
 """What a run pays for beside its steps: checkpoints, numbers and progress bar, waiting for input.
 
-    python -m experiments.benchmarks.overheads [--pairs 12] [--steps 10] [--write docs/overheads.md]
+    python -m experiments.campaigns.overheads [--pairs 12] [--steps 10] [--write docs/overheads.md]
 
 One process, the loop that every run uses, one model all along: BERT of 4 layers × 512 with 30,522 words (30 M parameters,
 0.36 GB of state), 16 sequences of 128 tokens. Blocks of steps with and without what is measured take turns, so that a

@@ -2,7 +2,7 @@
 
     make learning-images DIGITS=FOLDER STAMPS=FOLDER VIT_S14=vit_s_focus.onnx       all runs and the page
 
-The folders are those of `experiments.benchmarks.pictures`, the file that of `experiments.benchmarks.vit_s14`. Each run is
+The folders are those of `experiments.material.pictures`, the file that of `experiments.material.vit_s14`. Each run is
 `lacuna train` of a recipe's small sibling, one after the other; what is done already is taken.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 
 from data.text.source import Form
 from experiments.assemble import Assembly, assemble
-from experiments.benchmarks import vit_s14
-from experiments.benchmarks.plans import DOCS, fill, markdown
+from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.experiment import load
+from experiments.material import vit_s14
 
 PAGE = DOCS / "learning-images.md"
 ViT = "experiments/vit/pretrain.py"

@@ -1,6 +1,6 @@
 """The tables of docs/scaling.md: BERT-large from 8 to 1,024 chips by formula, and what the published runs reached.
 
-python -m experiments.benchmarks.scaling        seconds; nothing is compiled
+python -m experiments.campaigns.scaling        seconds; nothing is compiled
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import dataclasses
 import jax
 
 from experiments.assemble import assemble
-from experiments.benchmarks.plans import DOCS, fill, markdown
+from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.experiment import load
 from training.hardware import CHIPS
 from training.parallel import Parallel

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments.assemble import assemble
-from experiments.benchmarks.plans import DOCS, fill, markdown
+from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.experiment import load
 
 PAGE = DOCS / "learning.md"
@@ -127,7 +127,7 @@ def grams_table(found: dict[str, Any], measured: dict[str, dict[str, float]]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--austen", type=Path, help="the folder that experiments.benchmarks.austen filled")
+    parser.add_argument("--austen", type=Path, help="the folder that experiments.material.austen filled")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"), help="where the runs lie")
     parser.add_argument("--demo", type=Path, default=Path("runs/bert-demo/model"), help="what `make pretrain` left")
     parser.add_argument("--only", nargs="*", default=list(RUNS), help="names of runs")

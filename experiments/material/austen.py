@@ -1,7 +1,7 @@
 """Jane Austen's six novels as a folder of text files, one per chapter, for `--data.source FOLDER`.
 
     apt-get download r-cran-janeaustenr && dpkg -x r-cran-janeaustenr_*.deb janeaustenr && pip install rdata
-    python -m experiments.benchmarks.austen janeaustenr FOLDER
+    python -m experiments.material.austen janeaustenr FOLDER
 
 The texts are those of Project Gutenberg as the R package janeaustenr holds them, in R's lazy-load database (public domain).
 """

@@ -17,11 +17,11 @@ import json
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.commands.train import machine
 from experiments.experiment import Experiment, load
 from experiments.plan import POLICIES, PhasePlan, plan
@@ -30,7 +30,6 @@ from training.parallel import Parallel
 from training.planning.apart import CompilerCrash, apart
 from training.planning.topologies import parse_topology
 
-DOCS = Path(__file__).parents[2] / "docs"
 RECORDS, PAGE = DOCS / "plans.json", DOCS / "plans.md"
 RECIPES = "experiments/bert/pretrain.py"
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v4:4x4x4", "v6e:4x4")
@@ -168,18 +167,6 @@ def write_page(found: dict[str, Any]) -> None:
     fill(PAGE, **tables, machine=about(found))
 
 
-def fill(path: Path, **tables: str) -> None:
-    """Put text into a page, between the marks `<!-- name -->` and `<!-- end of name -->`."""
-    page = path.read_text()
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        head, mark, rest = page.partition(begin)
-        if not mark or end not in rest:
-            raise ValueError(f"{path} has no marks for {name}")
-        page = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
-    path.write_text(page)
-
-
 def about(found: dict[str, Any]) -> str:
     host = found["machine"]
     return (
@@ -188,11 +175,6 @@ def about(found: dict[str, Any]) -> str:
         f" {max(p['compile_seconds'] for p in found['plans'].values()):.0f} s a program, on a machine shared with"
         " other work.\n"
     )
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---" if n < 2 else "--:" for n in range(len(head))], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def plans_table(found: dict[str, Any]) -> str:

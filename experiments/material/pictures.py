@@ -1,9 +1,9 @@
 """Real pictures as folders of classes, for `--data.source FOLDER`: handwritten digits, and stamps of animals, plants, things.
 
     apt-get download opencv-doc && dpkg -x opencv-doc_*.deb opencv-doc
-    python -m experiments.benchmarks.pictures digits opencv-doc FOLDER
+    python -m experiments.material.pictures digits opencv-doc FOLDER
     apt-get download tuxpaint-stamps-default && dpkg -x tuxpaint-stamps-default_*.deb tuxpaint-stamps
-    python -m experiments.benchmarks.pictures stamps tuxpaint-stamps FOLDER
+    python -m experiments.material.pictures stamps tuxpaint-stamps FOLDER
 
 OpenCV's digits are 5,000 of 20 × 20 pixels, 500 a class (Apache-2.0). Tux Paint's stamps are some 800 pictures, most of them
 photographs that were cut out, which are put on white here (GPL-2). A stamp's class is its category.

