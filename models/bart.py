@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from models.config import ModelError
 from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderHead, EncoderDecoderModel
-from models.layers import dense, dropout, fold_in
+from models.layers.dropout import dropout, fold_in
+from models.layers.linear import dense
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,22 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from models.attention import Attention, attention_pattern
 from models.config import ModelConfig, ModelError
-from models.layers import (
-    Keys,
-    activation,
-    add_bias,
-    by_example,
-    dense,
-    dropout,
-    embedding,
-    fold_in,
-    layer_norm,
-    matmul,
-    sinusoids,
-    stack,
-)
+from models.kernels.linear import add_bias, matmul
+from models.layers.activations import activation
+from models.layers.attention import Attention, attention_pattern
+from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.embedding import embedding
+from models.layers.linear import by_example, dense
+from models.layers.norm import layer_norm
+from models.layers.positions import sinusoids
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
@@ -45,7 +39,7 @@ class BertConfig(ModelConfig):
         classifier_dropout: dropout before a classification head; `hidden_dropout_prob` where `None`.
         tie_word_embeddings: whether the head over the vocabulary is the word embeddings.
         labels: names of the outputs of a classification head (`id2label`).
-        local_start: begin with sinusoids as positions and attention to the neighbours (`models.attention.Attention`),
+        local_start: begin with sinusoids as positions and attention to the neighbours (`models.layers.attention.Attention`),
             instead of finding both by chance; a setting of training alone, which no published file has.
     """
 

@@ -15,8 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelConfig, ModelError
-from models.convolution import Image, check_image, conv, pair
-from models.layers import Keys, activation, dense, drop_path, fold_in, layer_norm, stack
+from models.layers.activations import activation
+from models.layers.convolution import Image, check_image, conv, pair
+from models.layers.dropout import Keys, drop_path, fold_in
+from models.layers.linear import dense
+from models.layers.norm import layer_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 KERNEL = 7

@@ -12,21 +12,14 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from models.attention import attend
 from models.config import ModelConfig, ModelError
-from models.convolution import BatchAxes, BatchNorm, Image, Pair, check_image, conv, places
-from models.layers import (
-    Initializer,
-    Keys,
-    activation,
-    dense,
-    drop_path,
-    dropout,
-    fold_in,
-    layer_norm,
-    stack,
-    torch_uniform,
-)
+from models.kernels.attention import attend
+from models.layers.activations import activation
+from models.layers.convolution import Image, Pair, check_image, conv, places
+from models.layers.dropout import Keys, drop_path, dropout, fold_in
+from models.layers.linear import Initializer, dense, torch_uniform
+from models.layers.norm import BatchAxes, BatchNorm, layer_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Tokens = Float[Array, "batch tokens hidden"]

@@ -13,10 +13,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
-from models import layers
 from models.bert import BertConfig, BertHead, BertModel, Choices, Ids, by_choice
 from models.config import ModelConfig, ModelError
-from models.layers import Keys, fold_in
+from models.layers.activations import activation
+from models.layers.dropout import Keys, dropout, fold_in
 from models.outputs import ModelOutput
 
 
@@ -65,7 +65,7 @@ class DistilBertConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        layers.activation(self.activation)
+        activation(self.activation)
         if self.dim % self.n_heads:
             raise ModelError(f"dim={self.dim} does not divide into n_heads={self.n_heads}")
 
@@ -173,7 +173,7 @@ class DistilBertHead(BertHead):
     def classify(self, first: Float[Array, "batch dim"], outputs: int, keys: Keys) -> Float[Array, "batch outputs"]:
         """W′ dropout(relu(W h + b)) + b′ of the first token."""
         first = jax.nn.relu(self.linear(first, self.config.dim, "pre_classifier"))
-        return self.linear(layers.dropout(first, self.config.seq_classif_dropout, keys), outputs, "classifier")
+        return self.linear(dropout(first, self.config.seq_classif_dropout, keys), outputs, "classifier")
 
 
 class DistilBertForMaskedLM(DistilBertHead):
@@ -194,7 +194,7 @@ class DistilBertForTokenClassification(DistilBertHead):
     """Output: `logits` (batch, length, labels)."""
 
     def head(self, encoder, encoded, masked_positions, keys):
-        dropped = layers.dropout(encoded.last_hidden_state, self.config.dropout, keys)
+        dropped = dropout(encoded.last_hidden_state, self.config.dropout, keys)
         return dict(logits=self.linear(dropped, len(self.config.labels), "classifier"))
 
 
@@ -204,7 +204,7 @@ class DistilBertForQuestionAnswering(DistilBertHead):
     unlabelled: ClassVar[bool] = True
 
     def head(self, encoder, encoded, masked_positions, keys):
-        logits = self.linear(layers.dropout(encoded.last_hidden_state, self.config.qa_dropout, keys), 2, "qa_outputs")
+        logits = self.linear(dropout(encoded.last_hidden_state, self.config.qa_dropout, keys), 2, "qa_outputs")
         return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
 
 

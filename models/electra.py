@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids, embeddings
 from models.config import ModelError, nearest
-from models.layers import Keys, activation, dropout, dropout_bits, fold_in
+from models.layers.activations import activation
+from models.layers.dropout import Keys, dropout, dropout_bits, fold_in
 from models.outputs import ModelOutput
 
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "embedding_norm")

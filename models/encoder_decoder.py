@@ -25,22 +25,15 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float, Int
 
-from models.attention import Attention, Cache, attention_pattern
 from models.config import ModelConfig, ModelError
-from models.layers import (
-    Initializer,
-    Keys,
-    activation,
-    add_bias,
-    by_example,
-    dense,
-    dropout,
-    embedding,
-    fold_in,
-    layer_norm,
-    matmul,
-    stack,
-)
+from models.kernels.linear import add_bias, matmul
+from models.layers.activations import activation
+from models.layers.attention import Attention, Cache, attention_pattern
+from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.embedding import embedding
+from models.layers.linear import Initializer, by_example, dense
+from models.layers.norm import layer_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]

@@ -14,21 +14,15 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from models.attention import Attention, Cache, attention_pattern
 from models.config import ModelConfig, ModelError
-from models.layers import (
-    Keys,
-    activation,
-    by_example,
-    dense,
-    dropout,
-    embedding,
-    fold_in,
-    last_token,
-    layer_norm,
-    matmul,
-    stack,
-)
+from models.kernels.linear import matmul
+from models.layers.activations import activation
+from models.layers.attention import Attention, Cache, attention_pattern
+from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.embedding import embedding, last_token
+from models.layers.linear import by_example, dense
+from models.layers.norm import layer_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]

@@ -16,10 +16,13 @@ from einops import rearrange
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-from models.attention import attend
 from models.config import ModelConfig, ModelError
-from models.convolution import BatchAxes, BatchNorm, Image, conv, places
-from models.layers import Initializer, Keys, dense, drop_path, fold_in, stack, torch_uniform
+from models.kernels.attention import attend
+from models.layers.convolution import Image, conv, places
+from models.layers.dropout import Keys, drop_path, fold_in
+from models.layers.linear import Initializer, dense, torch_uniform
+from models.layers.norm import BatchAxes, BatchNorm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Tokens = Float[Array, "batch tokens hidden"]

@@ -15,21 +15,15 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from models.attention import Attention, Cache, attention_pattern
 from models.config import ModelConfig, ModelError, nearest
-from models.layers import (
-    Keys,
-    activation,
-    by_example,
-    dense,
-    embedding,
-    fold_in,
-    gated,
-    last_token,
-    matmul,
-    rms_norm,
-    stack,
-)
+from models.kernels.linear import matmul
+from models.layers.activations import activation, gated
+from models.layers.attention import Attention, Cache, attention_pattern
+from models.layers.dropout import Keys, fold_in
+from models.layers.embedding import embedding, last_token
+from models.layers.linear import by_example, dense
+from models.layers.norm import rms_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from models import bart
 from models.config import ModelError
 from models.encoder_decoder import ConditionalGeneration, EncoderDecoderModel, Ids, shift_tokens_right
-from models.layers import last_token
+from models.layers.embedding import last_token
 
 
 @dataclasses.dataclass(frozen=True)

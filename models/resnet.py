@@ -12,8 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from models.config import ModelConfig, ModelError
-from models.convolution import BatchAxes, BatchNorm, Image, check_image, conv, max_pool
-from models.layers import Keys, activation, dense, stack
+from models.kernels.convolution import max_pool
+from models.layers.activations import activation
+from models.layers.convolution import Image, check_image, conv
+from models.layers.dropout import Keys
+from models.layers.linear import dense
+from models.layers.norm import BatchAxes, BatchNorm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 REDUCTION = 4

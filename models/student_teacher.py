@@ -17,8 +17,8 @@ from jaxtyping import Array, PyTree
 
 from models import hub
 from models.config import ModelConfig, ModelError
-from models.convolution import BatchAxes
-from models.layers import Keys
+from models.layers.dropout import Keys
+from models.layers.norm import BatchAxes
 from models.outputs import ModelOutput, blank_inputs, model_inputs
 
 FROZEN = "frozen"

@@ -23,23 +23,16 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from models.attention import Attention, Cache
 from models.config import ModelConfig, ModelError
 from models.encoder_decoder import Decoder, Encoder, EncoderDecoderModel, Hidden, Ids, Mask, Stack
-from models.layers import (
-    Initializer,
-    Keys,
-    activation,
-    by_example,
-    dense,
-    dropout,
-    embedding,
-    fold_in,
-    gated,
-    matmul,
-    rms_norm,
-    stack,
-)
+from models.kernels.linear import matmul
+from models.layers.activations import activation, gated
+from models.layers.attention import Attention, Cache
+from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.embedding import embedding
+from models.layers.linear import Initializer, by_example, dense
+from models.layers.norm import rms_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 

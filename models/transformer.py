@@ -10,7 +10,7 @@ from typing import ClassVar
 import flax.linen as nn
 
 from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderModel
-from models.layers import Initializer
+from models.layers.linear import Initializer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,21 +16,14 @@ from einops import rearrange, repeat
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int
 
-from models.attention import Attention
 from models.config import ModelConfig, ModelError, nearest
-from models.convolution import Image, Pair, conv, pair
-from models.layers import (
-    Keys,
-    activation,
-    by_example,
-    dense,
-    drop_path,
-    dropout,
-    fold_in,
-    layer_norm,
-    stack,
-    truncated_normal,
-)
+from models.layers.activations import activation
+from models.layers.attention import Attention
+from models.layers.convolution import Image, Pair, conv, pair
+from models.layers.dropout import Keys, drop_path, dropout, fold_in
+from models.layers.linear import by_example, dense, truncated_normal
+from models.layers.norm import layer_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 
 Hidden = Float[Array, "batch length hidden"]

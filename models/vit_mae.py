@@ -15,8 +15,11 @@ from einops import rearrange, repeat
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelError
-from models.convolution import Image, Pair, conv, pair
-from models.layers import Initializer, Keys, by_example, dense, fold_in, layer_norm, stack
+from models.layers.convolution import Image, Pair, conv, pair
+from models.layers.dropout import Keys, fold_in
+from models.layers.linear import Initializer, by_example, dense
+from models.layers.norm import layer_norm
+from models.layers.stack import stack
 from models.outputs import ModelOutput
 from models.vit import Hidden, ViTConfig, ViTLayer, ViTModel
 

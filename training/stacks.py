@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 
 LAYERS = "layers"
-"""The logical axis along which a stack's parameters hold one array for each layer (`models.layers.stack`)."""
+"""The logical axis along which a stack's parameters hold one array for each layer (`models.layers.stack.stack`)."""
 
 STACKS = r"layers|stage_\d+(_rest)?"
 """What stacks are called in the models here: for parameters whose logical axes are not known."""

@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from inference.generation.config import GenerationConfig, of_model
 from inference.generation.rules import Written, apply_rules, rules, warped
-from models.attention import Cache
 from models.config import ModelError
+from models.layers.attention import Cache
 
 NEVER = -1e9
 """Score of what must not be chosen. Finite, as in `transformers`: sums of it still compare."""

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.attention import attend
-from models.layers import dropout
+from models.kernels.attention import attend
+from models.layers.dropout import dropout
 
 BATCH, HEADS, QUERIES, KEYS = 3, 4, 7, 9
 

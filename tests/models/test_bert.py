@@ -13,7 +13,7 @@ from scipy.stats import binom, truncnorm
 from models import bert
 from models.bert import BertConfig
 from models.config import ModelError
-from models.layers import dropout, dropout_bits
+from models.layers.dropout import dropout, dropout_bits
 
 SMALL = BertConfig(
     vocab_size=60,

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import convolution_cpu, convolution_window
 from models.config import ModelConfig
-from models.convolution import BatchNorm, batch_normalized, conv, convolve
-from models.convolution_window import Window
+from models.kernels import convolution_cpu, convolution_window
+from models.kernels.batch_norm import batch_normalized
+from models.kernels.convolution import convolve
+from models.kernels.convolution_window import Window
+from models.layers.convolution import conv
+from models.layers.norm import BatchNorm
 
 CONFIG = ModelConfig()
 WINDOWS = {

@@ -12,7 +12,7 @@ from models import distilbert
 from models.bert import BertLayer
 from models.config import ModelError
 from models.distilbert import DistilBertConfig
-from models.layers import stack
+from models.layers.stack import stack
 
 SMALL = DistilBertConfig(vocab_size=60, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=20)
 CASED = 28_996

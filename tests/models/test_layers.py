@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import ACTIVATIONS, ModelError, activation, gated, normalized, over_rows
+from models.config import ModelError
+from models.kernels.linear import over_rows
+from models.kernels.norm import normalized
+from models.layers.activations import ACTIVATIONS, activation, gated
 
 GATE, X, SEED = (jnp.asarray(np.random.default_rng(seed).normal(size=(3, 4, 5)), jnp.float32) for seed in range(3))
 

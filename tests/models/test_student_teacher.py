@@ -13,10 +13,10 @@ from flax.traverse_util import flatten_dict
 from models.bert import BertConfig, BertForPreTraining, BertModel
 from models.config import ModelConfig, ModelError
 from models.convnext import ConvNextConfig, ConvNextModel
-from models.convolution import BatchAxes
 from models.distilbert import DistilBertConfig, DistilBertForMaskedLM
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
-from models.layers import dense
+from models.layers.linear import dense
+from models.layers.norm import BatchAxes
 from models.outputs import ModelOutput
 from models.student_teacher import FROZEN, StudentTeacher, as_teacher, check_pair, initial_params, stacked_paths
 from objectives import Distillation

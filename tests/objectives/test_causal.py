@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.assemble import check_parts
-from models.attention import attention_pattern
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
+from models.layers.attention import attention_pattern
 from models.outputs import model_inputs
 from objectives import CausalLM, ObjectiveError
 from objectives.objective import IGNORED

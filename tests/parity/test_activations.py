@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import ACTIVATIONS, activation
+from models.layers.activations import ACTIVATIONS, activation
 from tests.parity.reference import difference, torch
 
 ACT2FN = pytest.importorskip("transformers.activations").ACT2FN

@@ -218,7 +218,7 @@ def boxed_model(model) -> dict:
 
 @pytest.mark.parametrize("model_type", hub.model_types())
 def test_stacks_are_known_by_their_axes_and_by_their_names(model_type):
-    """Without axes `training.stacks` must find what `models.layers.stack` has stacked, and nothing else, in every model."""
+    """Without axes `training.stacks` must find what `models.layers.stack.stack` has stacked, and nothing else, in every model."""
     for kind in hub.model_classes(model_type).values():
         boxed = boxed_model(kind(hub.config_class(model_type)(scan_layers=True)))
         axes = axes_of(boxed)

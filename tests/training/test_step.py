@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from models.bert import BertConfig, BertForPreTraining
-from models.layers import dropout_bits
+from models.layers.dropout import dropout_bits
 from models.outputs import ModelOutput
 from objectives import MaskedLM, NextSentence, Objective, Sum
 from objectives.objective import IGNORED

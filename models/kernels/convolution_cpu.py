@@ -15,8 +15,9 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from models import convolution_window as plain
-from models.convolution_window import Image, Kernel, Window
-from models.layers import on_all_cores, over_rows
+from models.kernels.convolution_window import Image, Kernel, Window
+from models.kernels.linear import over_rows
+from models.kernels.platform import on_all_cores
 
 IN_BOUNDS = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
 COLUMNS = 14
@@ -36,7 +37,7 @@ def depthwise(window: Window, channels: int, features: int) -> bool:
 
 @functools.partial(jax.jit, static_argnames="window")
 def forward(x: Image, kernel: Kernel, window: Window) -> Image:
-    """The convolution, as `models.convolution_window` has it."""
+    """The convolution, as `models.kernels.convolution_window` has it."""
     if depthwise(window, x.shape[-1], kernel.shape[-1]):
         return shifted_sum(x, kernel, window.padding)
     if window.groups > 1 or not patched(window):
@@ -163,7 +164,7 @@ def depthwise_kernel_gradient(x: Image, gradient: Image, window: Window) -> Kern
 
 @functools.partial(jax.jit, static_argnames="window")
 def max_pool(x: Image, window: Window) -> Image:
-    """The largest value in each window, as `models.convolution_window` has it."""
+    """The largest value in each window, as `models.kernels.convolution_window` has it."""
     return functools.reduce(jnp.maximum, shifted(pad(x, window.padding, -jnp.inf), window))
 
 

@@ -1,0 +1,118 @@
+"""Activation functions, by the names that published configs have for them."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from models.config import ModelError, nearest
+from models.kernels.platform import anew
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 2016, arXiv 1606.08415), in float32 or wider."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide * (0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5))))).astype(x.dtype)
+
+
+def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """max(x, 0). As a choice, not a maximum: of that XLA's CPU backend thinks that it may as well be computed again wherever it
+    is used, and with it all sums of residual connections before.
+    """
+    return jnp.where(x <= 0, jnp.zeros((), x.dtype), x)
+
+
+def gelu_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The tanh approximation of `gelu` (Hendrycks & Gimpel, 2016, section 2)."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x σ(1.702 x), the sigmoid approximation of `gelu` (Hendrycks & Gimpel, 2016, section 2)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def laplace(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Φ((x - μ) / σ) with μ = √½ and σ = √(1 / 4π), six digits of each (Ma et al., "Mega", 2022, arXiv 2209.10655)."""
+    return 0.5 * (1.0 + jax.lax.erf((x - 0.707107) / (0.282095 * math.sqrt(2.0))))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_accurate": gelu_tanh,
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10, 10),
+    "quick_gelu": quick_gelu,
+    "relu": relu,
+    "relu2": lambda x: jnp.square(relu(x)),
+    "relu6": jax.nn.relu6,
+    "leaky_relu": lambda x: jnp.where(x > 0, x, 0.01 * x),
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "hardswish": jax.nn.hard_swish,
+    "mish": jax.nn.mish,
+    "sigmoid": jax.nn.sigmoid,
+    "sqrtsoftplus": lambda x: jnp.sqrt(jax.nn.softplus(x)),
+    "tanh": jnp.tanh,
+    "laplace": laplace,
+    "linear": lambda x: x,
+}
+"""By the names that `transformers` has for them; those with parameters of their own (`prelu`, `xielu`) are not among them."""
+
+
+def activation(name: str) -> Callable[[Array], Array]:
+    """The activation that a published config calls `name`."""
+    _formula(name)
+    return functools.partial(_activate, name)
+
+
+def _formula(name: str) -> Callable[[Array], Array]:
+    if name not in ACTIVATIONS:
+        raise ModelError(f"unknown activation {name!r}: {nearest(name, list(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _activate(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The backward pass keeps `x` alone, not the many arrays in between, and computes them again in one loop."""
+    return ACTIVATIONS[name](x)
+
+
+def _activate_forward(name, x):
+    y = ACTIVATIONS[name](x)
+    return y, y if name == "relu" else x
+
+
+def _activate_backward(name, x, gradient):
+    return jax.vjp(ACTIVATIONS[name], anew(x))[1](gradient)
+
+
+_activate.defvjp(_activate_forward, _activate_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gated(name: str, gate: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """activation(gate) · x (Shazeer, "GLU Variants Improve Transformer", 2020, arXiv 2002.05202), `name` being the
+    activation's. The backward pass keeps `gate` and `x` alone.
+    """
+    return _gated_forward(name, gate, x)[0]
+
+
+def _gated_forward(name, gate, x):
+    return _formula(name)(gate) * x, (gate, x)
+
+
+def _gated_backward(name, saved, gradient):
+    gate, x = anew(saved)
+    active, back = jax.vjp(ACTIVATIONS[name], gate)
+    return *back(gradient * x), gradient * active
+
+
+gated.defvjp(_gated_forward, _gated_backward)
