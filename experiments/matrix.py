@@ -13,7 +13,8 @@ import numpy as np
 
 from data.text.source import Outline
 from data.text.tokenizers import blank_vocabulary
-from experiments.assemble import check_parts, form
+from experiments.assembly.checks import check_parts
+from experiments.assembly.shapes import form
 from models import hub
 from models.outputs import model_inputs
 from models.student_teacher import StudentTeacher

@@ -15,7 +15,9 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from experiments.assemble import Assembly, assemble, boxed_frozen
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
+from experiments.assembly.shapes import boxed_frozen
 from experiments.experiment import Experiment
 from experiments.initial import open_initial
 from training.parallel import Parallel, Sharded, TrainingError

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 from data.text.tokenizers import Vocabulary
 from evaluation.baselines import comparison
 from experiments import pictures
-from experiments.assemble import EVALUATION_SEED, Assembly
+from experiments.assembly.assembly import Assembly
+from experiments.assembly.feed import EVALUATION_SEED
 from models.hub.files import write_whole
 from objectives.objective import IGNORED
 from training.checkpoints import flatten

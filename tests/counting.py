@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from data.text.source import Text
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.experiment import Phase, load
 from models import hub
 from training.parallel import Parallel

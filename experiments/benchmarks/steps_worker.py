@@ -120,7 +120,7 @@ def examples_of(work: Work, objective, vocabulary):
     import numpy as np
 
     from data.text.source import Outline
-    from experiments.assemble import form
+    from experiments.assembly.shapes import form
 
     random = np.random.default_rng(0)
     examples = {}
@@ -166,7 +166,7 @@ def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
 
     from data.text.source import SENTINELS
     from data.text.tokenizers import blank_vocabulary
-    from experiments.assemble import boxed_state
+    from experiments.assembly.shapes import boxed_state
     from models import hub
     from objectives import named
     from training.optimizers import AdamW

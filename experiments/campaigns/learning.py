@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.experiment import load
 

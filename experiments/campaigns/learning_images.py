@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from data.text.source import Form
-from experiments.assemble import Assembly, assemble
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
 from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.experiment import load
 from experiments.material import vit_s14

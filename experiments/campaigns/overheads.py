@@ -25,7 +25,8 @@ import jax
 import numpy as np
 
 from data.text.source import Text
-from experiments.assemble import Assembly, assemble
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
 from experiments.bert.pretrain import base
 from experiments.cli import prepare_process
 from experiments.commands.train import machine

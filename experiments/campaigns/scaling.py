@@ -7,7 +7,7 @@ import dataclasses
 
 import jax
 
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.benchmarks.pages import DOCS, fill, markdown
 from experiments.experiment import load
 from training.hardware import CHIPS

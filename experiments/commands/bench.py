@@ -8,7 +8,7 @@ import time
 import jax
 from rich.console import Console
 
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.commands.train import console, machine
 from experiments.experiment import ExperimentError

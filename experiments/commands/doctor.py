@@ -163,7 +163,7 @@ def fits(experiment: Experiment, runs: Path) -> Iterator[Finding]:
     Args:
         runs: folder that they would go to, where the experiment names none.
     """
-    from experiments.assemble import assemble
+    from experiments.assembly.assemble import assemble
 
     assembly = assemble(experiment, say=console.print)
     yield Finding("data", True, f"{experiment.data.source}: {assembly.data.fingerprint[:12]}")

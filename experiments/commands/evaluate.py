@@ -4,7 +4,8 @@ import dataclasses
 import json
 from typing import Literal
 
-from experiments.assemble import Assembly, assemble
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
 from experiments.commands import parse_experiment
 from experiments.commands.train import EVALUATING, baselines, console, open_checkpoints
 from experiments.experiment import ExperimentError

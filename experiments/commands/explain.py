@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments import pictures
-from experiments.assemble import Assembly, assemble
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
 from experiments.commands import parse_experiment
 from experiments.commands.train import console
 from experiments.experiment import ExperimentError

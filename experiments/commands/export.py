@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax
 
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.commands.evaluate import restored
 from experiments.commands.train import console, export

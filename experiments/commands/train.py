@@ -20,7 +20,8 @@ from rich.table import Table
 
 from evaluation.baselines import comparison, constant
 from experiments import run_folder
-from experiments.assemble import Assembly, assemble
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
 from experiments.commands import experiment_flags, parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe
 from experiments.folders import keep_settings, replaced

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import run_folder
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.commands import train as training
 from tests.experiments.small import small
 from training.metrics import MetricsLog

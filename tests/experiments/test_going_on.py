@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from data.text.source import Text
-from experiments.assemble import Assembly, assemble
+from experiments.assembly.assemble import assemble
+from experiments.assembly.assembly import Assembly
 from experiments.campaigns.equality import differences, final_state
 from experiments.commands import evaluate
 from experiments.commands import train as training

@@ -9,7 +9,7 @@ from data import DataError
 from data.text.source import Text
 from data.text.templates import TEMPLATES
 from data.text.tokenizers import train_tokenizer
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.experiment import Experiment, Phase
 from models.gpt2 import GPT2Config
 from models.mbart import MBartConfig

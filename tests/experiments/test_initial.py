@@ -13,7 +13,7 @@ import pytest
 
 from data.text.source import Text
 from data.text.tokenizers import train_tokenizer
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.experiment import Experiment, ExperimentError, Phase, describe, load
 from experiments.initial import RECORD, Initial, open_initial

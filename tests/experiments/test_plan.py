@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.text.source import Text
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.experiment import load
 from experiments.plan import largest_that_fits, plan, plan_on, unscanned_flops
 from models.bert import BertConfig

@@ -10,7 +10,7 @@ from data.contract import Source
 from data.text.source import Text
 from data.text.token_ids import check_token_ids, with_token_ids
 from data.text.tokenizers import train_tokenizer, vocabulary
-from experiments.assemble import decoder_start
+from experiments.assembly.checks import decoder_start
 from experiments.experiment import Experiment, load
 from tests.experiments.test_recipes import RECIPES, variants
 

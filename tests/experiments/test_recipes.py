@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import experiment
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.experiment import experiments_of, load
 
 ROOT = Path(__file__).parents[2]

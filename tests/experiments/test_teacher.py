@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data.text.source import Text
-from experiments.assemble import assemble
+from experiments.assembly.assemble import assemble
 from experiments.bert import pretrain as bert
 from experiments.campaigns.equality import differences
 from experiments.commands.train import train

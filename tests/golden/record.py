@@ -93,7 +93,7 @@ def shapes(reference: str) -> Iterator[str]:
     """`path: shape dtype axes` of each variable of the model, with its logical axes."""
     import jax
 
-    from experiments.assemble import boxed_shapes
+    from experiments.assembly.shapes import boxed_shapes
     from experiments.experiment import load
     from models import hub
 
@@ -119,7 +119,7 @@ def with_teacher(experiment, where: Path):
     """The experiment, its teacher an untrained model of the recipe that it names, where it names one."""
     import jax
 
-    from experiments.assemble import assemble
+    from experiments.assembly.assemble import assemble
     from experiments.commands.train import export, keep_settings
     from experiments.experiment import load
 
@@ -160,7 +160,7 @@ def with_data(experiment, where: Path):
 
 def steps_text(reference: str) -> str:
     """What the first steps of a recipe measure, a line a step."""
-    from experiments.assemble import assemble
+    from experiments.assembly.assemble import assemble
     from experiments.experiment import load
     from training.step import shares
 
@@ -190,7 +190,7 @@ def program_lines() -> list[str]:
 
     import jax
 
-    from experiments.assemble import assemble
+    from experiments.assembly.assemble import assemble
     from experiments.experiment import load
     from training.parallel import Parallel
     from training.planning.topologies import absent_devices, parse_topology

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.assemble import check_parts
+from experiments.assembly.checks import check_parts
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
 from models.layers.attention import attention_pattern
 from models.outputs import model_inputs

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.assemble import form
+from experiments.assembly.shapes import form
 from experiments.experiment import describe
 from objectives import (
     CausalLM,

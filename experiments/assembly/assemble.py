@@ -1,0 +1,127 @@
+"""From an experiment's description to the parts that run it, checked against one another before anything is compiled."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from data.text.source import Outline
+from experiments.assembly.assembly import Assembly
+from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start
+from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state, form
+from experiments.experiment import Experiment
+from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
+from experiments.run_folder import own_tokenizer
+from experiments.teacher import Teacher, open_teacher, with_teacher
+from models import hub
+from objectives import Augmented, Objective
+from training.parallel import logical_axes
+from training.progress import working
+from training.stacks import axes_of
+
+Say = Callable[[str], None]
+
+
+def assemble(
+    experiment: Experiment,
+    say: Say = lambda message: None,
+    *,
+    data: Outline | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Assembly:
+    """Prepare the data, bind the objective to its vocabulary, and see that all the parts fit.
+
+    Args:
+        data: stands for the experiment's own, for steps that are compiled but not run.
+        devices: to spread over; this machine's where `None`.
+
+    Raises one of the project's errors, before anything is compiled, with a sentence that says what does not.
+    """
+    experiment.parallel.check_batch(experiment.batch_size, devices)
+    outlined = data is not None
+    initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
+    with working(f"opening the teacher {experiment.teacher}", say):
+        teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
+    if data is None and experiment.data.items == "images":
+        data = experiment.data.prepare(0, experiment.run_folder, say)
+        experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model))
+    if initial is not None:
+        experiment = initial.adopted_by(experiment, say)
+    student = _model(experiment)
+    check_micro_batches(student, experiment)
+    check_length(experiment, student, with_teacher(experiment, student, teacher))
+    if data is None:
+        data = _prepare_text(experiment, initial, teacher, say)
+        start = decoder_start(experiment.objective.bind(data.vocabulary))
+        experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
+        student = _model(experiment)
+    return _join(experiment, data, student, initial=initial, teacher=teacher, say=say, devices=devices)
+
+
+def _model(experiment: Experiment) -> nn.Module:
+    return hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
+
+
+def _prepare_text(experiment: Experiment, initial: Initial | None, teacher: Teacher | None, say: Say) -> Any:
+    """The experiment's text, written in the tokens of its checkpoint where it has one, in its run's own where it goes on."""
+    source = with_published_tokens(experiment.data.suited_to(experiment.model.model_type), initial, teacher)
+    trained, trained_here = own_tokenizer(experiment), source.tokenizer == ""
+    if trained is not None and trained_here:
+        source = dataclasses.replace(source, tokenizer=str(trained))
+    data = source.prepare(
+        experiment.vocabulary_size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs
+    )
+    check_published_tokens(data.tokenizer, initial, teacher)
+    return dataclasses.replace(data, trained_here=trained_here)
+
+
+def _bound(experiment: Experiment, data: Any) -> tuple[Objective, Objective]:
+    """The objective as it is asked of held-out examples and of those to train on, bound to the data's vocabulary."""
+    objective = experiment.objective.bind(data.vocabulary)
+    augmentation = experiment.data.augmentation
+    if augmentation is None:
+        return objective, objective
+    return Augmented(objective, augmentation, False), Augmented(objective, augmentation, True)
+
+
+def _join(
+    experiment: Experiment,
+    data: Any,
+    student: nn.Module,
+    *,
+    initial: Initial | None,
+    teacher: Teacher | None,
+    say: Say,
+    devices: Sequence[jax.Device] | None,
+) -> Assembly:
+    """The assembly of parts that are there, each held against the others."""
+    model = with_teacher(experiment, student, teacher)
+    objective, training_objective = _bound(experiment, data)
+    longest = max(map(experiment.length, range(len(experiment.phases))))
+    with working("seeing that model, objective and data fit one another", say):
+        example = data.training(form(training_objective, longest), experiment.seed)[0]
+        losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
+        optimizer = experiment.optimizer.build(
+            experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
+        )
+        averaged = experiment.average_decay is not None
+        axes = logical_axes(jax.eval_shape(lambda: boxed_state(student, optimizer, 0, averaged)))
+    frozen = None
+    if model is not student:
+        frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)
+    return Assembly(
+        experiment=experiment,
+        data=data,
+        objective=objective,
+        training_objective=training_objective,
+        spread=experiment.parallel.spread(axes, devices),
+        losses=losses,
+        model=model,
+        optimizer=optimizer,
+        initial=initial,
+        teacher=teacher,
+        frozen_spread=frozen,
+    )

@@ -1,0 +1,210 @@
+"""The parts of an experiment, ready to run: what is trained, its steps, its first state."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from experiments.assembly.feed import EVALUATION_SEED, Feed
+from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes, boxed_state
+from experiments.experiment import ExperimentError
+from experiments.initial import Initial
+from experiments.teacher import Teacher
+from models import hub
+from models.student_teacher import as_teacher, initial_params
+from objectives.objective import Example
+from training.metrics import Speed
+from training.parallel import Spread
+from training.step import TrainState, answers_step, create_state, evaluation_step, forward, train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assembly(Feed):
+    """The parts of an experiment, ready to run.
+
+    Attributes:
+        model: what is trained; with its teacher (`StudentTeacher`) where the objective asks for one.
+        initial: the checkpoint to start from, where the experiment names one.
+        teacher: where the experiment names one.
+        frozen_spread: how the teacher's parameters lie on the devices; `None` where the step has no use for them.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    initial: Initial | None = None
+    teacher: Teacher | None = None
+    frozen_spread: Spread | None = None
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation that the channels of pictures are normalised with."""
+        augmentation = self.experiment.data.augmentation
+        return augmentation.image_mean, augmentation.image_std
+
+    @property
+    def student(self) -> nn.Module:
+        """The model that is trained, without its teacher."""
+        return getattr(self.model, "student", self.model)
+
+    @property
+    def published_tokenizer(self) -> Path | None:
+        """The file or folder that the data's tokenizer was read from; `None` where it was trained on them."""
+        named = getattr(self.experiment.data, "tokenizer", "")
+        opened = (checkpoint.tokenizer for checkpoint in (self.initial, self.teacher) if checkpoint is not None)
+        return Path(named).expanduser() if named else next(opened, None)
+
+    @functools.cached_property
+    def frozen(self) -> PyTree:
+        """What the steps need on the devices beside the state, and do not change; `None` where that is nothing."""
+        if self.frozen_spread is None:
+            return None
+        return self.frozen_spread.put(as_teacher(self.teacher.variables))
+
+    def description(self) -> dict[str, Any]:
+        """The experiment's, with digests of the initial model and the teacher in the place of their folders, which may move."""
+        opened = {"initial_model": self.initial, "teacher": self.teacher}
+        digests = {name: checkpoint.digest for name, checkpoint in opened.items() if checkpoint is not None}
+        return self.experiment.description() | digests
+
+    def initial_state(self) -> TrainState:
+        """Step 0 on the devices, from the seed or from `initial_model`."""
+        if self.experiment.initial_model is not None:
+            shapes = nn.unbox(boxed_shapes(self.student))
+            variables = jax.tree.map(lambda x, shape: x.astype(shape.dtype), self.published_variables(), shapes)
+            return self.spread.put(create_state(variables, self.optimizer, self.averaged))
+        if self.experiment.initial_layers is not None:
+            teacher = self.teacher
+            params = initial_params(self.student, teacher.model, teacher.params, self.experiment.initial_layers)
+            return self.spread.put(create_state({"params": params}, self.optimizer, self.averaged))
+        return self.spread.make(lambda: nn.unbox(self.boxed_state()))
+
+    def state_shapes(self) -> TrainState:
+        """Shapes and shardings of a checkpoint's state, to restore one where no other is made."""
+        return self.spread.whole_shapes(jax.eval_shape(self.boxed_state))
+
+    def published_variables(self) -> PyTree:
+        """Those of `initial_model`. Of an image model a head that it lacks, or has for other labels, is made anew, and
+        positions are resized."""
+        experiment, config = self.experiment, self.experiment.model
+        if self.initial.folder is None:
+            raise ExperimentError(
+                f"there is no {experiment.initial_model}, and {experiment.run_folder} has no checkpoint to go on from"
+            )
+        named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
+        if experiment.data.items == "images":
+            key = jax.random.key(experiment.seed, impl="threefry2x32")
+            labels = {"labels": config.labels} if hasattr(config, "labels") else {}
+            model, variables = hub.load(**named, initialize=key, **labels)
+            size = getattr(config, "image_size", None)
+            if size != getattr(model.config, "image_size", None):
+                model, variables = hub.at_image_size(model, variables, size)
+        else:
+            _, variables = hub.load(**named)
+        hub.check_shapes(self.student, variables)
+        return variables
+
+    @property
+    def averaged(self) -> bool:
+        return self.experiment.average_decay is not None
+
+    def boxed_state(self) -> TrainState:
+        """Step 0 from the seed, the parameters with their logical axes."""
+        return boxed_state(self.student, self.optimizer, self.experiment.seed, self.averaged)
+
+    def compile_train_step(self) -> Callable:
+        return self._given_frozen(self._train_step())
+
+    def _train_step(self) -> Callable:
+        step = functools.partial(
+            train_step,
+            model=self.model,
+            objective=self.training_objective,
+            optimizer=self.optimizer,
+            seed=self.experiment.seed,
+            average_decay=self.experiment.average_decay,
+        )
+        return self.spread.compile(step, donate=True)
+
+    def _given_frozen(self, step: Callable) -> Callable:
+        if self.frozen_spread is None:
+            return step
+        return lambda tree, batch: step(tree, batch, self.frozen)
+
+    def lower_train_step(self, phase: int) -> jax.stages.Lowered:
+        """The train step of a phase, ready to be compiled: from shapes alone, on devices that need not be there."""
+        experiment = self.experiment
+        micro_batches = experiment.parallel.micro_batches
+        example = self.data.training(self.form(phase), experiment.seed)[0]
+        batch = {
+            name: jax.ShapeDtypeStruct(
+                (micro_batches, experiment.batch_size // micro_batches, *value.shape), value.dtype
+            )
+            for name, value in example.items()
+        }
+        state = self.spread.shapes(jax.eval_shape(self.boxed_state))
+        frozen = [] if self.frozen_spread is None else [self.frozen_shapes()]
+        return self._train_step().lower(state, self.spread.batch_shapes(batch), *frozen)
+
+    def frozen_shapes(self) -> PyTree:
+        """Shapes and shardings of `frozen`."""
+        return None if self.frozen_spread is None else self.frozen_spread.shapes(boxed_frozen(self.teacher.model))
+
+    def compile_evaluation_step(self) -> Callable:
+        step = functools.partial(evaluation_step, model=self.model, objective=self.objective, seed=EVALUATION_SEED)
+        return self._given_frozen(self.spread.compile(step, donate=False))
+
+    def compile_answers_step(self, training: bool = False) -> Callable:
+        """Of held-out examples, or of those that are trained on."""
+        objective = self.training_objective if training else self.objective
+        seed = self.experiment.seed if training else EVALUATION_SEED
+        step = functools.partial(answers_step, model=self.student, objective=objective, seed=seed)
+        return self.spread.compile(step, donate=False)
+
+    def asked(
+        self,
+        variables: PyTree,
+        batch: Mapping[str, np.ndarray],
+        pick: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, np.ndarray]:
+        """What `pick` takes of the student's outputs on a batch `[rows, ...]`, computed where the variables lie.
+
+        Args:
+            variables: on the devices, as the steps want them.
+            batch: as the model is to see it, the same in every process.
+            pick: outputs → arrays `[rows, ...]`; every process gets all of them.
+        """
+
+        def step(variables: PyTree, batch: Example, axis: str | None = None) -> dict[str, Any]:
+            return pick(forward(self.student, variables, {name: x[0] for name, x in batch.items()}))
+
+        rows, shards = len(next(iter(batch.values()))), self.spread.mesh.shape["data"] * self.spread.mesh.shape["fsdp"]
+        numbers = np.arange(-(-rows // shards) * shards) % rows  # as many as divide among the devices
+        process, processes = self.spread.share
+        mine = numbers.reshape(processes, -1)[process]
+        given = self.spread.put_batch({name: np.asarray(x)[mine][None] for name, x in batch.items()})
+        found = self.spread.rows(self.spread.compile(step, donate=False)(variables, given))
+        return {name: x[:rows] for name, x in found.items()}
+
+    def speed(self, phase: int, peak: float) -> Speed:
+        return Speed(*self.work(phase), peak, self.experiment.data.items)
+
+    def work(self, phase: int) -> tuple[int, float]:
+        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward formula, 1 × its teacher's."""
+        experiment = self.experiment
+        example = self.data.training(self.form(phase), experiment.seed)[0]
+        seen, _ = abstract_batch(self.training_objective, example, experiment.batch_size)
+        shapes = {name: value.shape for name, value in seen.items()}
+        if "label_positions" in shapes:  # asked at some places, but every place is projected
+            shapes["masked_positions"] = shapes["input_ids"]
+        flops = 3 * experiment.model.forward_flops(shapes)
+        if self.frozen_spread is not None:
+            flops += self.teacher.model.config.forward_flops(shapes)
+        items = experiment.length(phase) if experiment.data.items == "tokens" else 1
+        return experiment.batch_size * items, float(flops)

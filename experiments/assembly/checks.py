@@ -1,0 +1,75 @@
+"""Whether the parts of an experiment fit one another, by names and by shapes; nothing is computed."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes
+from experiments.experiment import Experiment, ExperimentError
+from models.outputs import model_inputs
+from objectives import Objective, ObjectiveError
+from objectives.objective import check_asks, check_reads, check_takes
+from training.step import forward
+
+
+def decoder_start(objective: Objective) -> int | None:
+    """The id that an objective has a decoder read first; `None` of one that asks no decoder."""
+    parts = getattr(objective, "parts", None) or (getattr(objective, "inner", None),)
+    starts = (decoder_start(part) for part in parts if part is not None)
+    return getattr(objective, "start_id", next((start for start in starts if start is not None), None))
+
+
+def check_micro_batches(model: nn.Module, experiment: Experiment) -> None:
+    """Raise where micro-batches would each see batch norms of their own."""
+    moving = getattr(model, "batch_statistics", False) and not getattr(experiment.model, "freeze_batch_norm", False)
+    if moving and experiment.parallel.micro_batches > 1:
+        raise ExperimentError(
+            f"{experiment.architecture} normalises by the statistics of the whole batch, which micro-batches do not see:"
+            " set --parallel.micro-batches 1, or --model.freeze-batch-norm"
+        )
+
+
+def check_length(experiment: Experiment, *models: nn.Module) -> None:
+    """Raise where an example is longer than one of the models has positions for."""
+    longest = max(map(experiment.length, range(len(experiment.phases))))
+    rooms = (part.config.longest_input for model in models for part in getattr(model, "pair", (model,)))
+    room = min((room for room in rooms if room is not None), default=None)
+    if room is not None and longest > room:
+        raise ExperimentError(f"sequence_length={longest} is longer than the model has positions for: {room}")
+
+
+def check_parts(
+    objective: Objective, model: nn.Module, example: Mapping[str, np.ndarray], data: str
+) -> tuple[str, ...]:
+    """The names of the losses; raises `ObjectiveError` where names or shapes do not meet."""
+    name = type(model).__name__
+    check_reads(objective, example, data)
+    for part in getattr(model, "pair", (model,)):
+        check_takes(objective, model_inputs(part), getattr(part, "causal", False), type(part).__name__)
+    seen, _ = abstract_batch(objective, example, 2)
+    if not set(model_inputs(model)) & set(seen):
+        raise ObjectiveError(f"{name} takes {', '.join(model_inputs(model))}, of which {data} gives nothing")
+    student, *teacher = getattr(model, "pair", (model,))
+    variables = nn.unbox(boxed_shapes(student))
+    frozen = nn.unbox(boxed_frozen(*teacher)) if teacher else None
+    outputs = jax.eval_shape(
+        lambda variables, batch, frozen: forward(model, variables, batch, frozen=frozen), variables, seen, frozen
+    )
+    check_asks(objective, outputs, name)
+    objective.check_config(getattr(student, "config", None))
+    try:
+        with jax.numpy_rank_promotion("raise"):
+            losses, metrics = jax.eval_shape(
+                lambda out, batch: (objective.loss(out, batch), objective.metrics(out, batch)), outputs, seen
+            )
+    except (TypeError, ValueError) as error:
+        shapes = ", ".join(f"{output} {value.shape}" for output, value in outputs.items())
+        raise ObjectiveError(
+            f"{objective!r} cannot be computed from the outputs of {name} ({shapes}): {str(error).splitlines()[0]}"
+        ) from error
+    both = sorted(set(losses) & set(metrics))
+    if both:
+        raise ObjectiveError(f"{objective!r} gives {both[0]!r} as a loss and as a metric: rename one")
+    return tuple(losses)

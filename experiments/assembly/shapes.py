@@ -1,0 +1,47 @@
+"""Shapes of what a run computes with, before anything is computed: the state, a batch, an example's form."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from data.text.source import Form
+from models.outputs import blank_inputs
+from models.student_teacher import as_teacher
+from objectives import Objective
+from training.step import TrainState, corrupted, create_state
+
+
+def form(objective: Objective, length: int) -> Form:
+    """What examples `objective` wants, for a model that reads `length` tokens."""
+    return Form(tuple(objective.reads), length, objective.length_read(length), objective.overlap)
+
+
+def boxed_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, averaged: bool = False
+) -> TrainState:
+    """Step 0 with the logical axes of the parameters still on them."""
+    variables = model.init(jax.random.key(seed, impl="threefry2x32"), **blank_inputs(model))
+    return create_state(variables, optimizer, averaged)
+
+
+def boxed_shapes(model: nn.Module) -> dict[str, PyTree]:
+    """Shapes of a model's variables with their logical axes still on them."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
+
+
+def boxed_frozen(teacher: nn.Module) -> PyTree:
+    """The same of a teacher's, as a student that is joined with it wants them."""
+    return as_teacher(boxed_shapes(teacher))
+
+
+def abstract_batch(objective: Objective, example: Mapping[str, np.ndarray], batch_size: int):
+    """Shapes of a corrupted batch and its dropout keys, without computing anything."""
+    shapes = {
+        name: jax.ShapeDtypeStruct((batch_size, *np.shape(value)), np.asarray(value).dtype)
+        for name, value in example.items()
+    }
+    return jax.eval_shape(lambda batch: corrupted(objective, 0, batch), shapes)
