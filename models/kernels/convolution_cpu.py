@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
-from models import convolution_window as plain
+from models.kernels import convolution_window as plain
 from models.kernels.convolution_window import Image, Kernel, Window
 from models.kernels.linear import over_rows
 from models.kernels.platform import on_all_cores
