@@ -54,7 +54,7 @@ class Campaign:
         self.rng = random.Random(self.seed)
         self.deaths: collections.Counter[tuple[str, str]] = collections.Counter()
         self.server = multiprocessing.get_context("forkserver")
-        self.server.set_forkserver_preload(["experiments.commands.train", "experiments.report", "experiments.cli"])
+        self.server.set_forkserver_preload(["experiments.commands.train", "experiments.show.report", "experiments.cli"])
 
     def start(self) -> list[multiprocessing.process.BaseProcess]:
         """Begin a life: all processes of the run."""

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import pictures
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.commands import parse_experiment
 from experiments.commands.train import console
 from experiments.experiment import ExperimentError
+from experiments.show import pictures
 from models.outputs import model_inputs
 from objectives.objective import IGNORED, Example
 

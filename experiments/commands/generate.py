@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from inference.pipelines import pipeline, writing_task
+from inference.pipeline import pipeline, writing_task
 from training.progress import working
 
 

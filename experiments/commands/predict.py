@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from experiments.experiment import ExperimentError
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from training.progress import working
 
 

@@ -225,7 +225,7 @@ def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **
         held_out: what `assembly.evaluate` says of it.
         figures: further ones of the result.
     """
-    from experiments.report import guesses, write_report
+    from experiments.show.report import guesses, write_report
 
     experiment, folder, first = assembly.experiment, assembly.experiment.run_folder, jax.process_index() == 0
     say = console.print if first else lambda _: None

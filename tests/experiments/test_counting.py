@@ -5,7 +5,7 @@ import pytest
 
 from data.text.framing import Framing
 from data.text.tokenizers import load, vocabulary
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import hub
 from tests.counting import PROMPTS, counting_model
 

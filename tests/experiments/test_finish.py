@@ -134,7 +134,7 @@ def test_it_is_done_when_all_three_are_there_and_in_that_order(ended, monkeypatc
     for place, there in (
         ("experiments.commands.train.export", []),
         ("experiments.commands.train.baselines", ["model"]),
-        ("experiments.report.write_report", ["model"]),
+        ("experiments.show.report.write_report", ["model"]),
         ("experiments.commands.train.write_json", ["model", "report.html"]),
     ):
         with monkeypatch.context() as patch:
@@ -174,7 +174,7 @@ def test_what_a_kill_left_half_written_is_swept_and_nothing_else(tmp_path):
 
 
 def test_outputs_that_find_no_room_are_left_out_by_name(ended, monkeypatch):
-    from experiments.report import guesses
+    from experiments.show.report import guesses
 
     assembly, state = ended
 

@@ -7,7 +7,7 @@ import pytest
 
 from data.text.templates import TEMPLATES
 from data.text.tokenizers import train_tokenizer
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import hub
 from models.config import ModelError
 from models.gpt2 import GPT2Config, GPT2LMHeadModel

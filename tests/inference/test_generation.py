@@ -17,7 +17,7 @@ from scipy.stats import chisquare
 from data.text.tokenizers import train_tokenizer
 from inference.generation import GenerationConfig, generate, take_rows
 from inference.generation.rules import warped
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import gpt2, hub, llama
 from models.config import ModelError
 

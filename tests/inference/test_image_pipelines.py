@@ -15,8 +15,9 @@ from PIL import Image
 from data import DataError
 from data.images.processor import ImageProcessor
 from experiments.commands import predict
-from inference import explanations, pipelines
-from inference.pipelines import pipeline
+from inference import explanations
+from inference import pipeline as pipelines
+from inference.pipeline import pipeline
 from models.config import ModelError
 from models.outputs import ModelOutput
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from inference import writing
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import of_model
 from inference.languages import Languages
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
+from inference.tasks import writing
 from models import gpt2, hub, marian, mbart, t5
 from models.config import ModelError
 

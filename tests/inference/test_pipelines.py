@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from data.text.tokenizers import train_tokenizer
-from inference import pipelines
-from inference.answers import probabilities
+from inference import pipeline as pipelines
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import of_model
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
+from inference.tasks.scores import probabilities
 from models import bart, bert, electra, gpt2, hub, llama, t5
 from models.config import ModelError
 

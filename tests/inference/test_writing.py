@@ -12,9 +12,9 @@ import pytest
 
 from data.text.framing import Framing
 from data.text.tokenizers import train_tokenizer
-from inference import pipelines
+from inference import pipeline as pipelines
 from inference.generation import GenerationConfig
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import gpt2, hub
 from models.config import ModelError
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from data.text.token_ids import with_token_ids
 from data.text.tokenizers import Vocabulary
-from inference.pipelines import pipeline, writing_task
+from inference.pipeline import pipeline, writing_task
 from models import hub
 from tests.parity.reference import difference, perturbed, tensors, torch, transformers
 from tests.parity.test_tokenizer_files import WORDS, about, byte_pairs, piece_model, wordpieces

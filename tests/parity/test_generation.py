@@ -13,7 +13,7 @@ import tokenizers
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import HARMLESS, UNHEEDED
 from inference.generation.rules import warped
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import hub
 from tests.parity.reference import torch, transformers
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data.images.processor import ImageProcessor
 from inference.explanations import explain
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

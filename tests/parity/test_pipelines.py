@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.text.tokenizers import train_tokenizer
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import bert, hub
 
 pytest.importorskip("torch")

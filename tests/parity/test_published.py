@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inference.pipelines import pipeline
+from inference.pipeline import pipeline
 from models import hub
 
 torch = pytest.importorskip("torch")

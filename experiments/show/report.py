@@ -17,9 +17,9 @@ from tokenizers import Tokenizer
 
 from data.text.tokenizers import Vocabulary
 from evaluation.baselines import comparison
-from experiments import pictures
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.feed import EVALUATION_SEED
+from experiments.show import pictures
 from models.hub.files import write_whole
 from objectives.objective import IGNORED
 from training.checkpoints import flatten

@@ -16,13 +16,13 @@ import numpy as np
 from data.images.processor import ImageProcessor
 from data.text import tokenizer_files, tokenizers
 from data.text.token_ids import disagreements
-from inference.answers import TOGETHER, Answer, check_count, probabilities, softmax
-from inference.asker import Asker
 from inference.generation import writes_anew
 from inference.generation.config import heeded, of_model
-from inference.image_pipelines import Viewer, image_classification
 from inference.languages import PAIR, Languages
-from inference.writing import text2text_generation, text_generation
+from inference.readers.picture import Viewer, image_classification
+from inference.readers.text import Asker
+from inference.tasks.scores import TOGETHER, Answer, check_count, probabilities, softmax
+from inference.tasks.writing import text2text_generation, text_generation
 from models import hub
 from models.config import ModelError, nearest
 from models.hub import files

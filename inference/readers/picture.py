@@ -17,8 +17,8 @@ import numpy as np
 
 from data.images.pictures import Source
 from data.images.processor import ImageProcessor
-from inference.answers import Answer, check_count, probabilities
 from inference.explanations import explain, illustrated
+from inference.tasks.scores import Answer, check_count, probabilities
 from models.config import ModelError
 from models.outputs import ModelOutput
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from inference.answers import Answer
-from inference.asker import Asker
 from inference.generation import GenerationConfig, generate
+from inference.readers.text import Asker
+from inference.tasks.scores import Answer
 from models.config import ModelError
 
 

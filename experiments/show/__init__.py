@@ -1,0 +1,1 @@
+"""What reports, `lacuna explain` and `lacuna predict` draw, for people to look at."""

@@ -1,0 +1,1 @@
+"""What models are asked for: one file a task."""
