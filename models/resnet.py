@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from models.config import ModelConfig, ModelError
-from models.kernels.convolution import max_pool
+from models.kernels.max_pool import max_pool
 from models.layers.activations import activation
 from models.layers.convolution import Image, check_image, conv
 from models.layers.dropout import Keys

@@ -1,12 +1,11 @@
 """Scaled dot-product attention."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
+from models.kernels.gradient import with_gradient
 from models.kernels.platform import on_all_cores
 from models.layers.dropout import Keys, dropout
 
@@ -30,7 +29,8 @@ def attend(
     if scale != 1:
         query *= jnp.asarray(scale, query.dtype)
     probabilities = jax.nn.softmax(_scores(query, key, mask, position_bias), axis=-1).astype(value.dtype)
-    return _attend(dropout_rate, query, key, value, mask, position_bias, dropout_keys), probabilities
+    attended = _attend(query, key, value, mask, position_bias, dropout_keys, dropout_rate=dropout_rate)
+    return attended, probabilities
 
 
 def _products(
@@ -72,18 +72,15 @@ def _turned(x: Float[Array, "batch heads rows columns"]) -> Float[Array, "batch 
     return jax.lax.platform_dependent(x, cpu=lambda x: jax.lax.optimization_barrier(turn(x)), default=turn)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(
-    dropout_rate, query, key, value, mask, position_bias, dropout_keys
-) -> Float[Array, "batch length features"]:
-    """With w = exp(score - the largest of its row), Σ w · value / Σ w: the quotient of the result, not of the many weights.
-
-    The backward pass keeps w. No forward-mode derivative, but of the gradient.
-    """
-    return _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropout_keys)[0]
+def _reference(query, key, value, mask, position_bias, dropout_keys, *, dropout_rate):
+    probabilities = jax.nn.softmax(_scores(query, key, mask, position_bias), axis=-1).astype(value.dtype)
+    weights = _by_keys(dropout(probabilities, dropout_rate, dropout_keys), value)
+    attended = jnp.einsum("bhij,bhjk->bhik", weights, value).reshape(*query.shape[:3], value.shape[3])
+    return rearrange(attended, "batch heads length dim -> batch length (heads dim)")
 
 
-def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropout_keys):
+def _forward(query, key, value, mask, position_bias, dropout_keys, *, dropout_rate):
+    """With w = exp(score - the largest of its row), Σ w · value / Σ w: the quotient of the result, not of the many weights."""
     scores = _scores(query, key, mask, position_bias)
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
     inverse = 1 / weights.sum(axis=-1, keepdims=True)
@@ -95,12 +92,12 @@ def _attend_forward(dropout_rate, query, key, value, mask, position_bias, dropou
     return attended, (query, key, value, mask, position_bias, dropout_keys, weights, inverse)
 
 
-def _attend_backward(dropout_rate, saved, gradient):
+def _backward(residuals, gradient, *, dropout_rate):
     """p, the probabilities, being w / Σ w: of a score p · (gradient · value - Σ p · gradient · value), over the keys.
 
     That sum is gradient · attended, too, but then the gradients of a row, whose sum is 0, add up to more than rounding leaves.
     """
-    query, key, value, mask, position_bias, dropout_keys, weights, inverse = saved
+    query, key, value, mask, position_bias, dropout_keys, weights, inverse = residuals
     gradient = rearrange(gradient, "batch length (heads dim) -> batch heads length dim", heads=query.shape[1])
     gradient = (gradient * inverse).astype(value.dtype)
     products = dropout(_products(gradient, value), dropout_rate, dropout_keys)
@@ -117,4 +114,4 @@ def _attend_backward(dropout_rate, saved, gradient):
     return *(x.astype(key.dtype) for x in (queries, keys, values)), None, biases, None
 
 
-_attend.defvjp(_attend_forward, _attend_backward)
+_attend = with_gradient(_reference, _forward, _backward, inputs=lambda residuals: residuals[:6])

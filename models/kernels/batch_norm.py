@@ -1,16 +1,15 @@
-"""Batch normalisation over the batch's statistics."""
+"""Batch normalisation by the statistics of the batch."""
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from models.kernels.platform import anew
+from models.kernels.gradient import with_gradient
+from models.kernels.platform import without_reuse
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_normalized(
     x: Float[Array, "... features"],
     scale: Float[Array, " features"],
@@ -21,34 +20,44 @@ def batch_normalized(
     """(x - mean) / √(variance + epsilon) · scale + bias in the dtype of `x`, and the mean and the variance, over all axes but
     the last and over `batch_axes`, in float32. Mean and variance pass no gradient on.
 
-    The backward pass keeps `x` and the statistics, and goes over `x` and the gradient twice (`models.kernels.norm.normalized`).
+    The backward pass keeps `x` and the statistics, and goes over `x` and the gradient twice (`models.kernels.norm`).
     """
-    return _batch_normalized_forward(x, scale, bias, epsilon, batch_axes)[0]
+    return _batch_normalized(x, scale, bias, epsilon=epsilon, batch_axes=batch_axes)
 
 
-def _batch_normalized_forward(x, scale, bias, epsilon, batch_axes):
+def _forward(x, scale, bias, *, epsilon, batch_axes):
     rows = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = across(wide.mean(axis=rows), batch_axes)
     var = across(((wide - jnp.expand_dims(mean, rows)) ** 2).mean(axis=rows), batch_axes)
-    inverse, mean = jax.lax.rsqrt(var + epsilon), anew(mean)
+    inverse, mean = jax.lax.rsqrt(var + epsilon), without_reuse(mean)
     y = (wide - jnp.expand_dims(mean, rows)) * jnp.expand_dims(inverse * scale, rows) + jnp.expand_dims(bias, rows)
     return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale)
 
 
-def _batch_normalized_backward(epsilon, batch_axes, saved, gradients):
-    x, mean, inverse, scale = saved
+def _backward(residuals, gradients, *, epsilon, batch_axes):
+    x, mean, inverse, scale = residuals
     rows, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
     gradient, wide = gradients[0].astype(inverse.dtype), x.astype(inverse.dtype)
     normed = (wide - jnp.expand_dims(mean, rows)) * jnp.expand_dims(inverse, rows)
     biases = gradient.sum(axis=rows)
-    scales = (gradient * (wide - jnp.expand_dims(anew(mean), rows))).sum(axis=rows) * inverse
+    scales = (gradient * (wide - jnp.expand_dims(without_reuse(mean), rows))).sum(axis=rows) * inverse
     along, beside = (jnp.expand_dims(across(y, batch_axes) / count, rows) for y in (scales, biases))
     inputs = jnp.expand_dims(inverse * scale, rows) * (gradient - beside - normed * along)
     return inputs.astype(x.dtype), scales.astype(scale.dtype), biases.astype(scale.dtype)
 
 
-batch_normalized.defvjp(_batch_normalized_forward, _batch_normalized_backward)
+def _reference(x, scale, bias, *, epsilon, batch_axes):
+    (y, *statistics), _ = _forward(x, scale, bias, epsilon=epsilon, batch_axes=batch_axes)
+    return y, *map(jax.lax.stop_gradient, statistics)
+
+
+def _inputs(residuals):
+    x, _, _, scale = residuals
+    return x, scale, None
+
+
+_batch_normalized = with_gradient(_reference, _forward, _backward, _inputs)
 
 
 def across(x: Array, axes: tuple[str, ...]) -> Array:

@@ -1,22 +1,27 @@
-"""Convolution and the maximum over windows, by platform."""
+"""Convolution: XLA's, and what XLA's CPU backend is faster at: products of patches, and sums of shifted images.
+
+Its own depthwise convolution takes about twenty times as long as a sum over the kernel's places, and its gradients of
+kernels mostly longer than a matrix product. Where neither helps (grouped, but not depthwise), they are what is left.
+The versions for CPUs are compiled as they are, so that without `jit` too a convolution is one program.
+"""
 
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Int
 
-from models.kernels import convolution_cpu
-from models.kernels.convolution_window import (
-    Image,
-    Kernel,
-    Pair,
-    Window,
-    forward,
-    input_gradient,
-    kernel_gradient,
-    max_pool_forward,
-    max_pool_gradient,
-)
-from models.kernels.linear import matmul
+from models.kernels.gradient import with_gradient
+from models.kernels.linear import matmul, product_over_rows
+from models.kernels.platform import on_all_cores
+from models.kernels.window import Image, Pair, Window, pad
+
+Kernel = Float[Array, "height width in out"]
+IN_BOUNDS = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
+COLUMNS = 14
+"""How many columns at a time the gradient of a depthwise kernel adds up within one loop."""
 
 
 def convolve(
@@ -28,77 +33,195 @@ def convolve(
 ) -> Image:
     """The cross-correlation of `x`, padded with zeros on both sides, with `kernel`, in the dtype of `x`.
 
-    The kernel's gradient is in its own dtype, for the reason that `models.kernels.linear.matmul` gives. On accelerators this is
-    XLA's convolution; on CPUs, where that is slow, what `models.kernels.convolution_cpu` makes of it. The numbers are the same.
+    The kernel's gradient is in the kernel's dtype (`models.kernels.linear`).
     """
     if kernel.shape[:2] == (1, 1) and padding == (0, 0) and groups == 1:
         return matmul(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
-    return _convolve(x, kernel, Window(kernel.shape[:2], stride, padding, groups))
+    return _convolve(x, kernel, window=Window(kernel.shape[:2], stride, padding, groups))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolve(x: Image, kernel: Kernel, window: Window) -> Image:
-    return _convolve_forward(x, kernel, window)[0]
+def _reference(x, kernel, *, window):
+    return xla_forward(x, kernel.astype(x.dtype), window)
 
 
-def _convolve_forward(x: Image, kernel: Kernel, window: Window) -> tuple[Image, tuple[Image, Kernel]]:
-    y = jax.lax.platform_dependent(
-        x,
-        kernel.astype(x.dtype),
-        cpu=functools.partial(convolution_cpu.forward, window=window),
-        default=functools.partial(forward, window=window),
-    )
-    return y, (x, kernel)
+def _forward(x, kernel, *, window):
+    versions = (functools.partial(version, window=window) for version in (cpu_forward, xla_forward))
+    return _by_platform(x, kernel.astype(x.dtype), *versions), (x, kernel)
 
 
-def _convolve_backward(window: Window, saved: tuple[Image, Kernel], gradient: Image) -> tuple[Image, Kernel]:
-    x, kernel = saved
-    as_seen = kernel.astype(x.dtype)
+def _backward(residuals, gradient, *, window):
+    x, kernel = residuals
     settings = dict(window=window, shape=x.shape)
-    inputs = jax.lax.platform_dependent(
-        gradient,
-        as_seen,
-        cpu=functools.partial(convolution_cpu.input_gradient, **settings),
-        default=functools.partial(input_gradient, **settings),
-    )
+    versions = (functools.partial(version, **settings) for version in (cpu_input_gradient, xla_input_gradient))
+    inputs = _by_platform(gradient, kernel.astype(x.dtype), *versions)
     settings = dict(window=window, dtype=kernel.dtype)
-    weights = jax.lax.platform_dependent(
+    versions = (functools.partial(version, **settings) for version in (cpu_kernel_gradient, xla_kernel_gradient))
+    return inputs, _by_platform(x, gradient, *versions)
+
+
+def _by_platform(x, y, cpu, default):
+    return jax.lax.platform_dependent(x, y, cpu=cpu, default=default)
+
+
+_convolve = with_gradient(_reference, _forward, _backward)
+
+
+def xla_forward(x: Image, kernel: Kernel, window: Window) -> Image:
+    """The convolution."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window.stride,
+        [(length, length) for length in window.padding],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=window.groups,
+    )
+
+
+def xla_input_gradient(gradient: Image, kernel: Kernel, window: Window, shape: tuple[int, ...]) -> Image:
+    """The gradient with respect to the images, which are of this shape."""
+    images = jax.ShapeDtypeStruct(shape, gradient.dtype)
+    (inputs,) = jax.linear_transpose(lambda x: xla_forward(x, kernel, window), images)(gradient)
+    return inputs
+
+
+def xla_kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
+    """The gradient with respect to the kernel, computed in this dtype: a convolution of the images by the gradient.
+
+    Channels are there what examples are else. JAX would round it to the dtype of the images.
+    """
+    padding = []
+    for axis in (0, 1):
+        reach = (gradient.shape[axis + 1] - 1) * window.stride[axis] + window.size[axis]
+        padding.append((window.padding[axis], reach - x.shape[axis + 1] - window.padding[axis]))
+    return jax.lax.conv_general_dilated(
         x,
         gradient,
-        cpu=functools.partial(convolution_cpu.kernel_gradient, **settings),
-        default=functools.partial(kernel_gradient, **settings),
-    )
-    return inputs, weights
-
-
-_convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def max_pool(x: Image, size: Pair, stride: Pair, padding: Pair) -> Image:
-    """The largest value in each window; what lies outside of the image is none. Of equals the first gets the gradient."""
-    return _max_pool(x, Window(size, stride, padding))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(x: Image, window: Window) -> Image:
-    return _max_pool_forward(x, window)[0]
-
-
-def _max_pool_forward(x: Image, window: Window) -> tuple[Image, Image]:
-    by = functools.partial(convolution_cpu.max_pool, window=window)
-    return jax.lax.platform_dependent(x, cpu=by, default=functools.partial(max_pool_forward, window=window)), x
-
-
-def _max_pool_backward(window: Window, x: Image, gradient: Image) -> tuple[Image]:
-    settings = dict(window=window)
-    return (
-        jax.lax.platform_dependent(
-            x,
-            gradient,
-            cpu=functools.partial(convolution_cpu.max_pool_gradient, **settings),
-            default=functools.partial(max_pool_gradient, **settings),
-        ),
+        (1, 1),
+        padding,
+        rhs_dilation=window.stride,
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        batch_group_count=window.groups,
+        preferred_element_type=dtype,
     )
 
 
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+def patched(window: Window) -> bool:
+    """Whether each place of the images is seen once: the images are cut into patches and nothing is padded."""
+    return window.size == window.stride and window.padding == (0, 0) and window.groups == 1
+
+
+def depthwise(window: Window, channels: int, features: int) -> bool:
+    """Whether each channel has a kernel of its own; the padding must leave some of that on the image."""
+    inside = window.padding[0] < window.size[0] and window.padding[1] < window.size[1]
+    return window.groups == channels == features and window.stride == (1, 1) and inside
+
+
+@functools.partial(jax.jit, static_argnames="window")
+def cpu_forward(x: Image, kernel: Kernel, window: Window) -> Image:
+    """The convolution."""
+    if depthwise(window, x.shape[-1], kernel.shape[-1]):
+        return shifted_sum(x, kernel, window.padding)
+    if window.groups > 1 or not patched(window):
+        return on_all_cores(xla_forward(x, kernel, window))
+    return patches(x, window) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+@functools.partial(jax.jit, static_argnames=("window", "shape"))
+def cpu_input_gradient(gradient: Image, kernel: Kernel, window: Window, shape: tuple[int, ...]) -> Image:
+    """The gradient with respect to the images, which are of this shape."""
+    if depthwise(window, shape[-1], kernel.shape[-1]):
+        padding = (window.size[0] - 1 - window.padding[0], window.size[1] - 1 - window.padding[1])
+        return shifted_sum(gradient, kernel[::-1, ::-1], padding)
+    if window.groups > 1 or not patched(window):
+        return on_all_cores(xla_input_gradient(gradient, kernel, window, shape))
+    rows = gradient @ kernel.reshape(-1, kernel.shape[-1]).T
+    height, width = window.size
+    images = rearrange(rows, "b h w (i j c) -> b (h i) (w j) c", i=height, j=width)
+    unseen = [(0, whole - seen) for whole, seen in zip(shape, images.shape, strict=True)]
+    return jnp.pad(images, unseen)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "dtype"))
+def cpu_kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
+    """The gradient with respect to the kernel, in this dtype."""
+    features = gradient.shape[-1]
+    if depthwise(window, x.shape[-1], features):
+        return depthwise_kernel_gradient(x, gradient, window).astype(dtype)
+    if window.groups > 1:
+        return xla_kernel_gradient(x, gradient, window, dtype)
+    inside = all(p < size for p, size in zip(window.padding, window.size, strict=True))
+    (height, width), channels = window.size, x.shape[-1]
+    less = height * channels + width * features < height * width * channels
+    if window.stride == (1, 1) and inside and less and not patched(window):
+        return _kernel_gradient_by_sides(x, gradient, window, dtype)
+    rows = patches(x, window).reshape(-1, height * width * channels)
+    return product_over_rows(rows, gradient.reshape(-1, features), dtype).reshape(height, width, channels, features)
+
+
+def _kernel_gradient_by_sides(x: Image, gradient: Image, window: Window, dtype: jnp.dtype) -> Kernel:
+    """One product, of what each of the kernel's rows sees of the images and what each of its columns meets of the gradient:
+    less to be written down than all that the kernel sees at each place, unless there are many more features than channels.
+    """
+    (height, width), rows = window.size, gradient.shape[1]
+    x = pad(x, (window.padding[0], 0))
+    gradient = pad(gradient, (0, width - 1 - window.padding[1]))
+    seen = rearrange(x.at[:, within(rows, height)].get(mode=IN_BOUNDS), "b h i w c -> (b h w) (i c)")
+    met = gradient.at[:, :, within(x.shape[2], width)[:, ::-1]].get(mode=IN_BOUNDS)
+    kernel = product_over_rows(seen, rearrange(met, "b h w j f -> (b h w) (j f)"), dtype)
+    return rearrange(kernel, "(i c) (j f) -> i j c f", i=height, j=width)
+
+
+def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _patch"]:
+    """All that the kernel sees at each place, side by side: rows, then columns, then channels."""
+    if patched(window):
+        (height, width), (rows, columns) = window.size, window.places(x.shape)
+        seen = x[:, : rows * height, : columns * width]
+        return rearrange(seen, "b (h i) (w j) c -> b h w (i j c)", i=height, j=width)
+    rows, columns = window.places(x.shape)
+    rows, columns = within(rows, window.size[0], window.stride[0]), within(columns, window.size[1], window.stride[1])
+    seen = pad(x, window.padding).at[:, rows[:, None, :, None], columns[None, :, None, :]].get(mode=IN_BOUNDS)
+    return rearrange(seen, "b h w i j c -> b h w (i j c)")
+
+
+def within(places: int, size: int, stride: int = 1) -> Int[np.ndarray, "places size"]:
+    """Where along an axis each place of a kernel of this size looks. XLA looks there faster than it joins slices."""
+    return np.arange(places)[:, None] * stride + np.arange(size)
+
+
+def widened(x: Array) -> Array:
+    """Numbers to add up: in float32 or wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def shifted_sum(x: Image, kernel: Kernel, padding: tuple[int, int]) -> Image:
+    """A depthwise convolution: one multiply-add per place of the kernel, all of them in one loop over the image."""
+    height, width, _, channels = kernel.shape
+    wide = pad(widened(x), padding)
+    rows, columns = wide.shape[1] - height + 1, wide.shape[2] - width + 1
+    weights = widened(kernel).reshape(height, width, 1, 1, 1, channels)
+    total = sum(wide[:, i : i + rows, j : j + columns] * weights[i, j] for i in range(height) for j in range(width))
+    return total.astype(x.dtype)
+
+
+def depthwise_kernel_gradient(x: Image, gradient: Image, window: Window) -> Kernel:
+    """Σ over examples, rows h and columns w of x[h + i, w + j] · gradient[h, w], for each place (i, j) of the kernel.
+
+    The columns of a strip are added up in one loop for all j, which leaves little to XLA's slow sum over leading axes.
+    Stacked, for else XLA makes one loop of both, which takes many times as long.
+    """
+    height, width = window.size
+    _, rows, columns, _ = gradient.shape
+    size = min(columns, COLUMNS)
+    strips = -(-columns // size)
+    wide = ((0, 0), (0, 0), (0, strips * size - columns), (0, 0))
+    x = jnp.pad(pad(widened(x), window.padding), wide)
+    gradient = jnp.pad(widened(gradient), wide)
+    gradient = rearrange(gradient, "b h (strip w) c -> b h strip w c", w=size)
+    x = jnp.stack([x[:, :, first : first + size + width - 1] for first in range(0, strips * size, size)], axis=2)
+    sums = [
+        sum(x[:, i : i + rows, :, w : w + width] * gradient[:, :, :, w : w + 1] for w in range(size))
+        for i in range(height)
+    ]
+    kernel = jax.lax.optimization_barrier(jnp.stack(sums)).sum(axis=(1, 2, 3))
+    return kernel[:, :, None]

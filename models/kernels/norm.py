@@ -1,13 +1,12 @@
-"""Layer and root mean square normalisation."""
-
-import functools
+"""Layer and root mean square normalisation, with two passes over the input in the backward pass."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from models.kernels.gradient import with_gradient
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+
 def normalized(
     x: Float[Array, "... features"],
     scale: Float[Array, " features"],
@@ -18,13 +17,13 @@ def normalized(
     """(x - mean) / √(variance + epsilon) · scale + bias over the last axis; without `bias` x / √(mean(x²) + epsilon) · scale.
 
     In float32, the variance from centred values; without `bias` the quotient is rounded to `dtype` before it is scaled, as in
-    Llama and T5. The backward pass keeps `x` and two numbers of each row, and goes over `x` and the gradient twice: left to
-    itself, XLA's CPU backend goes over them again in every later loop that a gradient passes through.
+    Llama and T5. The backward pass keeps `x` and two numbers of each row. The gradient that XLA:CPU derives is computed again
+    in every later loop that it passes through.
     """
-    return _normalized_forward(x, scale, bias, epsilon, dtype)[0]
+    return _normalized(x, scale, bias, epsilon=epsilon, dtype=dtype)
 
 
-def _normalized_forward(x, scale, bias, epsilon, dtype):
+def _forward(x, scale, bias, *, epsilon, dtype):
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = None if bias is None else wide.mean(axis=-1, keepdims=True)
     centred = wide if mean is None else wide - mean
@@ -37,8 +36,8 @@ def _normalized_forward(x, scale, bias, epsilon, dtype):
     return y, (x, mean, inverse, scale)
 
 
-def _normalized_backward(epsilon, dtype, saved, gradient):
-    x, mean, inverse, scale = saved
+def _backward(residuals, gradient, *, epsilon, dtype):
+    x, mean, inverse, scale = residuals
     gradient = gradient.astype(inverse.dtype)
     normed = (x.astype(inverse.dtype) - (0.0 if mean is None else mean)) * inverse
     scaled = gradient * jnp.expand_dims(scale.astype(inverse.dtype), range(x.ndim - 1))
@@ -50,4 +49,13 @@ def _normalized_backward(epsilon, dtype, saved, gradient):
     return inputs, scales, None if mean is None else gradient.sum(axis=rows).astype(scale.dtype)
 
 
-normalized.defvjp(_normalized_forward, _normalized_backward)
+def _reference(x, scale, bias, *, epsilon, dtype):
+    return _forward(x, scale, bias, epsilon=epsilon, dtype=dtype)[0]
+
+
+def _inputs(residuals):
+    x, _, _, scale = residuals
+    return x, scale, None
+
+
+_normalized = with_gradient(_reference, _forward, _backward, _inputs)

@@ -9,20 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from models.config import ModelError, nearest
-from models.kernels.platform import anew
+from models.kernels import activation as activation_kernel
+from models.kernels.activation import relu
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 2016, arXiv 1606.08415), in float32 or wider."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (wide * (0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5))))).astype(x.dtype)
-
-
-def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """max(x, 0). As a choice, not a maximum: of that XLA's CPU backend thinks that it may as well be computed again wherever it
-    is used, and with it all sums of residual connections before.
-    """
-    return jnp.where(x <= 0, jnp.zeros((), x.dtype), x)
 
 
 def gelu_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -69,8 +63,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def activation(name: str) -> Callable[[Array], Array]:
     """The activation that a published config calls `name`."""
-    _formula(name)
-    return functools.partial(_activate, name)
+    return functools.partial(activation_kernel.activate, _formula(name))
 
 
 def _formula(name: str) -> Callable[[Array], Array]:
@@ -79,40 +72,6 @@ def _formula(name: str) -> Callable[[Array], Array]:
     return ACTIVATIONS[name]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _activate(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The backward pass keeps `x` alone, not the many arrays in between, and computes them again in one loop."""
-    return ACTIVATIONS[name](x)
-
-
-def _activate_forward(name, x):
-    y = ACTIVATIONS[name](x)
-    return y, y if name == "relu" else x
-
-
-def _activate_backward(name, x, gradient):
-    return jax.vjp(ACTIVATIONS[name], anew(x))[1](gradient)
-
-
-_activate.defvjp(_activate_forward, _activate_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def gated(name: str, gate: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """activation(gate) · x (Shazeer, "GLU Variants Improve Transformer", 2020, arXiv 2002.05202), `name` being the
-    activation's. The backward pass keeps `gate` and `x` alone.
-    """
-    return _gated_forward(name, gate, x)[0]
-
-
-def _gated_forward(name, gate, x):
-    return _formula(name)(gate) * x, (gate, x)
-
-
-def _gated_backward(name, saved, gradient):
-    gate, x = anew(saved)
-    active, back = jax.vjp(ACTIVATIONS[name], gate)
-    return *back(gradient * x), gradient * active
-
-
-gated.defvjp(_gated_forward, _gated_backward)
+    """activation(gate) · x (Shazeer, "GLU Variants Improve Transformer", 2020, arXiv 2002.05202)."""
+    return activation_kernel.gated(_formula(name), gate, x)

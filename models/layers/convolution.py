@@ -8,8 +8,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from models.config import ModelConfig, ModelError
 from models.kernels.convolution import convolve
-from models.kernels.convolution_window import Image, Pair
 from models.kernels.linear import add_bias
+from models.kernels.window import Image, Pair
 from models.layers.linear import PROJECTION, Initializer, by_example, truncated_normal
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.config import ModelError
-from models.kernels.linear import over_rows
+from models.kernels.linear import product_over_rows
 from models.kernels.norm import normalized
 from models.layers.activations import ACTIVATIONS, activation, gated
 
@@ -81,11 +81,13 @@ def test_a_sum_of_a_residual_connection_is_computed_once():
 
 @pytest.mark.parametrize("outputs", [(8,), (24,), (4, 12)])
 @pytest.mark.parametrize("inputs", [6, 48])
-def test_the_sum_over_rows_is_the_same_whichever_side_is_wider(inputs, outputs):
+def test_the_sum_product_over_rows_is_the_same_whichever_side_is_wider(inputs, outputs):
     x, y = (jax.random.normal(jax.random.key(n), (40, *shape)) for n, shape in enumerate(((inputs,), outputs)))
     wanted = np.einsum("ri,r...->i...", np.float64(x), np.float64(y))
-    np.testing.assert_allclose(over_rows(x, y, jnp.dtype("float32")), wanted, rtol=1e-5, atol=1e-5)
-    found = jax.jit(over_rows, static_argnums=2)(x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), jnp.dtype("float32"))
+    np.testing.assert_allclose(product_over_rows(x, y, jnp.dtype("float32")), wanted, rtol=1e-5, atol=1e-5)
+    found = jax.jit(product_over_rows, static_argnums=2)(
+        x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), jnp.dtype("float32")
+    )
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, wanted, atol=0.2)
 

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 from models.config import ModelConfig
-from models.kernels import convolution_cpu, convolution_window
+from models.kernels import convolution, max_pool
 from models.kernels.batch_norm import batch_normalized
 from models.kernels.convolution import convolve
-from models.kernels.convolution_window import Window
+from models.kernels.window import Window
 from models.layers.convolution import conv
 from models.layers.norm import BatchNorm
 
 CONFIG = ModelConfig()
+VERSIONS = {
+    "cpu": (convolution.cpu_forward, convolution.cpu_input_gradient, convolution.cpu_kernel_gradient),
+    "xla": (convolution.xla_forward, convolution.xla_input_gradient, convolution.xla_kernel_gradient),
+}
 WINDOWS = {
     "3 × 3": ((2, 9, 7, 4), 6, Window((3, 3), (1, 1), (1, 1))),
     "halving": ((2, 9, 8, 4), 6, Window((3, 3), (2, 2), (1, 1))),
@@ -68,13 +72,13 @@ def test_a_convolution_is_its_definition_and_both_programs_have_its_gradients(ca
     np.testing.assert_allclose(y, slow(np.asarray(x, np.float64), np.asarray(kernel, np.float64), window), atol=1e-4)
 
     gradient = jnp.cos(y)
-    plain, its_pull = jax.vjp(lambda x, kernel: convolution_window.forward(x, kernel, window), x, kernel)
+    plain, its_pull = jax.vjp(lambda x, kernel: convolution.xla_forward(x, kernel, window), x, kernel)
     for found, expected in zip(pull(gradient), its_pull(gradient), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
-    for program in (convolution_cpu, convolution_window):
-        inputs = program.input_gradient(gradient, kernel, window, x.shape)
-        weights = program.kernel_gradient(x, gradient, window, kernel.dtype)
-        all_three = program.forward(x, kernel, window), inputs, weights
+    for forward, input_gradient, kernel_gradient in VERSIONS.values():
+        inputs = input_gradient(gradient, kernel, window, x.shape)
+        weights = kernel_gradient(x, gradient, window, kernel.dtype)
+        all_three = forward(x, kernel, window), inputs, weights
         for found, expected in zip(all_three, (plain, *its_pull(gradient)), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
@@ -97,14 +101,15 @@ def test_accelerators_run_xlas_convolution_and_nothing_else(case, platform):
     assert here.count("stablehlo.convolution") == (2 if case == "3 × 3" else 0)
 
 
-@pytest.mark.parametrize("program", [convolution_cpu, convolution_window])
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", WINDOWS)
-def test_the_kernels_gradient_is_not_rounded_to_the_dtype_it_is_computed_in(program, case):
+def test_the_kernels_gradient_is_not_rounded_to_the_dtype_it_is_computed_in(version, case):
     shape, features, window = WINDOWS[case]
     x, kernel = (array.astype(jnp.bfloat16) for array in arrays(shape, features, window))
-    gradient = jnp.cos(program.forward(x, kernel, window))
-    found = program.kernel_gradient(x, gradient, window, jnp.dtype("float32"))
-    wide = program.kernel_gradient(x.astype(jnp.float32), gradient.astype(jnp.float32), window, jnp.dtype("float32"))
+    forward, _, kernel_gradient = VERSIONS[version]
+    gradient = jnp.cos(forward(x, kernel, window))
+    found = kernel_gradient(x, gradient, window, jnp.dtype("float32"))
+    wide = kernel_gradient(x.astype(jnp.float32), gradient.astype(jnp.float32), window, jnp.dtype("float32"))
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, wide, atol=1e-5 * float(jnp.abs(wide).max()))
 
@@ -155,12 +160,12 @@ def test_a_frozen_batch_norm_keeps_all_it_has():
 def test_the_largest_of_each_window_and_its_gradient_are_those_of_accelerators(name):
     shape, _, window = WINDOWS[name]
     x = jax.nn.relu(jax.random.normal(jax.random.key(0), shape))  # with many equals
-    most = convolution_window.max_pool_forward(x, window)
-    np.testing.assert_array_equal(convolution_cpu.max_pool(x, window), most)
+    most = max_pool.xla_max_pool(x, window)
+    np.testing.assert_array_equal(max_pool.cpu_max_pool(x, window), most)
     gradient = jax.random.normal(jax.random.key(1), most.shape)
     np.testing.assert_allclose(
-        convolution_cpu.max_pool_gradient(x, gradient, window),
-        convolution_window.max_pool_gradient(x, gradient, window),
+        max_pool.cpu_max_pool_gradient(x, gradient, window),
+        max_pool.xla_max_pool_gradient(x, gradient, window),
         atol=1e-6,
     )
 
