@@ -1,1 +1,1 @@
-"""Task metrics and the baselines that a result is held against."""
+"""How good a model is: metrics, named evaluations, intervals, and the baselines that a result is held against."""

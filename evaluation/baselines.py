@@ -60,6 +60,7 @@ def comparison(
     held_out: dict[str, float],
     baselines: dict[str, dict[str, Any]],
     units: Mapping[str, str] = MappingProxyType({}),
+    intervals: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> list[tuple[str, str, str, str]]:
     """Rows of a table: what was measured, the model's, the baseline's, and what that baseline is.
 
@@ -67,6 +68,7 @@ def comparison(
         held_out: losses and metrics of a model.
         baselines: for some of its losses the fields of their `Constant`.
         units: of losses, where they have one; those with a baseline are in nats, as that is.
+        intervals: of metrics, at 95 %.
     """
     rows = []
     losses = [name for name in held_out if name.endswith("_loss")]
@@ -87,4 +89,6 @@ def comparison(
             if base["standard_error"] > 0:
                 said += f"; {(accuracy - base['accuracy']) / base['standard_error']:+.1f} standard errors"
             rows.append((base["metric"].replace("_", " "), f"{accuracy:.1%}", f"{base['accuracy']:.1%}", said))
+    for name, (low, high) in intervals.items():
+        rows.append((name.replace("_", " "), f"{held_out[name]:.3f}", "", f"95 % interval {low:.3f} to {high:.3f}"))
     return rows

@@ -34,12 +34,13 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 def user_errors() -> tuple[type[Exception], ...]:
     """The errors that are sentences for the user, each package having one."""
     from data import DataError
+    from evaluation.metric import MetricError
     from experiments.experiment import ExperimentError
     from models.config import ModelError
     from objectives import ObjectiveError
     from training.parallel import TrainingError
 
-    return DataError, ExperimentError, ModelError, ObjectiveError, TrainingError
+    return DataError, ExperimentError, MetricError, ModelError, ObjectiveError, TrainingError
 
 
 def usage() -> str:

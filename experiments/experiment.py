@@ -14,6 +14,7 @@ import tyro
 
 from data.contract import Source
 from data.text.source import Text
+from evaluation.evaluation import Best, Evaluation
 from models.config import ModelConfig
 from objectives import Objective
 from training.checkpoints import flatten
@@ -22,7 +23,7 @@ from training.parallel import Parallel
 
 BOOKKEEPING = (
     "name", "folder", "parallel", "keep_checkpoints", "checkpoint_every", "evaluate_every", "evaluation_examples",
-    "log_every", "set_of_model",
+    "log_every", "evaluations", "best", "set_of_model",
 )  # fmt: skip
 """Fields of an experiment that decide no number of its training: a run goes on with others."""
 
@@ -65,9 +66,11 @@ class Experiment:
         initial_model: published checkpoint folder to start from, instead of fresh parameters.
         teacher: of a `Distillation`: a published checkpoint folder or name, or the folder of a run.
         initial_layers: start as these layers of the teacher (counted from 0), with its embeddings and its head.
-        evaluate_every: steps between evaluations on the held-out documents.
-        evaluation_examples: at most so many of them. Where a run goes on with another number, the best checkpoint is
+        evaluate_every: steps between evaluations.
+        evaluation_examples: at most so many of the held-out ones. Where a run goes on with another number, the best checkpoint is
             chosen among those measured on as many as the newest; the best before is kept beside it.
+        evaluations: further ones on other data, and metrics on the held-out examples; see `evaluation.evaluation`.
+        best: which figure decides which checkpoint is best.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: newest checkpoints kept, beside the best.
         average_decay: keep an average of the parameters, too, of which each step leaves so much; it is evaluated beside them.
@@ -92,6 +95,8 @@ class Experiment:
     initial_layers: tuple[int, ...] | None = None
     evaluate_every: int = 10_000
     evaluation_examples: int = 2_048
+    evaluations: tyro.conf.Fixed[tuple[Evaluation, ...]] = ()
+    best: Best = Best()
     checkpoint_every: int = 10_000
     keep_checkpoints: int = 2
     average_decay: float | None = None

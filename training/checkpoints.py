@@ -57,8 +57,8 @@ class Checkpoints:
     """The checkpoints of a run: the newest ones and the best one are kept.
 
     A checkpoint is the folder `<step>` with the state, the description of the experiment and the fingerprint of its data.
-    `<step>.json` in `sums` holds the checksums of its files, its held-out loss, and a checksum of its own. The folder is
-    written under another name and renamed when all of this is there, so that a crash leaves a whole checkpoint or none.
+    `<step>.json` in `sums` holds the checksums of its files, the figure by which it is judged, and a checksum of its own. The
+    folder is written under another name and renamed when all of this is there: a crash leaves a whole checkpoint or none.
     Nothing is removed that was not written here: a folder without its `<step>.json` is somebody else's.
 
     Args:
@@ -68,10 +68,11 @@ class Checkpoints:
         data: fingerprint of the data; a checkpoint of other data is refused. What the fingerprint says better
             (`SEEN_IN_DATA`) is compared only where a checkpoint of before holds none.
         data_may_differ: a checkpoint of other data is read all the same, with a warning.
-        measured_on: of held-out losses, as JSON; those with the same value can be compared.
+        measured_on: what the figures are of, as JSON; those with the same value can be compared.
+        more_is_better: whether the best figure is the highest, rather than the lowest.
     """
 
-    SEEN_IN_DATA = ("data.contract", "data.tokenizer")
+    SEEN_IN_DATA = ("data.source", "data.tokenizer")
 
     def __init__(
         self,
@@ -84,12 +85,14 @@ class Checkpoints:
         data: str = "",
         data_may_differ: bool = False,
         measured_on: Any = None,
+        more_is_better: bool = False,
     ):
         self.folder = Path(folder).absolute()
         self.sums = self.folder.with_name(f"{self.folder.name}.sums")
         self.keep = max(2, keep)
         self.description, self.ignored, self.at_default = dict(description or {}), tuple(ignored), {*at_default}
-        self.data, self.data_may_differ, self.measured_on = data, data_may_differ, measured_on
+        self.data, self.data_may_differ = data, data_may_differ
+        self.measured_on, self.more_is_better = measured_on, more_is_better
         self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._finishing: threading.Thread | None = None
         self._error: Exception | None = None
@@ -100,8 +103,8 @@ class Checkpoints:
         except OSError as error:
             raise TrainingError(f"cannot keep checkpoints in {self.folder}: {error.strerror or error}") from error
 
-    def save(self, state: PyTree, loss: float | None = None) -> None:
-        """Begin to save; `loss`, of the held-out data, decides which checkpoint is the best.
+    def save(self, state: PyTree, figure: float | None = None) -> None:
+        """Begin to save; the `figure` decides which checkpoint is the best.
 
         Returns once the state is copied from the devices. Raises `TrainingError` where this or the save before failed.
         """
@@ -129,10 +132,10 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._failure(error) from error
-        self._finishing = threading.Thread(target=self._finish, args=(step, loss), name=f"checkpoint {step}")
+        self._finishing = threading.Thread(target=self._finish, args=(step, figure), name=f"checkpoint {step}")
         self._finishing.start()
 
-    def _finish(self, step: int, loss: float | None) -> None:
+    def _finish(self, step: int, figure: float | None) -> None:
         """In the background: wait for Orbax, write the checksums, remove what is no longer kept."""
         try:
             self.orbax.wait_until_finished()
@@ -140,7 +143,8 @@ class Checkpoints:
                 unfinished = self._unfinished(step)
                 about = {
                     "step": step,
-                    "loss": loss,
+                    "figure": figure,
+                    "more_is_better": self.more_is_better,
                     "measured_on": self.measured_on,
                     "files": checksums(unfinished),
                 }
@@ -244,22 +248,23 @@ class Checkpoints:
         return None
 
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest held-out loss, of those measured on what the newest one was measured on."""
+        """Step of the checkpoint with the best figure, of those measured on what the newest one was measured on."""
         return next(reversed(self._bests()), None)
 
     def _bests(self) -> list[int]:
         """The best checkpoint of each `measured_on`; the last is that of the newest."""
-        losses: dict[str, dict[int, float]] = {}
+        figures: dict[tuple[str, bool], dict[int, float]] = {}
         for step in self.steps():
             try:
                 about = self._about(step)
             except ValueError as error:
                 log.warning("checkpoint of step %d in %s is not considered as the best: %s", step, self.folder, error)
                 continue
-            if about["loss"] is not None:
-                on = json.dumps(about.get("measured_on"), sort_keys=True)
-                losses[on] = {**losses.pop(on, {}), step: about["loss"]}
-        return [min(steps, key=steps.__getitem__) for steps in losses.values()]
+            figure = about.get("figure", about.get("loss"))  # `loss` in checkpoints of before
+            if figure is not None:
+                on = json.dumps(about.get("measured_on"), sort_keys=True), about.get("more_is_better", False)
+                figures[on] = {**figures.pop(on, {}), step: figure}
+        return [(max if more else min)(steps, key=steps.__getitem__) for (_, more), steps in figures.items()]
 
     def restore(self, template: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest whole checkpoint (or that of `step`) and the experiment it belongs to; `None` where there is none.

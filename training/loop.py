@@ -1,13 +1,14 @@
 """The loop: feeds batches to the step, reads numbers one step late, evaluates, saves, and leaves in good order."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -93,112 +94,193 @@ class StopAtOnce(StopRequest):
         raise Interrupted(self.step, number)
 
 
+@runtime_checkable
+class Evaluator(Protocol):
+    """Figures of a state, asked for every so many steps."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def every(self) -> int: ...
+
+    def __call__(self, state: PyTree) -> Mapping[str, float]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a run whose batches have one shape.
+
+    Attributes:
+        last: step of the run.
+        step: compiled.
+    """
+
+    last: int
+    step: Step
+    batches: Iterator[dict[str, Any]]
+    speed: Speed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What a run does until its last step.
+
+    Attributes:
+        stages: one after another.
+        first: steps that are done already.
+        last: step of the run.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    stages: Sequence[Stage]
+    first: int
+    last: int
+    checkpoint_every: int = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What is written of a run.
+
+    Attributes:
+        log: where the numbers go; `None` in all processes but the first.
+        learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
+        every: steps between lines of the log.
+        profile: which steps to trace.
+    """
+
+    log: MetricsLog | None
+    learning_rates: Sequence[float] | np.ndarray
+    every: int = 1
+    profile: Profile | None = None
+
+
 def fit(
     state: PyTree,
     *,
-    phases: list[tuple[int, Step, Iterator[dict[str, Any]], Speed]],
+    schedule: Schedule,
     spread: Spread,
-    first_step: int,
-    steps: int,
     checkpoints: Checkpoints,
-    log: MetricsLog | None,
-    evaluate: Callable[[PyTree], Mapping[str, float]],
-    learning_rates: Sequence[float] | np.ndarray,
-    log_every: int = 1,
-    evaluate_every: int = 1000,
-    checkpoint_every: int = 1000,
-    profile: Profile | None = None,
+    watch: Watch,
+    evaluators: Sequence[Evaluator] = (),
+    judge: Callable[[Mapping[str, Mapping[str, float]]], float | None] = lambda _: None,
 ) -> PyTree:
-    """Train from `first_step` to `steps`, the numbers of step n-1 being read after step n was dispatched.
+    """Train to the schedule's end, the numbers of step n-1 being read after step n was dispatched.
 
     Args:
         state: as `spread` wants it; its memory is given away.
-        phases: (last step, compiled step, batches, speed) one after another: a run may change its shapes.
-        evaluate: held-out losses of a state; `loss` decides which checkpoint is the best.
-        log: where the numbers go; `None` in all processes but the first.
-        learning_rates: of each step, on the host: what is computed on the device waits behind the step under way.
-        profile: which steps to trace.
+        evaluators: asked at their intervals and after the last step.
+        judge: {evaluator: figures} → the figure that decides which checkpoint is best, `None` where it was not measured.
 
     Raises:
-        TrainingError: a loss or gradient is not finite, or a checkpoint cannot be written.
+        TrainingError: a loss, gradient or figure is not finite, or a checkpoint cannot be written.
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
-    bar = ProgressBar(steps, first_step) if log is not None else None
-    during = bar.during if bar is not None else lambda _: contextlib.nullcontext()
-    speed = phases[0][3]
-
-    def read(number: int, metrics: PyTree) -> None:
-        values = shares(spread.host(metrics))
-        check_finite(number, values, checkpoints)
-        time = speed.tick()
-        if log is None or bar is None:
-            return
-        if number % log_every == 0 or number == steps:
-            values["learning_rate"] = float(learning_rates[number - 1])
-            log.write(number, "train", values, time | peak_memory())
-        shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
-        rates = {name: time[name] for name in time if name.endswith("_per_second") or name == "mfu"}
-        bar.update(number, shown, rates, speed.seconds)
-
+    loop = _Loop(schedule, spread, checkpoints, watch, evaluators, judge)
     try:
         with StopRequest() as stop:
-            pending: tuple[int, PyTree] | None = None
-            number = first_step
-            for last, step, batches, speed in phases:
-                speed.pause()
-                for batch in speed.feed(batches):
-                    number += 1
-                    if profile is not None:
-                        profile.before(number, state)
-                    with jax.profiler.StepTraceAnnotation("train", step_num=number):
-                        state, metrics = step(state, spread.put_batch(batch))
-                    if profile is not None:
-                        profile.after(number, metrics)
-                    if pending is not None:
-                        read(*pending)
-                    pending = (number, metrics)
-                    evaluating = number % evaluate_every == 0 or number == steps
-                    stopping = stop.asked(number)
-                    saving = number % checkpoint_every == 0 or number == steps or stopping is not None
-                    if evaluating or saving:
-                        read(*pending)
-                        pending = None
-                        loss = None
-                        if evaluating:
-                            with during("evaluating"):
-                                values = dict(evaluate(state))
-                            check_finite(number, values, checkpoints)
-                            loss = values["loss"]
-                            if log is not None and bar is not None:
-                                log.write(number, "held_out", values)
-                                bar.say(
-                                    f"step {number} held out: "
-                                    + " ".join(f"{name} {value:.4f}" for name, value in values.items())
-                                )
-                        if saving:
-                            if log is not None:
-                                log.sync()
-                            with during("saving"):
-                                checkpoints.save(spread.whole(state), loss)
-                        speed.pause()
-                    if stopping is not None:
-                        checkpoints.wait()
-                        raise Interrupted(number, stopping)
-                if pending is not None:
-                    read(*pending)
-                    pending = None
-                if number < last:
-                    raise TrainingError(f"the input ended after step {number} of {last}")
-            with during("saving"):
+            for stage in schedule.stages:
+                state = loop.run(state, stage, stop)
+            with loop.during("saving"):
                 checkpoints.wait()
             if stop.number is not None and jax.process_count() == 1:  # it came while the last step was being saved
-                raise Interrupted(number, stop.number)
+                raise Interrupted(loop.number, stop.number)
     finally:
-        if profile is not None:
-            profile.close()
-        if bar is not None:
-            bar.close()
+        loop.close()
     return state
+
+
+class _Loop:
+    """The state of a loop beside that which it trains."""
+
+    def __init__(self, schedule: Schedule, spread: Spread, checkpoints: Checkpoints, watch: Watch, evaluators, judge):
+        self.schedule, self.spread, self.checkpoints, self.watch = schedule, spread, checkpoints, watch
+        self.evaluators, self.judge = evaluators, judge
+        self.number = schedule.first
+        self.pending: tuple[int, PyTree] | None = None
+        self.bar = ProgressBar(schedule.last, schedule.first) if watch.log is not None else None
+
+    def during(self, what: str) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext() if self.bar is None else self.bar.during(what)
+
+    def run(self, state: PyTree, stage: Stage, stop: StopRequest) -> PyTree:
+        """Train to the end of a stage."""
+        profile, speed = self.watch.profile, stage.speed
+        speed.pause()
+        for batch in speed.feed(stage.batches):
+            self.number += 1
+            if profile is not None:
+                profile.before(self.number, state)
+            with jax.profiler.StepTraceAnnotation("train", step_num=self.number):
+                state, metrics = stage.step(state, self.spread.put_batch(batch))
+            if profile is not None:
+                profile.after(self.number, metrics)
+            self.read(speed)
+            self.pending = (self.number, metrics)
+            stopping = stop.asked(self.number)
+            saving = self.meets(self.schedule.checkpoint_every) or stopping is not None
+            if saving or any(self.meets(evaluator.every) for evaluator in self.evaluators):
+                self.read(speed)
+                figure = self.evaluate(state)
+                if saving:
+                    self.save(state, figure)
+                speed.pause()
+            if stopping is not None:
+                self.checkpoints.wait()
+                raise Interrupted(self.number, stopping)
+        self.read(speed)
+        if self.number < stage.last:
+            raise TrainingError(f"the input ended after step {self.number} of {stage.last}")
+        return state
+
+    def meets(self, every: int) -> bool:
+        """Whether what is done every so many steps is done after this one."""
+        return self.number % every == 0 or self.number == self.schedule.last
+
+    def read(self, speed: Speed) -> None:
+        """Read and write the numbers of the step that is pending, if one is."""
+        if self.pending is None:
+            return
+        (number, metrics), self.pending = self.pending, None
+        values = shares(self.spread.host(metrics))
+        check_finite(number, values, self.checkpoints)
+        time = speed.tick()
+        if self.watch.log is None or self.bar is None:
+            return
+        if number % self.watch.every == 0 or number == self.schedule.last:
+            values["learning_rate"] = float(self.watch.learning_rates[number - 1])
+            self.watch.log.write(number, "train", values, time | peak_memory())
+        shown = {name: value for name, value in values.items() if name.endswith(("loss", "accuracy"))}
+        rates = {name: time[name] for name in time if name.endswith("_per_second") or name == "mfu"}
+        self.bar.update(number, shown, rates, speed.seconds)
+
+    def evaluate(self, state: PyTree) -> float | None:
+        """Ask the evaluators whose turn it is; the figure that decides which checkpoint is best, if it is among theirs."""
+        found = {}
+        for evaluator in self.evaluators:
+            if not self.meets(evaluator.every):
+                continue
+            with self.during("evaluating"):
+                values = found[evaluator.name] = dict(evaluator(state))
+            check_finite(self.number, values, self.checkpoints)
+            if self.watch.log is not None and self.bar is not None:
+                self.watch.log.write(self.number, evaluator.name, values)
+                shown = " ".join(f"{name} {value:.4f}" for name, value in values.items())
+                self.bar.say(f"step {self.number} {evaluator.name.replace('_', ' ')}: {shown}")
+        return self.judge(found)
+
+    def save(self, state: PyTree, figure: float | None) -> None:
+        if self.watch.log is not None:
+            self.watch.log.sync()
+        with self.during("saving"):
+            self.checkpoints.save(self.spread.whole(state), figure)
+
+    def close(self) -> None:
+        if self.watch.profile is not None:
+            self.watch.profile.close()
+        if self.bar is not None:
+            self.bar.close()
 
 
 def check_finite(step: int, values: Mapping[str, float | int], checkpoints: Checkpoints) -> None:

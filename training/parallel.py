@@ -236,7 +236,12 @@ class Replicated(Spread):
         return jax.tree.map(lambda x: x[0], super().host(metrics))
 
     def rows(self, outputs):
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), super().rows(outputs))
+        def gather(x):
+            if jax.process_count() > 1:  # what `pmap` returns has this process' devices alone
+                x = multihost_utils.process_allgather(np.asarray(x), tiled=True)
+            return np.asarray(x).reshape(-1, *x.shape[2:])
+
+        return jax.tree.map(gather, outputs)
 
     def whole(self, tree):
         sharding = NamedSharding(self.mesh, PartitionSpec())

@@ -205,23 +205,6 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state, batch_stats, average), metrics
 
 
-def evaluation_step(
-    variables: dict[str, Any],
-    batch: Example,
-    frozen: PyTree = None,
-    *,
-    model: nn.Module,
-    objective: Objective,
-    seed: int,
-    axis: str | None = None,
-) -> Losses:
-    """{name: (sum, weight)} of losses and metrics on a batch `[1, batch, ...]`, without dropout."""
-    seen, _ = corrupted(objective, seed, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
-    outputs = forward(model, variables, seen, frozen=frozen)
-    metrics = {**objective.loss(outputs, seen), **objective.metrics(outputs, seen)}
-    return jax.lax.psum(metrics, axis) if axis else metrics
-
-
 def ratio(amount: Any, weight: Any) -> Array:
     """`amount / weight`, and 0, with a gradient of 0, where nothing has been asked and the weight is 0."""
     asked = weight != 0

@@ -22,7 +22,7 @@ from models.student_teacher import as_teacher, initial_params
 from objectives.objective import Example
 from training.metrics import Speed
 from training.parallel import Spread
-from training.step import TrainState, answers_step, create_state, evaluation_step, forward, train_step
+from training.step import TrainState, answers_step, create_state, forward, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class Assembly(Feed):
         return boxed_state(self.student, self.optimizer, self.experiment.seed, self.averaged)
 
     def compile_train_step(self) -> Callable:
-        return self._given_frozen(self._train_step())
+        return self.given_frozen(self._train_step())
 
     def _train_step(self) -> Callable:
         step = functools.partial(
@@ -132,7 +132,8 @@ class Assembly(Feed):
         )
         return self.spread.compile(step, donate=True)
 
-    def _given_frozen(self, step: Callable) -> Callable:
+    def given_frozen(self, step: Callable) -> Callable:
+        """A compiled step that is given `frozen`, where there is any."""
         if self.frozen_spread is None:
             return step
         return lambda tree, batch: step(tree, batch, self.frozen)
@@ -155,10 +156,6 @@ class Assembly(Feed):
     def frozen_shapes(self) -> PyTree:
         """Shapes and shardings of `frozen`."""
         return None if self.frozen_spread is None else self.frozen_spread.shapes(boxed_frozen(self.teacher.model))
-
-    def compile_evaluation_step(self) -> Callable:
-        step = functools.partial(evaluation_step, model=self.model, objective=self.objective, seed=EVALUATION_SEED)
-        return self._given_frozen(self.spread.compile(step, donate=False))
 
     def compile_answers_step(self, training: bool = False) -> Callable:
         """Of held-out examples, or of those that are trained on."""

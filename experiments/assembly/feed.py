@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from data.loader import load
 from data.text.source import Form, Outline, Prepared
@@ -15,7 +14,7 @@ from experiments.assembly.shapes import form
 from experiments.experiment import Experiment
 from objectives import Objective
 from training.parallel import Spread
-from training.step import TrainState, corrupted, mean
+from training.step import corrupted
 
 EVALUATION_SEED = 0xE7A1
 """Masks of the held-out examples: the same in every run and at every evaluation."""
@@ -104,25 +103,6 @@ class Feed:
         """How often each of so many held-out examples must be there for them to divide among the devices."""
         shards = self.spread.mesh.shape["data"] * self.spread.mesh.shape["fsdp"]
         return shards // math.gcd(examples, shards)
-
-    def evaluate(self, step: Callable, state: TrainState, length: int | None = None) -> dict[str, float]:
-        """Losses and metrics on the held-out documents, `loss` the sum of the losses; `average_…` are those of the
-        average over the steps, where there is one."""
-        values = self._evaluate(step, state.variables, length)
-        if state.average is not None:
-            averaged = self._evaluate(step, state.average, length)
-            values |= {f"average_{name}": value for name, value in averaged.items()}
-        return values
-
-    def _evaluate(self, step: Callable, variables: PyTree, length: int | None) -> dict[str, float]:
-        totals: dict[str, Any] = {}
-        for batch, copies in self.counted_batches(length):
-            metrics = self.spread.host(step(variables, self.spread.put_batch(batch)))
-            for name, (amount, weight) in metrics.items():
-                before = totals.get(name, (0.0, 0.0))
-                totals[name] = (before[0] + float(amount) / copies, before[1] + float(weight) / copies)
-        values = {name: mean(amount, weight) for name, (amount, weight) in totals.items()}
-        return {"loss": sum(values[name] for name in self.losses), **values}
 
     def seen(self, batch: Mapping[str, np.ndarray], seed: int | None = None) -> dict[str, np.ndarray]:
         """A batch `[batch, ...]` of training examples, or of held-out ones with `EVALUATION_SEED`, as the model is to see it."""

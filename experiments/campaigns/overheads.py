@@ -34,7 +34,7 @@ from experiments.experiment import Phase
 from models.bert import BertConfig
 from training.checkpoints import Checkpoints
 from training.hardware import peak_memory
-from training.loop import fit
+from training.loop import Schedule, Stage, Watch, fit
 from training.metrics import MetricsLog
 from training.progress import ProgressBar
 
@@ -77,19 +77,13 @@ class Run:
 
     def fit(self, count: int, log: MetricsLog | None, checkpoints: Any, checkpoint_every: int = 10**9) -> None:
         first, last = self.done, self.done + count
-        phases = [(last, self.step, self.clocked(count), self.assembly.speed(0, 0.0))]
+        stage = Stage(last, self.step, self.clocked(count), self.assembly.speed(0, 0.0))
         self.state = fit(
             self.state,
-            phases=phases,
+            schedule=Schedule(stages=[stage], first=first, last=last, checkpoint_every=checkpoint_every),
             spread=self.assembly.spread,
-            first_step=first,
-            steps=last,
             checkpoints=checkpoints,
-            log=log,
-            evaluate=lambda state: {"loss": 0.0},
-            learning_rates=self.rates,
-            evaluate_every=10**9,
-            checkpoint_every=checkpoint_every,
+            watch=Watch(log=log, learning_rates=self.rates),
         )
         self.done = last
 

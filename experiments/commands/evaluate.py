@@ -1,4 +1,4 @@
-"""`lacuna evaluate`: the held-out losses of a run's checkpoint, beside the baselines."""
+"""`lacuna evaluate`: the evaluations of a run's checkpoint, beside the baselines."""
 
 import dataclasses
 import json
@@ -6,8 +6,9 @@ from typing import Literal
 
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
+from experiments.assembly.evaluations import evaluators, on_other_data
 from experiments.commands import parse_experiment
-from experiments.commands.train import EVALUATING, baselines, console, open_checkpoints
+from experiments.commands.train import EVALUATING, baselines, console, measured, open_checkpoints
 from experiments.experiment import ExperimentError
 from training.progress import working
 from training.step import TrainState
@@ -18,7 +19,7 @@ class Options:
     """What to evaluate.
 
     Attributes:
-        checkpoint: `last`, `best` (lowest held-out loss), or a step.
+        checkpoint: `last`, `best` (see the experiment's `best`), or a step.
         on: this data source in the place of the experiment's: `imagenet_v2` or `imagenet2012_real` for a run on
             `imagenet2012`, or other text, which then goes through the run's own tokenizer. All of it, up to
             `evaluation_examples`; of pictures that have a split `validation`, that split.
@@ -39,28 +40,17 @@ def main(arguments: list[str]) -> None:
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint, options.data_changed)
     if options.on:
-        assembly = on_other_data(assembly, options.on)
-    evaluation_step = assembly.compile_evaluation_step()
+        data = dataclasses.replace(experiment.data, source=options.on)
+        assembly = on_other_data(assembly, data, console.print)
+        here = tuple(evaluation for evaluation in experiment.evaluations if evaluation.data is None)
+        assembly = dataclasses.replace(assembly, experiment=dataclasses.replace(assembly.experiment, evaluations=here))
+    held_out, *_ = asked = evaluators(assembly, console.print)
+    found = measured(asked, state, console.print)
     with working(EVALUATING, console.print):
-        values = assembly.evaluate(evaluation_step, state)
         base = baselines(assembly, state.variables)
-        sizes = {size: assembly.evaluate(evaluation_step, state, size) for size in options.image_sizes}
+        sizes = {size: held_out(state, size) for size in options.image_sizes}
     more = {"at_image_size": sizes} if sizes else {}
-    print(json.dumps({"step": step, "held_out": values, "baselines": base, **more}, indent=2))
-
-
-def on_other_data(assembly: Assembly, source: str) -> Assembly:
-    """The parts of a run, to be asked about another source."""
-    experiment, images = assembly.experiment, assembly.experiment.data.items == "images"
-    own = {} if images else {"tokenizer": str(experiment.run_folder / "tokenizer.json")}
-    data = dataclasses.replace(experiment.data, source=source, **own)
-    needs = experiment.objective.needs
-    prepared = data.prepare(experiment.vocabulary_size, experiment.run_folder, console.print, needs)
-    if images and prepared.vocabulary.names != assembly.data.vocabulary.names:
-        raise ExperimentError(
-            f"--on {source}: its classes are not those of {experiment.data.source}, which the run knows"
-        )
-    return dataclasses.replace(assembly, data=prepared.all_held_out())
+    print(json.dumps({"step": step, **found, "baselines": base, **more}, indent=2))
 
 
 def restored(assembly: Assembly, which: str = "last", data_changed: str = "refuse") -> tuple[TrainState, int]:

@@ -3,11 +3,11 @@
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import platform
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.baselines import comparison, constant
+from evaluation.evaluation import HELD_OUT, Best
 from experiments import run_folder
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
+from experiments.assembly.evaluations import Evaluator, check_evaluations, evaluators
 from experiments.commands import experiment_flags, parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe
 from experiments.folders import keep_settings, replaced
@@ -31,7 +33,7 @@ from models.hub.beside import GENERATION
 from objectives.objective import NATS
 from training.checkpoints import Checkpoints, write_json
 from training.hardware import peak_flops
-from training.loop import StopAtOnce, fit
+from training.loop import Schedule, Stage, StopAtOnce, Watch, fit
 from training.metrics import MetricsLog
 from training.owner import Owner
 from training.processes import Processes, agree, at_first
@@ -87,6 +89,7 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
     experiment = assembly.experiment
     if data_may_differ:
         run_folder.check_tokenizer(experiment.run_folder, assembly.data)
+    judged = {} if experiment.best.figure == "loss" else {"figure": experiment.best.figure}
     return Checkpoints(
         experiment.run_folder / "checkpoints",
         keep=experiment.keep_checkpoints,
@@ -95,7 +98,8 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
         at_default={*at_default(experiment)},
         data=assembly.data.fingerprint,
         data_may_differ=data_may_differ,
-        measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint},
+        measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint} | judged,
+        more_is_better=experiment.best.more_is_better,
     )
 
 
@@ -116,24 +120,16 @@ def train(experiment: Experiment, reference: str, options: Options = Options()) 
 
 def train_alone(experiment: Experiment, reference: str, options: Options) -> None:
     """`train`, where the folder of the run is this process' own."""
-    profile = None
-    if options.profile is not None and jax.process_index() == 0:
-        profile = Profile.parse(options.profile, experiment.run_folder / "profile", experiment.steps)
-    folder = experiment.run_folder
-    first = jax.process_index() == 0
+    folder, first, profile = experiment.run_folder, jax.process_index() == 0, None
     say = console.print if first else lambda _: None
+    if options.profile is not None and first:
+        profile = Profile.parse(options.profile, folder / "profile", experiment.steps)
     assembly = assemble(experiment, say=say)
+    check_evaluations(assembly)
     about = json.dumps([assembly.description(), experiment.bookkeeping()])
     agree({"experiment": about, "data": assembly.data.fingerprint})
     checkpoints = open_checkpoints(assembly, options.data_changed == "go-on")
-    shapes = assembly.state_shapes()
-    parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
-    with working("reading the newest checkpoint", say):
-        restored = checkpoints.restore(shapes)
-    first_step = 0
-    if restored is not None:
-        first_step = int(restored[0].step)
-        checkpoints.discard_after(first_step)
+    restored, first_step = newest(checkpoints, assembly, say)
     result = run_folder.finished(folder) if first and first_step >= experiment.steps else None
     if at_first(result is not None):
         checkpoints.close()
@@ -142,87 +138,130 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
             print_result(result, folder, reference)
         return
     if first:
-        run_folder.sweep(folder)
-        write_json(folder / run_folder.SETTINGS, describe(assembly.experiment))
-        if assembly.initial is not None:
-            write_json(folder / RECORD, assembly.initial.record)
-        with run_folder.rewritten(folder) as inputs:
-            assembly.data.save(inputs, experiment.length(-1))
-        keep_settings(
-            folder, assembly.published_tokenizer, None if assembly.initial is None else assembly.initial.folder
-        )
-        console.print(
-            f"{experiment.name}: {experiment.architecture} with {parameters:,} parameters on {len(jax.devices())} "
-            f"{jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
-            + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
-            + (f", going on after step {first_step:,}" if first_step else "")
-        )
+        begin(assembly, first_step)
+    asked = evaluators(assembly, say)
     with working("making the first parameters" if restored is None else "restoring the state", say):
-        state = assembly.initial_state() if restored is None else assembly.spread.parts(restored[0])
+        state = assembly.initial_state() if restored is None else assembly.spread.parts(restored)
     del restored
     with working("measuring what this processor can do", say):
         peak, how = peak_flops(experiment.model.dtype)
-    step, evaluation_step = assembly.compile_train_step(), assembly.compile_evaluation_step()
-    writers = []
-    if options.wandb is not None and first:
-        writers.append(WeightsAndBiases(options.wandb, folder, experiment.name, assembly.description(), first_step))
-    log = MetricsLog(folder, first_step, writers) if first else None
-    begin = time.perf_counter()
-    phases, phase_begin = [], 0
-    for number, end in enumerate(experiment.phase_ends):
-        if end > first_step:
-            speed = assembly.speed(number, peak * assembly.spread.mesh.devices.size)
-            phases.append((end, step, assembly.batches(number, max(first_step, phase_begin)), speed))
-        phase_begin = end
-    if phases:
+    watch = Watch(
+        log=open_log(assembly, first_step, options.wandb) if first else None,
+        learning_rates=experiment.optimizer.rates(experiment.steps),
+        every=experiment.log_every,
+        profile=profile,
+    )
+    start = time.perf_counter()
+    schedule = scheduled(assembly, first_step, peak)
+    if schedule.stages:
         state = fit(
             state,
-            phases=phases,
+            schedule=schedule,
             spread=assembly.spread,
-            first_step=first_step,
-            steps=experiment.steps,
             checkpoints=checkpoints,
-            log=log,
-            evaluate=lambda state: assembly.evaluate(evaluation_step, state),
-            learning_rates=experiment.optimizer.rates(experiment.steps),
-            log_every=experiment.log_every,
-            evaluate_every=experiment.evaluate_every,
-            checkpoint_every=experiment.checkpoint_every,
-            profile=profile,
+            watch=watch,
+            evaluators=asked,
+            judge=experiment.best.of,
         )
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     with StopAtOnce(experiment.steps):
         best = checkpoints.best()
         with working("writing the last checkpoint", say):
             checkpoints.close()
-        if log is not None:
-            log.close()
+        if watch.log is not None:
+            watch.log.close()
             if profile is not None:
                 console.print(profile.where())
-        with working(EVALUATING, say):
-            held_out = assembly.evaluate(evaluation_step, state)
-        result = finish(
-            assembly,
-            state,
-            held_out,
-            seconds=seconds,
-            parameters=parameters,
-            best_step=best,
-            peak_flops=peak,
-            peak_source=how,
-        )
+        figures = dict(seconds=seconds, best_step=best, peak_flops=peak, peak_source=how)
+        result = finish(assembly, state, measured(asked, state, say), **figures)
         if first:
             print_result(result, folder, reference)
 
 
-def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **figures: Any) -> dict[str, Any]:
+def newest(checkpoints: Checkpoints, assembly: Assembly, say: Callable[[str], None]) -> tuple[TrainState | None, int]:
+    """The state to go on from and its step, `None` and 0 where there is none; damaged checkpoints behind it are removed."""
+    with working("reading the newest checkpoint", say):
+        restored = checkpoints.restore(assembly.state_shapes())
+    if restored is None:
+        return None, 0
+    step = int(restored[0].step)
+    checkpoints.discard_after(step)
+    return restored[0], step
+
+
+def begin(assembly: Assembly, first_step: int) -> None:
+    """Write what the folder of a run holds beside checkpoints and numbers, and say what begins."""
+    experiment, folder = assembly.experiment, assembly.experiment.run_folder
+    run_folder.sweep(folder)
+    write_json(folder / run_folder.SETTINGS, describe(experiment))
+    if assembly.initial is not None:
+        write_json(folder / RECORD, assembly.initial.record)
+    with run_folder.rewritten(folder) as inputs:
+        assembly.data.save(inputs, experiment.length(-1))
+    keep_settings(folder, assembly.published_tokenizer, None if assembly.initial is None else assembly.initial.folder)
+    console.print(
+        f"{experiment.name}: {experiment.architecture} with {parameters_of(assembly):,} parameters on"
+        f" {len(jax.devices())} {jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
+        + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
+        + (f", going on after step {first_step:,}" if first_step else "")
+    )
+
+
+def parameters_of(assembly: Assembly) -> int:
+    return sum(x.size for x in jax.tree.leaves(assembly.state_shapes().params))
+
+
+def open_log(assembly: Assembly, first_step: int, wandb: str | None) -> MetricsLog:
+    folder, writers = assembly.experiment.run_folder, []
+    if wandb is not None:
+        writers.append(WeightsAndBiases(wandb, folder, assembly.experiment.name, assembly.description(), first_step))
+    return MetricsLog(folder, first_step, writers)
+
+
+def scheduled(assembly: Assembly, first_step: int, peak: float) -> Schedule:
+    """The phases that are left, as the loop runs them.
+
+    Args:
+        peak: FLOP/s of one device.
+    """
+    experiment, step = assembly.experiment, assembly.compile_train_step()
+    stages, begin = [], 0
+    for number, end in enumerate(experiment.phase_ends):
+        if end > first_step:
+            speed = assembly.speed(number, peak * assembly.spread.mesh.devices.size)
+            stages.append(Stage(end, step, assembly.batches(number, max(first_step, begin)), speed))
+        begin = end
+    return Schedule(
+        stages=stages, first=first_step, last=experiment.steps, checkpoint_every=experiment.checkpoint_every
+    )
+
+
+def measured(asked: Sequence[Evaluator], state: TrainState, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """`held_out`, `intervals` of its metrics where it has some, and, where there are more, `evaluations`, {name: figures}."""
+    with working(EVALUATING, say):
+        held_out, *others = asked
+        found = {"held_out": held_out(state)}
+        intervals = held_out.intervals(state.variables)
+        if intervals:
+            found["intervals"] = intervals
+        if others:
+            found["evaluations"] = {
+                evaluator.name: evaluator(state) | {"intervals": evaluator.intervals(state.variables)}
+                for evaluator in others
+            }
+    return found
+
+
+def finish(
+    assembly: Assembly, state: TrainState, measures: dict[str, dict[str, Any]], **figures: Any
+) -> dict[str, Any]:
     """Write the model, the report and, last, the result of a run whose steps are done, which is returned; each appears whole.
 
     Every process is to call it: what is computed is computed as the steps are, where the parameters lie.
 
     Args:
         state: on the devices.
-        held_out: what `assembly.evaluate` says of it.
+        measures: what `measured` says of it.
         figures: further ones of the result.
     """
     from experiments.show.report import guesses, write_report
@@ -230,9 +269,9 @@ def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **
     experiment, folder, first = assembly.experiment, assembly.experiment.run_folder, jax.process_index() == 0
     say = console.print if first else lambda _: None
     better = state.variables
-    if held_out.get("average_loss", math.inf) < held_out["loss"]:
+    if average_is_better(experiment.best, measures):
         better = state.average
-        say("model/ holds the average over the steps, whose held-out loss is lower")
+        say(f"model/ holds the average over the steps, whose {experiment.best.figure} is better")
     say(f"writing {folder / run_folder.MODEL}")
     variables = assembly.spread.gather(better)
     if first:
@@ -244,8 +283,9 @@ def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **
     result = {
         "name": experiment.name,
         "architecture": experiment.architecture,
+        "parameters": parameters_of(assembly),
         "steps": experiment.steps,
-        "held_out": held_out,
+        **measures,
         "baselines": base,
         "training_baselines": baselines(assembly, better, training=True),
         "units": units(assembly, base),
@@ -264,6 +304,13 @@ def finish(assembly: Assembly, state: TrainState, held_out: dict[str, float], **
         write_report(folder, assembly, result, shown)
         write_json(folder / run_folder.RESULT, result)
     return result
+
+
+def average_is_better(best: Best, measures: dict[str, dict[str, Any]]) -> bool:
+    """Whether the average over the steps has the better figure, where there is one."""
+    evaluation, figure = best.place
+    values = measures["held_out"] if evaluation == HELD_OUT else measures["evaluations"][evaluation]
+    return f"average_{figure}" in values and best.better(values[f"average_{figure}"], values[figure])
 
 
 def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False) -> None:
@@ -337,7 +384,9 @@ def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     table = Table(title=f"{result['name']}: held-out {result['corpus']['of']} after {result['steps']:,} steps")
     for column in ("", "model", "baseline", "what the baseline is"):
         table.add_column(column, justify="left" if column in ("", "what the baseline is") else "right")
-    for row in comparison(result["held_out"], result["baselines"], result.get("units", {})):
+    for row in comparison(
+        result["held_out"], result["baselines"], result.get("units", {}), result.get("intervals", {})
+    ):
         table.add_row(*row)
     out = Console(soft_wrap=True, highlight=False)
     out.print(table)

@@ -88,7 +88,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def results_table(result: dict[str, Any]) -> str:
-    rows = comparison(result["held_out"], result["baselines"], result.get("units", {}))
+    rows = comparison(result["held_out"], result["baselines"], result.get("units", {}), result.get("intervals", {}))
     return table(("", "model", "baseline", "what the baseline is"), rows, numbers=(1, 2))
 
 

@@ -39,13 +39,13 @@ def monkeypatch_module():
         yield patch
 
 
-FIGURES = dict(seconds=1.0, parameters=1, best_step=20, peak_flops=0.0, peak_source="none")
-HELD_OUT = {"loss": 7.0, "masked_lm_loss": 6.0, "next_sentence_loss": 1.0, "masked_accuracy": 0.1}
+FIGURES = dict(seconds=1.0, best_step=20, peak_flops=0.0, peak_source="none")
+MEASURES = {"held_out": {"loss": 7.0, "masked_lm_loss": 6.0, "next_sentence_loss": 1.0, "masked_accuracy": 0.1}}
 
 
 def finish(ended) -> Path:
     assembly, state = ended
-    training.finish(assembly, state, HELD_OUT, **FIGURES)
+    training.finish(assembly, state, MEASURES, **FIGURES)
     return assembly.experiment.run_folder
 
 
@@ -144,7 +144,7 @@ def test_it_is_done_when_all_three_are_there_and_in_that_order(ended, monkeypatc
         assert [name for name in ("model", "report.html", "result.json") if (folder / name).exists()] == there
         assert run_folder.finished(folder) is None
     finish(ended)
-    assert run_folder.finished(folder)["held_out"] == HELD_OUT
+    assert run_folder.finished(folder)["held_out"] == MEASURES["held_out"]
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
     (folder / "model/notes.md").write_text("mine")
     (folder / "result.json").write_text("{")

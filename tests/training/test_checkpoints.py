@@ -1,5 +1,6 @@
 """Checkpoints: exact, verified, the newest and the best kept, and nothing lost by a failed write."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training.checkpoints import Checkpoints
+from training.checkpoints import Checkpoints, digest
 from training.parallel import TrainingError
 from training.step import TrainState
 
@@ -51,6 +52,30 @@ def test_newest_and_best_are_kept(checkpoints):
     checkpoints.wait()
     assert checkpoints.steps() == [2, 4, 5]
     assert checkpoints.best() == 2
+
+
+def test_more_may_be_better(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, description=DESCRIPTION, more_is_better=True)
+    for step, f1 in [(1, 0.5), (2, 0.9), (3, 0.7), (4, None), (5, 0.6)]:
+        checkpoints.save(state(step), f1)
+    checkpoints.wait()
+    assert checkpoints.best() == 2 and checkpoints.steps() == [2, 4, 5]
+    checkpoints.close()
+
+
+def test_losses_of_before_are_read(checkpoints):
+    """Checkpoints once held a `loss`, of which less is better, and said nothing of more."""
+    for step, loss in [(1, 1.0), (2, 3.0)]:
+        checkpoints.save(state(step), loss)
+        checkpoints.wait()
+        path = checkpoints.sums / f"{step}.json"
+        about = json.loads(path.read_text())
+        del about["sha256"], about["more_is_better"]
+        about["loss"] = about.pop("figure")
+        path.write_text(json.dumps({**about, "sha256": digest(about)}))
+    checkpoints.save(state(3), 2.0)
+    checkpoints.wait()
+    assert checkpoints.best() == 1 and checkpoints.steps() == [1, 2, 3]
 
 
 def test_without_any_there_is_nothing_to_restore(checkpoints):
