@@ -10,6 +10,7 @@ import pytest
 from data.text.source import Text
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
+from experiments.assembly.evaluations import Evaluator
 from experiments.campaigns.equality import differences, final_state
 from experiments.commands import evaluate
 from experiments.commands import train as training
@@ -108,7 +109,7 @@ def test_data_that_changed_are_refused_or_gone_on_with_and_the_tokenizer_stays(b
 def test_a_stop_while_the_last_step_is_saved_or_behind_it_is_heard(begun, tmp_path, monkeypatch):
     experiment = back_at(begun, 3, tmp_path / "run")
 
-    whole, asked = Assembly.evaluate, []
+    whole, asked = Evaluator.__call__, []
 
     def asked_to_stop(number, answer):
         if number not in asked:
@@ -119,7 +120,7 @@ def test_a_stop_while_the_last_step_is_saved_or_behind_it_is_heard(begun, tmp_pa
     for number in (signal.SIGTERM, signal.SIGINT):
         with monkeypatch.context() as patch:
             if number == signal.SIGTERM:  # as the last step is evaluated and saved
-                patch.setattr(Assembly, "evaluate", lambda *args: asked_to_stop(signal.SIGTERM, whole(*args)))
+                patch.setattr(Evaluator, "__call__", lambda *args: asked_to_stop(signal.SIGTERM, whole(*args)))
             else:  # as the end is written
                 patch.setattr(training, "finish", lambda *_, **__: asked_to_stop(signal.SIGINT, {}))
             with pytest.raises(Interrupted, match="after step 4, which is saved; the same command goes on") as stop:

@@ -32,7 +32,7 @@ def test_training_gives_the_same_bytes_in_another_process(
     """Left to itself the trainer breaks ties by the order of a hash map that each process seeds anew."""
     (tmp_path / "texts.json").write_text(json.dumps(list(wikipedia.texts(range(8)))))
     code = (
-        "import json, pathlib, sys\nfrom data.tokenizers import train_tokenizer\nfolder = pathlib.Path(sys.argv[1])\n"
+        "import json, pathlib, sys\nfrom data.text.tokenizers import train_tokenizer\nfolder = pathlib.Path(sys.argv[1])\n"
         "train_tokenizer(json.loads((folder / 'texts.json').read_text()), vocab_size=2000, path=folder / 't.json')"
     )
     environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": threads}
