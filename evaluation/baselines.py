@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from objectives.objective import IGNORED, Answers
+from objectives.losses import IGNORED
+from objectives.objective import Targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Constant:
     factor: float = 1.0
 
 
-def constant(answers: Answers) -> Constant:
+def constant(answers: Targets) -> Constant:
     """The baseline for these answers.
 
     Raises:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 
 State = Mapping[str, Any]
 """Arrays by name, nested or not."""

@@ -22,16 +22,20 @@ def evaluation_step(
     objective: Objective,
     metrics: Sequence[Metric],
     seed: int,
+    step: int = 0,
     axis: str | None = None,
 ) -> dict[str, Any]:
     """The metrics' states on a batch `[1, batch, ...]`, without dropout, by the metrics' numbers.
+
+    Args:
+        step: of the run as whose examples these are corrupted.
 
     Returns:
         `sums`: of the summed metrics, over all devices; `rows`: `metrics`, the states of the others on this device's
         examples, and the examples' `index` where there are any.
     """
     examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-    seen, _ = corrupted(objective, seed, examples)
+    seen, _ = corrupted(objective, seed, examples, step)
     outputs = forward(model, variables, seen, frozen=frozen)
     sums = {n: metric.update(outputs, seen) for n, metric in enumerate(metrics) if metric.summed}
     rows = {n: metric.update(outputs, seen) for n, metric in enumerate(metrics) if not metric.summed}

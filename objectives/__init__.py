@@ -11,11 +11,12 @@ from objectives.infilling import Infilling
 from objectives.masked import MaskedLM
 from objectives.masked_image import MaskedAutoencoder, MaskedImage
 from objectives.next_sentence import NextSentence
-from objectives.objective import Losses, Objective, ObjectiveError, Sum
+from objectives.objective import Losses, Objective, ObjectiveError
 from objectives.replaced_token_detection import ReplacedTokenDetection
 from objectives.sentence_order import SentenceOrder
 from objectives.seq2seq import Seq2Seq
 from objectives.span_corruption import MixtureOfDenoisers, SpanCorruption
+from objectives.sum import Sum
 
 KINDS: dict[str, type[Objective]] = {
     kind.__name__: kind

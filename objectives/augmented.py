@@ -7,7 +7,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Key
 
-from objectives.objective import Around, Example, Objective
+from objectives.objective import Example, Objective
+from objectives.sum import Wrapper
 
 STREAM = zlib.crc32(b"Augmented")
 
@@ -27,14 +28,14 @@ class Augment(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmented(Around):
+class Augmented(Wrapper):
     """`augment`, with a stream of chance of its own, and then the objective, as if it were alone.
 
     Attributes:
         training: whether to augment; otherwise `augment` only makes of an example what a model can read.
     """
 
-    around: ClassVar[str] = "objective"
+    wrapped: ClassVar[str] = "objective"
 
     objective: Objective
     augment: Augment

@@ -13,17 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.objective import (
-    IGNORED,
-    NATS,
-    Answers,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-)
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,5 +98,5 @@ class CausalLM(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"next_token_accuracy": accuracy(self.output(outputs), batch["labels"])}
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
-        return {"causal_lm_loss": Answers(batch["labels"], self.output(outputs).shape[-1], "next_token_accuracy")}
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+        return {"causal_lm_loss": Targets(batch["labels"], self.output(outputs).shape[-1], "next_token_accuracy")}

@@ -13,21 +13,13 @@ from jaxtyping import Array
 
 from objectives.classification import Classification
 from objectives.distillation import divergence
-from objectives.objective import (
-    NATS,
-    Answers,
-    Around,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-)
+from objectives.losses import NATS, accuracy, cross_entropy
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.sum import Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassDistillation(Around):
+class ClassDistillation(Wrapper):
     """(1 - α) · the task's loss + α · that of the teacher's opinion. The teacher sees the same picture, mixed if it is.
 
     It is told by `teacher_logits` (batch, classes). A student with two heads is asked for the labels with `cls_logits` and
@@ -85,8 +77,8 @@ class ClassDistillation(Around):
             "agreement": accuracy(said, self.output(outputs, 2).argmax(axis=-1)),
         }
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
-        return self.task.answers(self._labelled(outputs), batch)
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+        return self.task.targets(self._labelled(outputs), batch)
 
     def _labelled(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The outputs as the task expects them."""

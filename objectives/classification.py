@@ -14,20 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from objectives.objective import (
-    IGNORED,
-    NATS,
-    Answers,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    Pair,
-    accuracy,
-    cross_entropy,
-)
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Pair, Targets
 
-Targets = Float[Array, "batch classes"]
+SoftTargets = Float[Array, "batch classes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +85,16 @@ class Classification(Objective):
             metrics["top_5_accuracy"] = accuracy(logits, answer, among=5)
         return metrics
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
         if self.sigmoid or "mix" in batch or batch[self.answer].ndim > 1:
             return {}
         classes = self.output(outputs).shape[-1]
-        return {"classification_loss": Answers(batch[self.answer], classes, "top_1_accuracy", self.smoothing)}
+        return {"classification_loss": Targets(batch[self.answer], classes, "top_1_accuracy", self.smoothing)}
 
-    def _targets(self, answer: Array, classes: int, batch: Example) -> Targets:
+    def _targets(self, answer: Array, classes: int, batch: Example) -> SoftTargets:
         """The probability of each class, of mixtures too."""
 
-        def dense(answer: Array) -> Targets:
+        def dense(answer: Array) -> SoftTargets:
             return jax.nn.one_hot(answer, classes) if answer.ndim == 1 else answer.astype(jnp.float32)
 
         if "mix" not in batch:

@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from objectives.losses import IGNORED, NATS
 from objectives.masked import MaskedLM
-from objectives.objective import IGNORED, NATS, Answers, Around, Example, Losses, Objective, ObjectiveError
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.sum import Wrapper
 
 Mask = Bool[Array, "batch places"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Distillation(Around):
+class Distillation(Wrapper):
     """The teacher's distribution, the task's own labels, and the direction of the teacher's hidden states.
 
     Student and teacher run in one forward pass on the same corrupted text, the teacher without dropout. It returns:
@@ -105,8 +107,8 @@ class Distillation(Around):
             "agreement": _summed(agree.astype(jnp.float32), compared),
         }
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
-        return self.task.answers(self._at_labels(outputs, batch), batch)
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+        return self.task.targets(self._at_labels(outputs, batch), batch)
 
     def _attended(self, batch: Example, like: Array) -> Mask:
         return batch["attention_mask"] > 0 if "attention_mask" in batch else jnp.ones(like.shape[:2], bool)

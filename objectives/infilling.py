@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from objectives.draws import choose, poisson, shuffled
-from objectives.objective import IGNORED, Example, ObjectiveError
+from objectives.losses import IGNORED
+from objectives.objective import Example, ObjectiveError
 from objectives.seq2seq import Seq2Seq
 
 SPARE_DRAWS = 16

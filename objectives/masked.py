@@ -14,17 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.objective import (
-    IGNORED,
-    NATS,
-    Answers,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-)
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,5 +120,5 @@ class MaskedLM(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"masked_accuracy": accuracy(self.output(outputs), batch["labels"])}
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
-        return {"masked_lm_loss": Answers(batch["labels"], self.output(outputs).shape[-1], "masked_accuracy")}
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+        return {"masked_lm_loss": Targets(batch["labels"], self.output(outputs).shape[-1], "masked_accuracy")}

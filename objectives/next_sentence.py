@@ -14,17 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from objectives.objective import (
-    NATS,
-    Answers,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-    two_classes,
-)
+from objectives.losses import NATS, accuracy, cross_entropy, two_classes
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
 from objectives.segments import WRITES, Segment, lay_out, sentence_reaching, target_length, tokens_before
 
 IS_NEXT, IS_RANDOM = 0, 1
@@ -104,9 +95,9 @@ class NextSentence(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"next_sentence_accuracy": accuracy(self.output(outputs), batch["next_sentence_label"])}
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
         return {
-            "next_sentence_loss": Answers(
+            "next_sentence_loss": Targets(
                 batch["next_sentence_label"],
                 self.output(outputs).shape[-1],
                 "next_sentence_accuracy",

@@ -13,22 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
 from objectives.masked import MaskedLM
-from objectives.objective import (
-    IGNORED,
-    NATS,
-    Answers,
-    Around,
-    Example,
-    Losses,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-)
+from objectives.objective import Example, Losses, ObjectiveError, Targets
+from objectives.sum import Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplacedTokenDetection(Around):
+class ReplacedTokenDetection(Wrapper):
     """Masked language modelling of a generator, and the detection of what it put in the place of the masks.
 
     Both models run in one forward pass, which samples the replacements with `sampling_key` and returns:
@@ -43,7 +35,7 @@ class ReplacedTokenDetection(Around):
         generator_weight, detection_weight: of the two losses, which are reported as weighted.
     """
 
-    around: ClassVar[str] = "masking"
+    wrapped: ClassVar[str] = "masking"
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("generator_logits",), ("discriminator_logits",), ("replaced",))
     units: ClassVar[Mapping[str, str]] = MappingProxyType({"generator_loss": NATS, "detection_loss": NATS})
 
@@ -99,12 +91,12 @@ class ReplacedTokenDetection(Around):
             "detection_recall": (found, count(replaced)),
         }
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
         _, replaced, attended = self._detection(outputs, batch)
         tokens, weights = self.output(outputs).shape[-1], (self.generator_weight, self.detection_weight)
         return {
-            "generator_loss": Answers(batch["labels"], tokens, "generator_accuracy", factor=weights[0]),
-            "detection_loss": Answers(
+            "generator_loss": Targets(batch["labels"], tokens, "generator_accuracy", factor=weights[0]),
+            "detection_loss": Targets(
                 jnp.where(attended, replaced.astype(jnp.int32), IGNORED), 2, "detection_accuracy", factor=weights[1]
             ),
         }

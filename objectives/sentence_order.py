@@ -13,18 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from objectives.objective import (
-    IGNORED,
-    NATS,
-    Answers,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-    two_classes,
-)
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy, two_classes
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
 from objectives.segments import WRITES, Segment, lay_out, sentence_reaching, target_length, tokens_before
 
 IN_ORDER, SWAPPED = 0, 1
@@ -92,9 +82,9 @@ class SentenceOrder(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"sentence_order_accuracy": accuracy(self.output(outputs), batch["sentence_order_label"])}
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
         return {
-            "sentence_order_loss": Answers(
+            "sentence_order_loss": Targets(
                 batch["sentence_order_label"], self.output(outputs).shape[-1], "sentence_order_accuracy"
             )
         }

@@ -12,17 +12,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from objectives.objective import (
-    IGNORED,
-    NATS,
-    Answers,
-    Example,
-    Losses,
-    Objective,
-    ObjectiveError,
-    accuracy,
-    cross_entropy,
-)
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +69,9 @@ class Seq2Seq(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         return {"target_accuracy": accuracy(self.output(outputs), batch["labels"])}
 
-    def answers(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Answers]:
+    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
         return {
-            "seq2seq_loss": Answers(
+            "seq2seq_loss": Targets(
                 batch["labels"], self.output(outputs).shape[-1], "target_accuracy", self.label_smoothing
             )
         }

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from objectives.draws import choose
-from objectives.objective import IGNORED, Example, ObjectiveError
+from objectives.losses import IGNORED
+from objectives.objective import Example, ObjectiveError
 from objectives.seq2seq import Seq2Seq
 
 MODES = ("R", "S", "X")

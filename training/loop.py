@@ -22,7 +22,7 @@ from training.metrics import MetricsLog, Speed
 from training.parallel import Spread, TrainingError
 from training.profile import Profile
 from training.progress import ProgressBar
-from training.step import Step, shares
+from training.step import Step, host_values
 
 
 class Interrupted(Exception):
@@ -243,7 +243,7 @@ class _Loop:
         if self.pending is None:
             return
         (number, metrics), self.pending = self.pending, None
-        values = shares(self.spread.host(metrics))
+        values = host_values(self.spread.host(metrics))
         check_finite(number, values, self.checkpoints)
         time = speed.tick()
         if self.watch.log is None or self.bar is None:

@@ -1,8 +1,8 @@
 """The train step and the evaluation step: pure functions of state and batch, written once for every way to spread them.
 
-A batch is what the data source gives, shaped `[micro_batches, batch, ...]`; the objective corrupts it on the device.
-Losses are (sum, weight) pairs. The weights of the whole global batch are added up *before* differentiating, so that what
-is differentiated is Σ sumₙ / weightₙ with a constant weight, and gradients of shards and micro-batches simply add up.
+A batch is what the data source gives, shaped `[micro_batches, batch, ...]`; the objective corrupts it on the device. What is
+minimised is a function of sums over the examples of the global batch. The step differentiates the sums of a part of the
+batch and that function at the totals of all parts: so the gradients of shards and micro-batches simply add up.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,9 @@ from jaxtyping import Array, Key, PyTree, UInt32
 
 from models.outputs import model_inputs
 from objectives import Objective
-from objectives.objective import IGNORED, Answers, Example, Losses
+from objectives.checks import STEP, loss_weights
+from objectives.losses import IGNORED
+from objectives.objective import Example, Losses, Sums, Targets
 
 Metrics = dict[str, Any]
 
@@ -77,7 +79,7 @@ def digest(batch: Example) -> UInt32[Array, ""]:
         return x ^ (x >> 16)
 
     total = jnp.zeros(batch["index"].shape, jnp.uint32)
-    for number, name in enumerate(sorted(batch)):
+    for number, name in enumerate(sorted(name for name in batch if name != STEP)):
         x = batch[name]
         x = x.astype(jnp.uint32) if x.dtype.itemsize != 4 else jax.lax.bitcast_convert_type(x, jnp.uint32)
         x = x.reshape(x.shape[0], -1)
@@ -86,10 +88,17 @@ def digest(batch: Example) -> UInt32[Array, ""]:
     return mix(total).sum(dtype=jnp.uint32)
 
 
-def corrupted(objective: Objective, seed: int, batch: Example) -> tuple[Example, Key[Array, " batch"]]:
-    """The batch as the model is to see it, and the keys of its dropout."""
+def corrupted(
+    objective: Objective, seed: int, batch: Example, step: int | Array = 0
+) -> tuple[Example, Key[Array, " batch"]]:
+    """The batch as the model is to see it, and the keys of its dropout.
+
+    Args:
+        step: the steps done before, which each example then holds under `STEP`.
+    """
     corruption, dropout = example_keys(seed, batch["index"])
-    return jax.vmap(objective.corrupt)(corruption, batch), dropout
+    steps = jnp.full(batch["index"].shape, step, jnp.int32)
+    return jax.vmap(objective.corrupt)(corruption, {**batch, STEP: steps}), dropout
 
 
 def forward(
@@ -126,15 +135,6 @@ def forward_in_training(
     return outputs, changed["batch_stats"]
 
 
-def loss_weights(
-    model: nn.Module, objective: Objective, variables: dict[str, Any], batch: Example, frozen: PyTree = None
-) -> dict[str, Array]:
-    """The weight of each loss on `batch`. No model runs: weights depend on the batch alone, by contract."""
-    shapes = jax.eval_shape(lambda: forward(model, variables, batch, frozen=frozen))
-    outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return {name: weight for name, (_, weight) in objective.loss(outputs, batch).items()}
-
-
 def train_step(
     state: TrainState,
     batch: Example,
@@ -160,36 +160,30 @@ def train_step(
     """
     alone = axis is None or jax.lax.axis_size(axis) == 1  # of a single device the sum would be one more copy
     total = (lambda tree: tree) if alone else (lambda tree: jax.lax.psum(tree, axis))
-    micro_batches = batch["index"].shape[0]
-    corrupt = jax.vmap(lambda part: corrupted(objective, seed, part))
+    corrupt = jax.vmap(lambda part: corrupted(objective, seed, part, state.step))
     seen, dropout_keys = corrupt(batch)
-    weights = jax.vmap(lambda part: loss_weights(model, objective, state.variables, part, frozen))(seen)
-    weights = total(jax.tree.map(lambda weight: weight.sum(axis=0), weights))
 
-    def loss(params: PyTree, part: Example, keys) -> tuple[Array, tuple[Losses, PyTree]]:
+    def sums(params: PyTree, part: Example, keys) -> tuple[Sums, tuple[Losses, PyTree]]:
         variables = variables_of(params, state.batch_stats)
         outputs, batch_stats = forward_in_training(model, variables, part, keys, frozen, axis)
-        losses = objective.loss(outputs, part)
-        value = sum(ratio(amount, weights[name]) for name, (amount, _) in losses.items())
-        return value, ({**losses, **objective.metrics(outputs, part)}, batch_stats)
+        return objective.sums(outputs, part), (objective.metrics(outputs, part), batch_stats)
 
-    def of_part(part) -> tuple[tuple[PyTree, Losses], PyTree]:
-        gradients, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.params, *part)
-        return (gradients, metrics), batch_stats
+    def gradients_of(part, totals: Sums | None) -> tuple[tuple[PyTree, Sums, Losses], PyTree]:
+        """Of a micro-batch, where `totals` are those of the global batch; `None` where it is this part's on all devices."""
+        amounts, pull_back, (metrics, batch_stats) = jax.vjp(lambda p: sums(p, *part), state.params, has_aux=True)
+        slopes = jax.grad(objective_value, allow_int=True)(total(amounts) if totals is None else totals)
+        return (*pull_back(slopes), amounts, metrics), batch_stats
 
-    def accumulate(carry, part):
-        found, batch_stats = of_part(part)
-        return jax.tree.map(jnp.add, carry, found), batch_stats
+    def objective_value(totals: Sums) -> Array:
+        return sum(objective.losses(totals).values())
 
-    first = jax.tree.map(lambda x: x[0], (seen, dropout_keys))
-    if micro_batches == 1:
-        found, batch_stats = of_part(first)
+    if batch["index"].shape[0] == 1:
+        summed, batch_stats = gradients_of(jax.tree.map(lambda x: x[0], (seen, dropout_keys)), None)
     else:
-        shapes, _ = jax.eval_shape(of_part, first)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        found, all_stats = jax.lax.scan(accumulate, zeros, (seen, dropout_keys))
+        totals = total(_totals(model, objective, state.variables, seen, sums, dropout_keys, frozen))
+        summed, all_stats = _accumulate(lambda part: gradients_of(part, totals), (seen, dropout_keys))
         batch_stats = jax.tree.map(lambda x: x[-1], all_stats)
-    gradients, metrics = total(found)
+    gradients, totals, metrics = total(summed)
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -198,6 +192,7 @@ def train_step(
         new = variables_of(params, batch_stats)
         average = jax.tree.map(lambda old, now: average_decay * old + (1 - average_decay) * now, average, new)
     metrics = {
+        **_as_pairs(objective, totals),
         **metrics,
         "gradient_norm": (optax.global_norm(gradients), jnp.ones(())),
         "digest": total(jax.vmap(digest)(seen).sum(dtype=jnp.uint32)),
@@ -205,10 +200,45 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state, batch_stats, average), metrics
 
 
-def ratio(amount: Any, weight: Any) -> Array:
-    """`amount / weight`, and 0, with a gradient of 0, where nothing has been asked and the weight is 0."""
-    asked = weight != 0
-    return jnp.where(asked, amount / jnp.where(asked, weight, 1), 0.0)
+def _accumulate(function: Callable[[PyTree], tuple[PyTree, PyTree]], parts: PyTree) -> tuple[PyTree, PyTree]:
+    """What `function` gives of each part, one after another: the first of the two summed, the second stacked."""
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+
+    def add(carry: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
+        summed, stacked = function(part)
+        return jax.tree.map(jnp.add, carry, summed), stacked
+
+    return jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)
+
+
+def _totals(
+    model: nn.Module,
+    objective: Objective,
+    variables: dict[str, Any],
+    seen: Example,
+    sums: Callable[..., tuple[Sums, Any]],
+    dropout_keys: Key[Array, "micro_batches batch"],
+    frozen: PyTree,
+) -> Sums:
+    """The sums over all micro-batches, before any is differentiated.
+
+    Where losses are ratios, their derivatives need the weights alone, which no model runs for: the amounts are left 0.
+    """
+    if not objective.ratios:
+        return _accumulate(lambda part: (sums(variables["params"], *part)[0], ()), (seen, dropout_keys))[0]
+
+    def weights(part: Example) -> dict[str, Array]:
+        outputs = jax.eval_shape(lambda: forward(model, variables, part, frozen=frozen))
+        return loss_weights(objective, outputs, part)
+
+    return {name: (jnp.zeros(()), weight.sum(axis=0)) for name, weight in jax.vmap(weights)(seen).items()}
+
+
+def _as_pairs(objective: Objective, totals: Sums) -> Losses:
+    """The losses as `(sum, weight)`: as they are, or their values with a weight of 1 where they are no ratios."""
+    if objective.ratios:
+        return totals
+    return {name: (value, jnp.ones(())) for name, value in objective.losses(totals).items()}
 
 
 def mean(amount: float, weight: float) -> float:
@@ -216,7 +246,7 @@ def mean(amount: float, weight: float) -> float:
     return amount / weight if weight != 0 else 0.0
 
 
-def answers_step(
+def targets_step(
     variables: dict[str, Any],
     batch: Example,
     *,
@@ -224,12 +254,12 @@ def answers_step(
     objective: Objective,
     seed: int,
     axis: str | None = None,
-) -> dict[str, Answers]:
+) -> dict[str, Targets]:
     """What is right on a batch `[1, batch, ...]`, the labels counted: `[classes]`, of each how many are asked for."""
     seen, _ = corrupted(objective, seed, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
-    answers = objective.answers(forward(model, variables, seen), seen)
+    answers = objective.targets(forward(model, variables, seen), seen)
 
-    def count(right: Answers) -> Answers:
+    def count(right: Targets) -> Targets:
         labels = jnp.where(right.labels == IGNORED, right.classes, right.labels).reshape(-1)
         counts = jnp.bincount(labels, length=right.classes + 1)[:-1]
         return right.replace(labels=jax.lax.psum(counts, axis) if axis else counts)
@@ -237,7 +267,7 @@ def answers_step(
     return {name: count(right) for name, right in answers.items()}
 
 
-def shares(metrics: Metrics) -> dict[str, float | int]:
+def host_values(metrics: Metrics) -> dict[str, float | int]:
     """Host side, {name: value}: of each loss and metric its sum over its weight, and as it is what has none (`digest`)."""
     metrics = jax.device_get(metrics)
     return {

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from evaluation.metric import Metric, MetricError, State
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 
 
 @dataclasses.dataclass(frozen=True)

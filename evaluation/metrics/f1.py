@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from evaluation.metric import Metric, State
 from evaluation.metrics.accuracy import guessed
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 
 
 @dataclasses.dataclass(frozen=True)

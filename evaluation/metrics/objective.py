@@ -1,9 +1,11 @@
-"""The losses and metrics of an objective as a metric: ratios of sums."""
+"""The losses and metrics of an objective as a metric."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from evaluation.metric import Metric, State
@@ -13,17 +15,19 @@ from training.step import mean
 
 @dataclasses.dataclass(frozen=True)
 class OfObjective(Metric):
-    """{name: sum over weight} of each loss and metric of the objective, and `loss`, the sum of the losses."""
+    """{name: value} of each loss and metric of the objective, and `loss`, the sum of the losses."""
 
     objective: Objective
     summed: ClassVar[bool] = True
 
     def update(self, outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> State:
-        return {"losses": self.objective.loss(outputs, batch), "metrics": self.objective.metrics(outputs, batch)}
+        return {"sums": self.objective.sums(outputs, batch), "metrics": self.objective.metrics(outputs, batch)}
 
     def compute(self, state: State) -> dict[str, float]:
-        losses, metrics = (
-            {name: mean(float(amount), float(weight)) for name, (amount, weight) in state[of].items()}
-            for of in ("losses", "metrics")
-        )
+        if self.objective.ratios:
+            losses = {name: mean(*map(float, pair)) for name, pair in state["sums"].items()}
+        else:
+            totals = jax.tree.map(jnp.float32, state["sums"])
+            losses = {name: float(value) for name, value in self.objective.losses(totals).items()}
+        metrics = {name: mean(*map(float, pair)) for name, pair in state["metrics"].items()}
         return {"loss": sum(losses.values()), **losses, **metrics}

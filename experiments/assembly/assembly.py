@@ -22,7 +22,7 @@ from models.student_teacher import as_teacher, initial_params
 from objectives.objective import Example
 from training.metrics import Speed
 from training.parallel import Spread
-from training.step import TrainState, answers_step, create_state, forward, train_step
+from training.step import TrainState, create_state, forward, targets_step, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,11 +157,11 @@ class Assembly(Feed):
         """Shapes and shardings of `frozen`."""
         return None if self.frozen_spread is None else self.frozen_spread.shapes(boxed_frozen(self.teacher.model))
 
-    def compile_answers_step(self, training: bool = False) -> Callable:
+    def compile_targets_step(self, training: bool = False) -> Callable:
         """Of held-out examples, or of those that are trained on."""
         objective = self.training_objective if training else self.objective
         seed = self.experiment.seed if training else EVALUATION_SEED
-        step = functools.partial(answers_step, model=self.student, objective=objective, seed=seed)
+        step = functools.partial(targets_step, model=self.student, objective=objective, seed=seed)
         return self.spread.compile(step, donate=False)
 
     def asked(

@@ -10,7 +10,7 @@ from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shap
 from experiments.experiment import Experiment, ExperimentError
 from models.outputs import model_inputs
 from objectives import Objective, ObjectiveError
-from objectives.objective import check_asks, check_reads, check_takes
+from objectives.checks import check_asks, check_reads, check_takes, loss_weights
 from training.step import forward
 
 
@@ -62,8 +62,14 @@ def check_parts(
     try:
         with jax.numpy_rank_promotion("raise"):
             losses, metrics = jax.eval_shape(
-                lambda out, batch: (objective.loss(out, batch), objective.metrics(out, batch)), outputs, seen
+                lambda out, batch: (objective.losses(objective.sums(out, batch)), objective.metrics(out, batch)),
+                outputs,
+                seen,
             )
+            if objective.ratios:
+                jax.eval_shape(lambda batch: loss_weights(objective, outputs, batch), seen)
+    except ObjectiveError:
+        raise
     except (TypeError, ValueError) as error:
         shapes = ", ".join(f"{output} {value.shape}" for output, value in outputs.items())
         raise ObjectiveError(

@@ -58,6 +58,7 @@ class Evaluator:
             objective=parts.objective,
             metrics=self.metrics,
             seed=EVALUATION_SEED,
+            step=parts.experiment.steps,  # schedules stand where they end
         )
         return parts.given_frozen(parts.spread.compile(step, donate=False))
 
@@ -131,7 +132,8 @@ def check_evaluations(assembly: Assembly) -> None:
         return
     seen, outputs = _shapes(assembly)
     state = jax.eval_shape(OfObjective(assembly.objective).update, outputs, seen)
-    known = {evaluation.name: {"loss", *state["losses"], *state["metrics"]} for evaluation in evaluations}
+    losses = jax.eval_shape(assembly.objective.losses, state["sums"])
+    known = {evaluation.name: {"loss", *losses, *state["metrics"]} for evaluation in evaluations}
     for evaluation in evaluations:
         for metric in evaluation.metrics:
             check_metric(metric, outputs, seen, evaluation.name)

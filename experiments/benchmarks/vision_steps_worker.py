@@ -45,7 +45,7 @@ def ours(work: Work, dtype: str) -> tuple[Step, Wait]:
 
     from models import hub
     from models.outputs import blank_inputs
-    from objectives.objective import cross_entropy
+    from objectives.losses import cross_entropy
     from training.optimizers import AdamW
 
     config = hub.config_class(work.model_type).from_json({"model_type": work.model_type, **work.published}, dtype=dtype)

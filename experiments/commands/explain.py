@@ -15,7 +15,8 @@ from experiments.commands.train import console
 from experiments.experiment import ExperimentError
 from experiments.show import pictures
 from models.outputs import model_inputs
-from objectives.objective import IGNORED, Example
+from objectives.losses import IGNORED
+from objectives.objective import Example
 
 
 @dataclasses.dataclass(frozen=True)

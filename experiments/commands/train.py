@@ -30,7 +30,7 @@ from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
 from models import hub
 from models.hub.beside import GENERATION
-from objectives.objective import NATS
+from objectives.losses import NATS
 from training.checkpoints import Checkpoints, write_json
 from training.hardware import peak_flops
 from training.loop import Schedule, Stage, StopAtOnce, Watch, fit
@@ -338,7 +338,7 @@ def baselines(assembly: Assembly, variables: Any, training: bool = False) -> dic
         variables: on the devices, as the steps want them.
         training: of the examples that were trained on last, about as many, rather than of those that are held out.
     """
-    step, found = assembly.compile_answers_step(training), []
+    step, found = assembly.compile_targets_step(training), []
     for batch, copies in assembly.last_batches() if training else assembly.counted_batches():
         right = assembly.spread.host(step(variables, assembly.spread.put_batch(batch)))
         found.append(jax.tree.map(lambda counts: counts // copies, right))  # noqa: B023 - used at once

@@ -9,13 +9,14 @@ import optax
 import pytest
 
 from evaluation.baselines import comparison, constant
-from objectives.objective import IGNORED, Answers, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
+from objectives.objective import Targets
 
 
 @pytest.mark.parametrize("smoothing, factor", [(0.0, 1.0), (0.1, 1.0), (0.0, 50.0)])
 def test_no_constant_guess_has_a_lower_loss(smoothing, factor):
     labels = jnp.array([[0, 1, 1, IGNORED], [3, 1, 0, IGNORED]])
-    base = constant(Answers(labels, 4, smoothing=smoothing, factor=factor))
+    base = constant(Targets(labels, 4, smoothing=smoothing, factor=factor))
 
     @jax.jit
     def loss(logits):
@@ -40,13 +41,13 @@ def test_no_constant_guess_has_a_lower_loss(smoothing, factor):
 
 
 def test_of_one_answer_nothing_is_to_be_learned():
-    base = constant(Answers(np.zeros(8, np.int32), 2))
+    base = constant(Targets(np.zeros(8, np.int32), 2))
     assert (base.loss, base.accuracy, base.standard_error) == (0.0, 1.0, 0.0)
 
 
 def test_nothing_asked_is_an_error():
     with pytest.raises(ValueError, match="nothing is asked for"):
-        constant(Answers(np.full(3, IGNORED), 2))
+        constant(Targets(np.full(3, IGNORED), 2))
 
 
 def test_the_table_has_every_loss_beside_its_baseline():
@@ -70,7 +71,7 @@ def test_only_what_is_in_nats_is_said_to_be():
 
 
 def test_the_table_says_that_a_loss_is_weighted():
-    base = dataclasses.asdict(constant(Answers(np.arange(8) % 2, 2, factor=0.3)))
+    base = dataclasses.asdict(constant(Targets(np.arange(8) % 2, 2, factor=0.3)))
     ((_, _, loss, said),) = comparison({"b_loss": 0.2}, {"b_loss": base})
     assert loss == f"{0.3 * np.log(2):.3f}"
     assert "times 0.3" in said

@@ -9,7 +9,7 @@ from evaluation.bootstrap import interval
 from evaluation.metric import Collected, Metric, MetricError, concatenated
 from evaluation.metrics.accuracy import Accuracy
 from evaluation.metrics.f1 import F1
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 
 
 @pytest.fixture(params=[(200,), (40, 7)], ids=["an example", "a token"])

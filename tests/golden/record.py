@@ -162,7 +162,6 @@ def steps_text(reference: str) -> str:
     """What the first steps of a recipe measure, a line a step."""
     from experiments.assembly.assemble import assemble
     from experiments.experiment import load
-    from training.step import shares
 
     with tempfile.TemporaryDirectory() as folder:
         experiment = dataclasses.replace(load(f"experiments/{reference}"), folder=f"{folder}/run")
@@ -171,9 +170,10 @@ def steps_text(reference: str) -> str:
         lines = [f"== {reference}"]
         for number, batch in enumerate(itertools.islice(assembly.batches(0, 0), STEPS), start=1):
             state, metrics = step(state, assembly.spread.put_batch(batch))
-            values = shares(assembly.spread.host(metrics))
-            examples = int(values.pop("digest"))
-            said = ", ".join(f"{name} {value:.9g}" for name, value in sorted(values.items()))
+            metrics = assembly.spread.host(metrics)
+            examples = int(metrics.pop("digest"))
+            ratios = {name: float(total) / (float(weight) or 1.0) for name, (total, weight) in metrics.items()}
+            said = ", ".join(f"{name} {value:.9g}" for name, value in sorted(ratios.items()))
             lines.append(f"step {number}: digest {examples}, {said}")
     return "\n".join([*lines, ""])
 

@@ -9,7 +9,7 @@ import pytest
 from models.bert import BertConfig, BertForMaskedLM
 from models.llama import LlamaConfig, LlamaForCausalLM
 from models.resnet import ResNetConfig, ResNetForImageClassification
-from objectives.objective import cross_entropy
+from objectives.losses import cross_entropy
 
 IDS = jnp.asarray(np.random.default_rng(0).integers(5, 40, (2, 7)), jnp.int32)
 MODELS = {

@@ -16,7 +16,7 @@ from models import gpt2, llama
 from models.config import ModelError
 from models.gpt2 import GPT2Config
 from models.llama import LlamaConfig, RopeScaling, frequencies
-from objectives.objective import cross_entropy
+from objectives.losses import cross_entropy
 from training.parallel import Parallel, logical_axes
 
 GPT2 = GPT2Config(vocab_size=60, n_positions=40, n_embd=32, n_layer=3, n_head=4, initializer_range=0.2)

@@ -15,12 +15,12 @@ from models import electra, hub
 from models.config import ModelError
 from models.electra import ElectraConfig, ElectraForJointPreTraining
 from objectives import ReplacedTokenDetection
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from tests.examples import batch
 from tests.models.test_encoder_decoders import dot_flops
 from training.optimizers import AdamW
 from training.parallel import Parallel, logical_axes
-from training.step import corrupted, create_state, forward, shares, train_step
+from training.step import corrupted, create_state, forward, host_values, train_step
 
 SMALL = ElectraConfig(
     vocab_size=200,
@@ -272,7 +272,7 @@ def test_every_layout_takes_the_same_steps(parallel, vocabulary):
             rows = batch(range(number * ROWS, (number + 1) * ROWS), LENGTH)
             rows = {name: x.reshape(parallel.micro_batches, -1, *x.shape[1:]) for name, x in rows.items()}
             state, found = step(state, spread.put_batch(rows))
-            metrics.append(shares(spread.host(found)))
+            metrics.append(host_values(spread.host(found)))
         return flatten_dict(spread.gather(state.params), sep="/"), metrics
 
     (one, expected), (other, found) = steps(Parallel(devices=1)), steps(parallel)

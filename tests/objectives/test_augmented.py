@@ -73,7 +73,7 @@ def test_everything_else_is_the_objective(example):
     assert (augmented.takes, augmented.asks, augmented.needs) == (objective.takes, objective.asks, objective.needs)
     outputs = {"logits": jax.random.normal(jax.random.key(0), (2, 10))}
     batch = {"labels": jnp.arange(2)}
-    for part in ("loss", "metrics", "answers"):
+    for part in ("loss", "metrics", "targets"):
         found, wanted = getattr(augmented, part)(outputs, batch), getattr(objective, part)(outputs, batch)
         assert jax.tree.all(jax.tree.map(jnp.array_equal, found, wanted)), part
     with pytest.raises(ObjectiveError, match="has no classes"):

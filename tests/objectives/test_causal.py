@@ -10,7 +10,7 @@ from models.gpt2 import GPT2Config, GPT2LMHeadModel
 from models.layers.attention import attention_pattern
 from models.outputs import model_inputs
 from objectives import CausalLM, ObjectiveError
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from tests.objectives.conftest import uniform
 from tests.objectives.test_masked import corrupt, within
 from training.step import forward

@@ -62,7 +62,7 @@ def test_what_a_student_with_two_heads_says_is_the_mean_of_both(batch):
     assert {name: metrics[name] for name in wanted} == wanted
     agreed = (outputs["logits"].argmax(axis=-1) == outputs["teacher_logits"].argmax(axis=-1)).sum()
     assert metrics["agreement"] == (agreed, BATCH)
-    assert "classification_loss" in metrics and "classification_loss" in ClassDistillation().answers(outputs, labels)
+    assert "classification_loss" in metrics and "classification_loss" in ClassDistillation().targets(outputs, labels)
 
 
 @pytest.mark.parametrize("hard", [True, False])

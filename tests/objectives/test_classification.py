@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from objectives import Classification, ObjectiveError, named
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 
 BATCH, CLASSES = 7, 9
 
@@ -146,10 +146,10 @@ def test_of_a_mixture_the_greater_part_is_right(mixed):
 def test_one_answer_has_a_baseline_and_others_have_none(batch, mixed):
     outputs = {"logits": jnp.zeros((BATCH, CLASSES))}
     batch, mixed = (jax.tree.map(jnp.asarray, arrays) for arrays in (batch, mixed))
-    answers = Classification(smoothing=0.1).answers(outputs, batch)["classification_loss"]
+    answers = Classification(smoothing=0.1).targets(outputs, batch)["classification_loss"]
     assert (answers.classes, answers.accuracy, answers.smoothing) == (CLASSES, "top_1_accuracy", 0.1)
     assert (answers.labels == batch["labels"]).all()
-    assert not Classification().answers(outputs, mixed) and not Classification(sigmoid=True).answers(outputs, batch)
+    assert not Classification().targets(outputs, mixed) and not Classification(sigmoid=True).targets(outputs, batch)
 
 
 @pytest.mark.parametrize("settings", [{}, {"sigmoid": True}, {"smoothing": 0.1}])

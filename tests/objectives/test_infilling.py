@@ -17,7 +17,7 @@ from data.text.framing import Framing
 from objectives import Infilling, ObjectiveError
 from objectives.draws import choose, poisson, shuffled
 from objectives.infilling import SPARE_DRAWS
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from tests.objectives.conftest import alike, uniform
 from tests.objectives.test_masked import corrupt, within
 

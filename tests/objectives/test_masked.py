@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from objectives import MaskedLM, NextSentence, ObjectiveError, Sum
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from tests.examples import batch, example
 
 LENGTH, COUNT = 64, 4_000

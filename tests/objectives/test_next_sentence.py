@@ -119,7 +119,7 @@ def test_loss_is_the_reference_formula(vocabulary, weight):
     objective = NextSentence(weight=weight).bind(vocabulary)
     asked = {"seq_relationship_logits": jnp.asarray(logits)}, {"next_sentence_label": jnp.asarray(labels)}
     amount, count = objective.loss(*asked)["next_sentence_loss"]
-    assert objective.answers(*asked)["next_sentence_loss"].factor == weight
+    assert objective.targets(*asked)["next_sentence_loss"].factor == weight
     expected = -weight * sum(
         row[label] - np.log(np.exp(row.astype(np.float64)).sum()) for row, label in zip(logits, labels, strict=True)
     )

@@ -31,7 +31,8 @@ from objectives import (
     Sum,
 )
 from objectives.draws import choose, shuffled
-from objectives.objective import IGNORED, Around, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
+from objectives.sum import Wrapper
 from tests.objectives.conftest import uniform
 
 
@@ -270,7 +271,7 @@ def test_two_losses_or_metrics_of_one_name_are_refused():
 def test_sums_and_wrappers_forward_all_that_an_objective_may_define():
     """Whoever adds something to the contract must say what a `Sum` and a wrapper make of it."""
     contract = {name for name in vars(Objective) if not name.startswith("_")} - {"binding", "vocabulary", "output"}
-    for kind in (Sum, Around):
+    for kind in (Sum, Wrapper):
         assert contract <= set(vars(kind)), kind
 
 

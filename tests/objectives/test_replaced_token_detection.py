@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objectives import MaskedLM, ObjectiveError, ReplacedTokenDetection
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from tests.examples import batch
 from tests.objectives.test_masked import corrupt, within
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objectives import MaskedLM, ObjectiveError, SentenceOrder, Sum
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from objectives.sentence_order import IN_ORDER, SWAPPED
 from tests.examples import CLS, PAD, SEP, batch
 from tests.objectives.test_masked import corrupt, within

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objectives import ObjectiveError, Seq2Seq
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from objectives.seq2seq import shift_right
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from objectives import MixtureOfDenoisers, ObjectiveError, SpanCorruption
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from objectives.span_corruption import MODES, Denoiser
 from tests.objectives.conftest import alike, uniform
 from tests.objectives.test_masked import corrupt, within

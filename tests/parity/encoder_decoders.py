@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import hub
-from objectives.objective import IGNORED, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
 from tests.parity.reference import difference, differences, perturbed, tensors, torch, transformers
 
 BATCH, SOURCE, TARGET = 4, 20, 14

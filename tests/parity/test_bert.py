@@ -12,7 +12,7 @@ import pytest
 
 from models import bert, hub
 from objectives import MaskedLM, NextSentence, Sum
-from objectives.objective import IGNORED, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 
 BATCH, LENGTH, VOCABULARY, LABELS = 4, 24, 99, 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import hub
-from objectives.objective import cross_entropy
+from objectives.losses import cross_entropy
 from tests.parity.images import image_differences
 from tests.parity.reference import perturbed, round_trip, torch, transformers
 

@@ -12,7 +12,7 @@ import pytest
 
 from models import hub
 from models.cvt import CvtConfig
-from objectives.objective import cross_entropy
+from objectives.losses import cross_entropy
 from tests.parity.images import image_differences, perturbed_statistics
 from tests.parity.reference import round_trip, torch, transformers
 

@@ -10,7 +10,7 @@ import pytest
 
 from models import electra, hub
 from objectives import MaskedLM, ReplacedTokenDetection
-from objectives.objective import IGNORED, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 from tests.parity.test_bert import BATCH, LABELS, LENGTH, VOCABULARY, inputs
 

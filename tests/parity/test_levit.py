@@ -13,7 +13,7 @@ import pytest
 
 from models import hub
 from models.levit import LevitConfig
-from objectives.objective import cross_entropy
+from objectives.losses import cross_entropy
 from tests.parity.images import image_differences, perturbed_statistics
 from tests.parity.reference import difference, round_trip, torch, transformers
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models import hub, llama
-from objectives.objective import IGNORED, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 
 BATCH, LENGTH, VOCABULARY, LABELS, PAD = 4, 24, 99, 5, 98

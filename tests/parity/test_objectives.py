@@ -8,7 +8,7 @@ import pytest
 from data.text.framing import Framing
 from models import hub
 from objectives import CausalLM, Distillation, Infilling, ReplacedTokenDetection, Seq2Seq
-from objectives.objective import IGNORED, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
 from tests.examples import text_vocabulary, text_windows
 from tests.parity.reference import difference, perturbed, torch, transformers
 

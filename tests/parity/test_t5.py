@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from models import hub, t5
 from models.config import ModelError
-from objectives.objective import IGNORED, cross_entropy
+from objectives.losses import IGNORED, cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 
 BATCH, READ, WRITTEN, VOCABULARY, PAD = 4, 20, 14, 99, 0

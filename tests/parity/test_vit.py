@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from models import hub, vit
 from models.vit import at_image_size, resize_matrix
-from objectives.objective import cross_entropy
+from objectives.losses import cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 
 BATCH, LABELS = 3, 5

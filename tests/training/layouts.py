@@ -20,11 +20,12 @@ import numpy as np
 from data.text.framing import Framing
 from models.bert import BertConfig, BertForPreTraining
 from objectives import MaskedLM, NextSentence, Sum
-from objectives.objective import IGNORED
+from objectives.losses import IGNORED
 from tests.examples import batch
+from tests.training import totals
 from training.optimizers import AdamW
 from training.parallel import Parallel, logical_axes
-from training.step import corrupted, create_state, shares, train_step
+from training.step import corrupted, create_state, host_values, train_step
 
 BATCH, LENGTH, STEPS, SEED, SHARDS = 32, 64, 20, 7, 8
 LEARNING_RATE = 3e-4
@@ -130,10 +131,12 @@ def run(layout: Layout) -> dict[str, np.ndarray]:
         masked.append(counts)
         micro = {name: x.reshape(layout.parallel.micro_batches, parts, -1, *x.shape[1:]) for name, x in whole.items()}
         state, metrics = step(state, spread.put_batch({name: x[:, part] for name, x in micro.items()}))
-        digests.append(shares(spread.host(metrics))["digest"])
+        digests.append(host_values(spread.host(metrics))["digest"])
+    gradient, losses = totals.one_step(layout.parallel)
     params = spread.gather(state.params)
     named = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
-    return {**named, "digests": np.array(digests), "masked": np.array(masked)}
+    beside = {"totals gradient": gradient, **{f"totals {name}": np.array(value) for name, value in losses.items()}}
+    return {**named, **beside, "digests": np.array(digests), "masked": np.array(masked)}
 
 
 def main(folder: str, *arguments: str) -> None:

@@ -15,7 +15,7 @@ from objectives import Augmented, Classification
 from tests.training.test_step import distance
 from training.optimizers import SGD
 from training.parallel import Parallel, logical_axes
-from training.step import corrupted, create_state, shares, train_step
+from training.step import corrupted, create_state, host_values, train_step
 
 BATCH, SIZE, STEPS, SEED, DECAY = 16, 16, 6, 3, 0.8
 SHAPE = dict(embedding_size=8, hidden_sizes=(8, 16), depths=(2, 1), layer_type="basic", labels=tuple("abcde"))
@@ -52,7 +52,7 @@ def run(parallel: Parallel, steps: int = STEPS, **changes):
     step, metrics, variables = spread.compile(step, donate=True), [], [spread.gather(state.variables)]
     for number in range(steps):
         state, found = step(state, spread.put_batch({name: x[None] for name, x in examples(number).items()}))
-        metrics.append(shares(spread.host(found)))
+        metrics.append(host_values(spread.host(found)))
         variables.append(spread.gather(state.variables))
     return jax.device_get(spread.whole(state)), metrics, variables
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import OPTIMIZED
+from tests.training import totals
 from tests.training.layouts import BATCH, LAYOUTS, LEARNING_RATE, SHARDS, STEPS
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def distance(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tuple[
 
     A key's bias shifts all scores of a query alike: its gradient is 0, and Adam divides one rounding error by another.
     """
-    names = sorted(set(one) - {"digests", "masked"})
+    names = sorted(name for name in one if name not in ("digests", "masked") and not name.startswith("totals "))
     assert set(one) == set(other) and names
     apart = {name: float(np.linalg.norm(one[name].astype(np.float64) - other[name])) for name in names}
     sizes = {name: float(np.linalg.norm(one[name].astype(np.float64))) for name in names}
@@ -85,6 +86,15 @@ def test_any_layout_is_the_same_training(results, name):
     np.testing.assert_array_equal(results[name]["digests"], results[ALONE]["digests"])
     whole, worst = distance(results[ALONE], results[name])
     assert whole < 1e-6 and worst < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_that_are_no_ratio_have_the_gradient_of_the_whole_batch(results, name):
+    gradient, losses = totals.whole_batch()
+    found = results[name]
+    apart = np.linalg.norm(found["totals gradient"] - gradient)
+    assert apart < 1e-6 * np.linalg.norm(gradient)
+    assert {key: float(found[f"totals {key}"]) for key in losses} == pytest.approx(losses, rel=1e-6, abs=1e-6)
 
 
 def test_every_shard_has_another_number_of_masked_tokens(results):

@@ -64,7 +64,7 @@ def saved_for_backward(
         def loss(params):
             own = variables_of(params, variables.get("batch_stats"))
             outputs, _ = forward_in_training(model, own, seen, keys, frozen, axis=None)
-            return sum(amount for amount, _ in objective.loss(outputs, seen).values())
+            return sum(objective.losses(objective.sums(outputs, seen)).values())
 
         return jax.vjp(loss, variables["params"])[1]
 
