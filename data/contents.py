@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt64
@@ -36,6 +36,20 @@ class Content:
     hash: int = 0
     size: int = 0
     broken: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined(Sequence):
+    """The items of one sequence behind those of another."""
+
+    first: Sequence[Any]
+    second: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,29 @@
-"""What every source of examples has in common, whatever the examples are."""
+"""What every source of examples has in common, whatever the examples are.
+
+A source is its settings (`Source`), which an experiment names; what they lead to (`Prepared`): items on two sides, to train on
+and held out; and the examples made of a side's items (`Examples`), which is what a loader reads. What differs between sources
+is one method, `Examples.at`.
+"""
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+from jaxtyping import Int64
+
 from data.contents import Broken, Progress
+from data.errors import DataError
+from data.forms import Form
+from data.order import shuffled_places
 from data.survey import Survey
 
 Config = TypeVar("Config")
 """A model's config: a dataclass, of no class in particular, for `data` knows no model."""
+
+Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +42,8 @@ class Source:
 
     documents: ClassVar[str] = "documents"
     """What it consists of."""
-    items: ClassVar[str] = "tokens"
-    """What speed is counted in."""
+    forms: ClassVar[type[Form]] = Form
+    """What its examples look like."""
 
     source: str = ""
     held_out: float = 0.05
@@ -52,7 +65,7 @@ class Source:
         """The same for models of this type: what is made here (a tokenizer) is made as they are published with."""
         return self
 
-    def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> Any:
+    def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
         """The examples, ready to be read.
 
         Args:
@@ -73,10 +86,176 @@ class Source:
         """
         raise NotImplementedError
 
-    def outline(self, size: int, needs: Sequence[str] = ()) -> Any:
-        """What the examples are going to look like, without a look at the source.
+    def blank(self, form: Form) -> Batch:
+        """An example of `form` but for its `index`, with the names, shapes and dtypes of the real ones, all zeros."""
+        raise NotImplementedError
+
+    def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Any:
+        """What an objective is bound to where nothing was read.
 
         Args:
             size: of the vocabulary: tokens, or classes.
         """
         raise NotImplementedError
+
+    def outline(self, size: int, needs: Sequence[str] = ()) -> "Outline":
+        """The source without a look at it: blank examples, to compile for."""
+        return Outline(self, self.blank_vocabulary(size, needs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """What examples are sorted into, in the place of a vocabulary: the names of the classes, by label."""
+
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+
+def with_labels(config: Config, labels: tuple[str, ...]) -> Config:
+    """The config with the names of the classes, where it has a field for them."""
+    has = "labels" in {field.name for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, labels=labels) if has else config
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """A source that was not read, in the place of a `Prepared`, for steps that are compiled and not run."""
+
+    source: Source
+    vocabulary: Any
+
+    def training(self, form: Form, seed: int) -> list[Batch]:
+        """A single example."""
+        return [{"index": np.zeros((), np.uint32), **self.source.blank(form)}]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """A source made ready.
+
+    Attributes:
+        vocabulary: what objectives are bound to: of text a `Vocabulary`, of pictures their `Classes`.
+        fingerprint: of all that decides examples; two with the same give the same.
+        training_items, held_out_items: numbers of the documents, pairs or pictures on either side.
+        amounts: how much there is of what, by name.
+    """
+
+    vocabulary: Any
+    fingerprint: str
+    training_items: Int64[np.ndarray, " training"]
+    held_out_items: Int64[np.ndarray, " held_out"]
+    amounts: Mapping[str, int] = dataclasses.field(default_factory=dict, kw_only=True)
+
+    def examples(self, items: Int64[np.ndarray, " items"], form: Form, seed: int) -> "Examples":
+        """Examples made of some items."""
+        raise NotImplementedError
+
+    def training(self, form: Form, seed: int) -> "Examples":
+        """The endless stream of training examples: a function of the seed and an example's place in it."""
+        return self.examples(self.training_items, form, seed)
+
+    def held_out(self, form: Form) -> "Examples":
+        """The held-out examples, each once, in order."""
+        return self.examples(self.held_out_items, form, 0).in_order()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Items to train on, and held out."""
+        return len(self.training_items), len(self.held_out_items)
+
+    def all_held_out(self) -> Self:
+        """The same with every item held out."""
+        items = np.union1d(self.training_items, self.held_out_items)
+        return dataclasses.replace(self, training_items=items[:0], held_out_items=items)
+
+    def adapt(self, config: Config, start: int | None = None) -> Config:
+        """The model's config with what the data know: labels, ids of special tokens.
+
+        Args:
+            start: what a decoder reads first, as the objective has it.
+
+        Raises:
+            DataError: the config and the data disagree.
+        """
+        return config
+
+    def save(self, folder: Path, form: Form) -> None:
+        """Write what a reader of the model's folder must know of its inputs."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Examples:
+    """A map from places in a run to examples, stateless: what a loader reads. Subclasses write `at` and `__len__`.
+
+    Each epoch visits every item once, in a pseudo-random order that is a function of (seed, epoch). The fields alone are
+    pickled: what is computed from them is a `cached_property`.
+
+    Attributes:
+        shuffled: an endless stream to train on; else each item once, in order, as for evaluation.
+
+    Raises:
+        DataError: the seed is negative, or there is no item.
+    """
+
+    form: Form
+    seed: int = 0
+    shuffled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise DataError(f"seed={self.seed}: give a seed of 0 or more")
+        if not len(self):
+            raise DataError("there is nothing to make examples of: no item was chosen")
+
+    def __len__(self) -> int:
+        """Items of an epoch."""
+        raise NotImplementedError
+
+    def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: Form) -> Batch:
+        """The examples of some items, stacked, without their `index`.
+
+        Args:
+            items: numbers below `len()`.
+            indices: places in the run, of which what is drawn for an example is a function.
+            form: theirs; of ragged data, of the bucket that holds them.
+        """
+        raise NotImplementedError
+
+    def items(self, indices: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
+        """The items that these places of the run show."""
+        epochs, places = np.divmod(indices, len(self))
+        return shuffled_places(self.seed, epochs, places, len(self)) if self.shuffled else places
+
+    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+        """The examples at `indices` of the run, stacked; `index` (uint32), from which an objective's randomness is made.
+
+        Raises:
+            IndexError: an index is negative, or beyond the items of `in_order()`.
+        """
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
+            last = "" if self.shuffled else f" to {len(self) - 1}"
+            raise IndexError(f"examples are numbered from 0{last}: {indices}")
+        return {"index": indices.astype(np.uint32), **self.at(self.items(indices), indices, self.form)}
+
+    def __getitem__(self, index: int) -> Batch:
+        """Example `index` of the run, any number from 0 on."""
+        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
+
+    def in_order(self) -> Self:
+        """The same items one after the other, each once: for evaluation, `len()` examples."""
+        return dataclasses.replace(self, shuffled=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+
+def _restored(kind: type[Examples], fields: Mapping[str, Any]) -> Examples:
+    return kind(**fields)

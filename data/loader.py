@@ -3,23 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from absl import flags
 from einops import rearrange
-from jaxtyping import Int64
 
+from data.contract import Batch, Examples
 from data.errors import DataError
-
-Batch = dict[str, np.ndarray]
-
-
-@runtime_checkable
-class Examples(Protocol):
-    """What a loader reads: a map from places in the run to examples, as `data.text.windows.Windows`."""
-
-    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,14 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from data.contract import Source
+from data.forms import Form, TextForm
 from data.text.source import Text
 from evaluation.evaluation import Best, Evaluation
 from models.config import ModelConfig
@@ -34,17 +35,15 @@ class ExperimentError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A part of a run with its own shape.
+    """A part of a run with examples of one form.
 
     Attributes:
         share: of all steps.
-        sequence_length: tokens of an example.
-        image_size: pixels on a side of a picture.
+        form: what its examples look like.
     """
 
     share: float = 1.0
-    sequence_length: int = 128
-    image_size: int = 224
+    form: Form = TextForm()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +125,18 @@ class Experiment:
         """Tokens that the model has room for, or classes that it tells apart."""
         return self.model.vocab_size if hasattr(self.model, "vocab_size") else len(self.model.labels)
 
-    def length(self, phase: int) -> int:
-        """Of the examples of a phase: tokens, or pixels on a side."""
-        phase = self.phases[phase]
-        return phase.sequence_length if self.data.items == "tokens" else phase.image_size
+    def form(self, phase: int) -> Form:
+        """What the examples of a phase look like.
+
+        Raises:
+            ExperimentError: the data give none of that form.
+        """
+        form, forms = self.phases[phase].form, self.data.forms
+        if not isinstance(form, forms):
+            raise ExperimentError(
+                f"{type(self.data).__name__} gives examples of a {forms.__name__}, and a phase wants a {type(form).__name__}"
+            )
+        return form
 
     @property
     def phase_ends(self) -> list[int]:
@@ -173,6 +180,27 @@ def at_default(value: Any, prefix: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from at_default(item, f"{prefix}{index}.")
+
+
+def today(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A description as it is written today, of one that may be from before phases had forms."""
+    data = dict(description["data"])
+    phases = [
+        phase if "form" in phase else {"class": "Phase", "share": phase["share"], "form": _form_of(phase, data)}
+        for phase in description["phases"]
+    ]
+    data.pop("target_length", None)
+    return {**description, "data": data, "phases": phases}
+
+
+def _form_of(phase: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of a phase that had a length for tokens beside one for pixels."""
+    length = phase["sequence_length"]
+    if data["class"] == "Images":
+        return {"class": "ImageForm", "size": phase.get("image_size", 224)}
+    if "features" in data:
+        return {"class": "PairForm", "source": length, "target": data.get("target_length") or length}
+    return {"class": "TextForm", "length": length}
 
 
 def describe(value: Any) -> Any:

@@ -11,10 +11,10 @@ from pathlib import Path
 import flax.linen as nn
 import numpy as np
 
-from data.text.source import Outline
+from data.forms import TextForm
+from data.text.source import Text
 from data.text.tokenizers import blank_vocabulary
 from experiments.assembly.checks import check_parts
-from experiments.assembly.shapes import form
 from models import hub
 from models.outputs import model_inputs
 from models.student_teacher import StudentTeacher
@@ -52,8 +52,7 @@ def example(objective: Objective) -> Mapping[str, np.ndarray]:
     """A blank example of what `objective` reads."""
     if {"input_ids", "labels"} <= set(objective.reads):
         return {name: np.zeros(LENGTH, np.int32) for name in objective.reads} | {"index": np.zeros((), np.uint32)}
-    data = Outline(blank_vocabulary(VOCABULARY, SENTINELS))
-    return data.training(form(objective, LENGTH), 0)[0]
+    return Text().outline(VOCABULARY).training(TextForm(LENGTH).read_by(objective), 0)[0]
 
 
 def refusal(kind: type[Objective], model: nn.Module) -> str | None:

@@ -147,7 +147,6 @@ def plan_on(
     boxed = jax.eval_shape(assembly.boxed_state)
     params = nn.unbox(boxed).params
     state = assembly.spread.shapes(boxed)
-    length = experiment.length(phase)
     example = assembly.data.training(assembly.form(phase), 0)[0]
     batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
     teacher = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
@@ -159,10 +158,10 @@ def plan_on(
     found = PhasePlan(
         topology,
         steps=ends[phase] - (ends[phase - 1] if phase else 0),
-        length=length,
+        length=experiment.form(phase).length,
         batch_size=experiment.batch_size,
         items=assembly.work(phase)[0],
-        unit=experiment.data.items,
+        unit=experiment.form(phase).items,
         rows=rows,
         remat=experiment.model.remat,
         memory=Memory(

@@ -8,6 +8,7 @@ regularisation. What differs is what is being compared: the architecture, and wh
 import dataclasses
 from typing import Any
 
+from data.forms import ImageForm, TextForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from data.text.source import Text
@@ -37,7 +38,7 @@ def sibling(
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=200, b2=0.98),
         batch_size=16,
         steps=3_000,
-        phases=(Phase(1.0, LENGTH),),
+        phases=(Phase(1.0, TextForm(LENGTH)),),
         evaluate_every=500,
         evaluation_examples=512,
         checkpoint_every=500,
@@ -81,7 +82,7 @@ def picture_sibling(
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=100, decay="cosine", weight_decay=0.05, eps=1e-8),
         batch_size=64,
         steps=2_000,
-        phases=(Phase(1.0, image_size=image_size),),
+        phases=(Phase(1.0, ImageForm(image_size)),),
         evaluate_every=500,
         evaluation_examples=1_024,
         checkpoint_every=500,

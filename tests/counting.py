@@ -4,6 +4,7 @@ import dataclasses
 import random
 from pathlib import Path
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.assembly.assemble import assemble
 from experiments.experiment import Phase, load
@@ -44,7 +45,7 @@ def counting_model(name: str, folder: Path) -> Path:
         data=Text(source=str(texts), kind=recipe.data.kind, cache=str(folder / "cache")),
         optimizer=dataclasses.replace(recipe.optimizer, warmup_steps=20),
         steps=STEPS,
-        phases=(Phase(1.0, LENGTH),),
+        phases=(Phase(1.0, TextForm(LENGTH)),),
         parallel=Parallel(devices=1),
         folder=str(folder / "run"),
     )

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Checkpoints:
         description: of the experiment; a checkpoint with another one is refused.
         ignored: fields of the description that may differ.
         at_default: fields that a checkpoint of before may lack.
+        today: makes of a description of before one as it is written today.
         data: fingerprint of the data; a checkpoint of other data is refused. What the fingerprint says better
             (`SEEN_IN_DATA`) is compared only where a checkpoint of before holds none.
         data_may_differ: a checkpoint of other data is read all the same, with a warning.
@@ -82,6 +83,7 @@ class Checkpoints:
         description: Mapping[str, Any] | None = None,
         ignored: Collection[str] = (),
         at_default: Collection[str] = (),
+        today: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
         data: str = "",
         data_may_differ: bool = False,
         measured_on: Any = None,
@@ -91,7 +93,7 @@ class Checkpoints:
         self.sums = self.folder.with_name(f"{self.folder.name}.sums")
         self.keep = max(2, keep)
         self.description, self.ignored, self.at_default = dict(description or {}), tuple(ignored), {*at_default}
-        self.data, self.data_may_differ = data, data_may_differ
+        self.today, self.data, self.data_may_differ = today, data, data_may_differ
         self.measured_on, self.more_is_better = measured_on, more_is_better
         self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._finishing: threading.Thread | None = None
@@ -306,7 +308,7 @@ class Checkpoints:
     def _check(self, path: Path) -> dict[str, Any]:
         """The experiment that a checkpoint belongs to; `TrainingError` where it is another one, or of other data."""
         data = self._json(path, "data")["fingerprint"] if (path / "data").is_dir() else ""
-        description = self._json(path, "experiment")
+        description = self.today(self._json(path, "experiment"))
         ignored = {*self.ignored, *(self.SEEN_IN_DATA if data else ())}
         ignored |= self.at_default - dict(flatten(description)).keys()
         differences = describe_differences(description, self.description, ignored)

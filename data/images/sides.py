@@ -1,15 +1,16 @@
 """The pictures to train on and to hold out: what they contain, which of them can be read, and where they are split."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Int64
 
-from data.contents import Broken, Contents, Progress
+from data.contents import Broken, Contents, Joined, Progress
 from data.contract import Source
-from data.images.sources import Opened, Pictures
+from data.images.sources import Opened, Picture, Pictures
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of
 
@@ -42,6 +43,17 @@ class Sides:
     @property
     def parts(self) -> list[Part]:
         return [part for part in (self.training, self.held_out) if part is not None]
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """All of them: those to train on, and behind them those of a split that is held out."""
+        return functools.reduce(Joined, (part.pictures for part in self.parts))
+
+    @property
+    def items(self) -> tuple[Int64[np.ndarray, " training"], Int64[np.ndarray, " held_out"]]:
+        """The places of the two sides among `pictures`."""
+        before = 0 if None in (self.training, self.held_out) else len(self.training.pictures)
+        return self.training_places, before + self.held_out_places
 
     @property
     def fingerprint(self) -> str:

@@ -1,52 +1,22 @@
-"""Labelled pictures as an experiment names them: a source, a held-out share, and how training pictures are altered."""
+"""Labelled pictures as an experiment names them: a source, a held-out side, and how training pictures are altered."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from jaxtyping import Int64
-from PIL import Image
 
 from data.contents import Broken, Progress, spoken
-from data.contract import Config, Source
+from data.contract import Batch, Classes, Config, Prepared, Source, with_labels
 from data.errors import DataError
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
-from data.images.host_augmentation import padded_crop, rand_augment, random_box, turned
-from data.images.pictures import Pixels, decoded, opened, upright_size
+from data.images.examples import INTERPOLATIONS, ImageExamples
 from data.images.processor import ImageProcessor
 from data.images.sides import Sides, look
 from data.images.sources import HELD_OUT, TRAINING, Opened, Picture, Pictures, open_pictures
-from data.loader import Batch
-from data.order import shuffled_places
 from data.survey import Survey
-from data.text.source import Form
-
-INTERPOLATIONS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
-"""Pillow's number of each interpolation."""
-
-GAP = 2
-"""A JPEG is decoded at a half, a quarter or an eighth where the part wanted still has so many times the pixels along an edge."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """What pictures are told apart by, in the place of a vocabulary.
-
-    Attributes:
-        names: of the classes, by label.
-    """
-
-    names: tuple[str, ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.names)
-
-    @property
-    def classes(self) -> int:
-        return len(self.names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +51,7 @@ class Images(Source):
     """
 
     documents: ClassVar[str] = "images"
-    items: ClassVar[str] = "images"
+    forms: ClassVar[type[ImageForm]] = ImageForm
 
     source: str = "sklearn_digits"
     held_out_split: str = ""
@@ -132,14 +102,13 @@ class Images(Source):
         say(f"opening {self.source}")
         sides = self._look(say, spoken(say, f"the pictures of {self.source}"), self.broken)
         return PreparedImages(
-            self,
-            sides.opened.classes,
+            Classes(sides.opened.classes),
             sides.fingerprint,
-            None if sides.training is None else sides.training.pictures,
-            sides.parts[-1].pictures,
-            sides.training_places,
-            sides.held_out_places,
-            sides.opened.several,
+            *sides.items,
+            images=self,
+            pictures=sides.pictures,
+            given=sides.held_out is not None,
+            several=sides.opened.several,
         )
 
     def survey(self, progress: Progress) -> Survey:
@@ -187,235 +156,48 @@ class Images(Source):
             image_std=self.augment.image_std,
         )
 
-    def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedImages":
-        return OutlinedImages(self, tuple(f"LABEL_{label}" for label in range(size)))
+    def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Classes:
+        return Classes(tuple(f"LABEL_{label}" for label in range(size)))
+
+    def blank(self, form: ImageForm) -> Batch:
+        pixels, label = np.zeros((form.size, form.size, 3), np.uint8), np.zeros((), np.int32)
+        other = {"other_pixel_values": pixels, "other_labels": label} if self.augment.mixes else {}
+        return {"pixel_values": pixels, "labels": label, **other}
 
 
-def blank_image(size: int, mixes: bool) -> Batch:
-    """An example with the names, shapes and dtypes of those of `ImageExamples`, all zeros."""
-    pixels, label = np.zeros((size, size, 3), np.uint8), np.zeros((), np.int32)
-    other = {"other_pixel_values": pixels, "other_labels": label} if mixes else {}
-    return {"index": np.zeros((), np.uint32), "pixel_values": pixels, "labels": label, **other}
-
-
-@dataclasses.dataclass(frozen=True)
-class OutlinedImages:
-    """Pictures that are not there."""
-
-    images: Images
-    classes: tuple[str, ...]
-
-    @property
-    def vocabulary(self) -> Classes:
-        return Classes(self.classes)
-
-    def training(self, form: Form, seed: int) -> list[Batch]:
-        """A single example, in place of the stream of `PreparedImages.training`."""
-        return [blank_image(form.length, self.images.augment.mixes)]
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedImages:
-    """Pictures made ready: the names of their classes by label, and the two sets of them.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedImages(Prepared):
+    """Pictures made ready.
 
     Attributes:
-        fingerprint: of the pictures; two with the same give the same examples.
+        pictures: those to train on, and behind them those of a split that is held out.
+        given: whether the source says by itself which ones are held out.
         several: a picture has any number of classes, not one.
     """
 
     images: Images
-    classes: tuple[str, ...]
-    fingerprint: str
-    training_pictures: Pictures | None
-    held_out_pictures: Pictures
-    training_places: Int64[np.ndarray, " training"]
-    held_out_places: Int64[np.ndarray, " held_out"]
-    several: bool = False
+    pictures: Sequence[Picture]
+    given: bool
+    several: bool
 
-    @property
-    def vocabulary(self) -> Classes:
-        return Classes(self.classes)
-
-    @property
-    def amounts(self) -> dict[str, int]:
-        """How much there is of what a model reads, beside the pictures; nothing."""
-        return {}
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Pictures to train on, which are the examples of an epoch, and held out."""
-        return len(self.training_places), len(self.held_out_places)
-
-    def all_held_out(self) -> "PreparedImages":
+    def all_held_out(self) -> Self:
         """The same with every picture held out, unless the source says by itself which ones are."""
-        if self.training_pictures is not self.held_out_pictures:
-            return self
-        places = np.union1d(self.training_places, self.held_out_places)
-        return dataclasses.replace(self, training_places=places[:0], held_out_places=places)
+        return self if self.given else super().all_held_out()
 
     def adapt(self, config: Config, start: int | None = None) -> Config:
-        """The model's config with the names of the classes, where it has a head that tells classes apart."""
-        return dataclasses.replace(config, labels=self.vocabulary.names) if hasattr(config, "labels") else config
+        """The model's config with the names of the classes, where it has a head for them."""
+        return with_labels(config, self.vocabulary.names)
 
-    def save(self, folder: Path, length: int) -> None:
-        """Write how pictures are prepared for a model that sees `length` pixels along an edge."""
-        self.images.processor(length).write(folder)
+    def save(self, folder: Path, form: ImageForm) -> None:
+        """Write how pictures are prepared for a model of that form."""
+        self.images.processor(form.size).write(folder)
 
-    def training(self, form: Form, seed: int) -> "ImageExamples":
-        """The endless stream of training examples, a function of the seed and an example's place in it.
-
-        Raises:
-            DataError: the source has nothing to train on.
-        """
-        if self.training_pictures is None:
+    def training(self, form: ImageForm, seed: int) -> ImageExamples:
+        """Raises `DataError` where the source has nothing to train on."""
+        if not len(self.training_items):
             raise DataError(f"{self.images.source} has no split `train`: it is there to evaluate on alone")
-        pictures, places = self.training_pictures, self.training_places
-        return ImageExamples(self.images, pictures, places, form.length, seed, several=self._several)
+        return super().training(form, seed)
 
-    def held_out(self, form: Form) -> "ImageExamples":
-        """The held-out pictures, each once, in order, resized and cropped as published."""
-        pictures, places = self.held_out_pictures, self.held_out_places
-        return ImageExamples(self.images, pictures, places, form.length, 0, shuffled=False, several=self._several)
-
-    @property
-    def _several(self) -> int | None:
-        return len(self.classes) if self.several else None
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageExamples:
-    """Examples from some pictures, as a map from places in the run.
-
-    Each epoch visits every picture once (with `repeats`, each visit is so many examples), in a pseudo-random order of its own.
-    What is drawn for an example is a function of the seed and its place alone. An example:
-
-        index: uint32, its place in the run, from which the objective's randomness is made.
-        pixel_values [size, size, 3]: uint8, RGB.
-        labels: int32, the class; [classes], 1 for each of the picture's and 0 for the others, where it may have `several`.
-        other_pixel_values, other_labels: where pictures are mixed, those of the example at `index ^ 1`. That shows another
-            picture, but where an epoch of an odd number of pictures ends between the two: there it may be the same.
-
-    Attributes:
-        places: the numbers of the pictures to take.
-        shuffled: an endless stream to train on; else each picture once, as for evaluation, of `len()` examples.
-        several: the number of classes, where a picture may have any number of them.
-
-    Raises:
-        DataError: there is no picture, or no pixel, or a negative seed; later, a picture is broken.
-    """
-
-    images: Images
-    pictures: Pictures
-    places: Int64[np.ndarray, " pictures"]
-    size: int
-    seed: int
-    shuffled: bool = True
-    several: int | None = None
-
-    def __post_init__(self) -> None:
-        if not len(self.places):
-            raise DataError("no picture was chosen")
-        if self.size < 1:
-            raise DataError(f"size={self.size}: a picture has at least a pixel along an edge")
-        if self.seed < 0:
-            raise DataError(f"seed={self.seed}: give a seed of 0 or more")
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Batch:
-        """Example `index` of the run, any number from 0 on."""
-        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
-
-    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
-        """The examples at `indices` of the run, stacked.
-
-        Raises:
-            IndexError: an index is negative, or beyond the held-out pictures.
-            DataError: a picture is broken.
-        """
-        indices = np.asarray(indices, np.int64)
-        if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
-            raise IndexError(
-                f"examples are numbered from 0{'' if self.shuffled else f' to {len(self) - 1}'}: {indices}"
-            )
-        mixes = self.images.augment.mixes and self.shuffled
-        wanted = np.unique(np.concatenate([indices, indices ^ 1]) if mixes else indices)
-        pixels = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
-        labels = np.zeros((len(wanted), *filter(None, [self.several])), np.int32)
-        for row, (index, place) in enumerate(zip(wanted.tolist(), self._chosen(wanted).tolist(), strict=True)):
-            try:
-                picture = self.pictures[place]
-                pixels[row] = (
-                    self._altered(picture, index) if self.shuffled else self._processor.pixels(*_named(picture))
-                )
-            except DataError as error:  # of a large source, whose pictures are not all decoded beforehand
-                raise DataError(
-                    f"{error}; `lacuna check` names all that are broken, and they are known from then on"
-                ) from error
-            if self.several is None:
-                labels[row] = picture.label
-            else:
-                labels[row, list(picture.label)] = 1
-        own, other = np.searchsorted(wanted, indices), np.searchsorted(wanted, indices ^ 1)
-        as_wanted = np.array_equal(wanted, indices)  # most often, and then there is nothing to copy
-        return {
-            "index": indices.astype(np.uint32),
-            "pixel_values": pixels if as_wanted else pixels[own],
-            "labels": labels if as_wanted else labels[own],
-            **({"other_pixel_values": pixels[other], "other_labels": labels[other]} if mixes else {}),
-        }
-
-    def _chosen(self, indices: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
-        """The pictures at these places of the run."""
-        if not self.shuffled:
-            return self.places[indices]
-        # Two pictures take turns, so that within an epoch an example and the one it is mixed with never show the same.
-        visits = indices // (2 * self.images.repeats) * 2 + indices % 2
-        epochs, places = np.divmod(visits, len(self))
-        return self.places[shuffled_places(self.seed, epochs, places, len(self))]
-
-    @property
-    def _processor(self) -> ImageProcessor:
-        return self.images.processor(self.size)
-
-    def _altered(self, picture: Picture, index: int) -> Pixels:
-        """A training picture as example `index` shows it."""
-        images, resample = self.images, INTERPOLATIONS[self.images.interpolation]
-        word = np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0]
-        generator = np.random.Generator(np.random.Philox(key=np.array([word, index], np.uint64)))
-        with opened(*_named(picture)) as image:
-            if images.crop == "random_resized":
-                image = self._part(generator, image, resample)
-            else:
-                image = self._processor.framed(decoded(image))
-        if images.crop == "padded":
-            image = padded_crop(generator, image, images.padding)
-        if images.rotation or images.shear:
-            image = turned(generator, image, images.rotation, images.shear, resample)
-        if images.rand_augment:
-            image = rand_augment(
-                generator,
-                image,
-                operations=images.rand_augment,
-                magnitude=images.magnitude,
-                magnitude_std=images.magnitude_std,
-                resample=resample,
-            )
-        return np.asarray(image)
-
-    def _part(self, generator: np.random.Generator, image: Image.Image, resample: int) -> Image.Image:
-        """A random part of a picture, resized."""
-        height, width = upright_size(image)
-        left, top, right, bottom = random_box(generator, (height, width), self.images.scale, self.images.ratio)
-        least = GAP * self.size / min(right - left, bottom - top)
-        if least < 1:  # of JPEGs; other kinds of pictures do not listen
-            image.draft(None, (round(image.width * least), round(image.height * least)))
-        image = decoded(image)
-        across, down = image.width / width, image.height / height
-        box = (left * across, top * down, right * across, bottom * down)
-        return image.resize((self.size, self.size), resample=resample, box=box)
-
-
-def _named(picture: Picture) -> tuple:
-    return picture.source, picture.name
+    def examples(self, items: np.ndarray, form: ImageForm, seed: int) -> ImageExamples:
+        several = self.vocabulary.size if self.several else None
+        return ImageExamples(self.images, self.pictures, items, several, form=form, seed=seed)

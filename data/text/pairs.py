@@ -1,26 +1,25 @@
 """Pairs of texts, to make the second of the first: translations, summaries. Read from tables or from TFDS."""
 
-import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
-from data.contents import Broken, Content, Contents, Progress, spoken
+from data.contents import Broken, Content, Contents, Joined, Progress, spoken
+from data.contract import Batch, Examples
 from data.errors import DataError
 from data.files import files_below, on_disk, state_of
-from data.loader import Batch
-from data.order import shuffled_places
+from data.forms import PairForm
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
 from data.text import documents
 from data.text.corpus import Corpus, build_corpus
 from data.text.documents import Chosen, Documents
-from data.text.source import Form, Outline, Prepared, Text
+from data.text.source import PreparedText, Text
 from data.text.tokenizer_files import load
 from data.tfds import tfds_items
 
@@ -38,13 +37,13 @@ class Pairs(Text):
     Attributes:
         source: a `.tsv` or `.jsonl` file, a folder of them, or a TFDS name such as `wmt14_translate/de-en`.
         features: names of source and target: of columns (the first line of a `.tsv` has the names), of keys, of features.
-        target_length: tokens of a target, the end included; as many as of a source where `None`.
     """
+
+    forms: ClassVar[type[PairForm]] = PairForm
 
     source: str = ""
     kind: str = "byte_bpe"
     features: tuple[str, str] = ("source", "target")
-    target_length: int | None = None
 
     def prepare(
         self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
@@ -65,14 +64,15 @@ class Pairs(Text):
             for side, written in zip(sides, (tokenizer, target), strict=True)
         ]
         return PreparedPairs(
-            tokenizer,
             corpora[0].vocabulary,
-            corpora[0],
+            f"{corpora[0].fingerprint} {corpora[1].fingerprint}",
             training,
             held_out,
-            self.tokenizer == "",
-            corpora[1],
-            self.target_length,
+            amounts={f"{side} tokens": len(x.tokens) for side, x in zip(("source", "target"), corpora, strict=True)},
+            tokenizer=tokenizer,
+            corpus=corpora[0],
+            trained_here=self.tokenizer == "",
+            targets=corpora[1],
         )
 
     def survey(self, progress: Progress) -> Survey:
@@ -89,8 +89,9 @@ class Pairs(Text):
         }
         return Survey(counts, sides[0].broken)
 
-    def outline(self, size: int, needs: Sequence[str] = ()) -> "OutlinedPairs":
-        return OutlinedPairs(super().outline(size, needs).vocabulary, self.target_length)
+    def blank(self, form: PairForm) -> Batch:
+        source, target = np.zeros(form.source, np.int32), np.zeros(form.target, np.int32)
+        return {"input_ids": source, "attention_mask": source, "labels": target}
 
 
 def open_pairs(
@@ -233,136 +234,59 @@ class Side(Sequence):
         return {"text": self.items[index][self.feature]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Joined(Sequence):
-    """The documents of one side behind those of the other."""
-
-    first: Documents
-    second: Documents
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, index: int) -> dict[str, str]:
-        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedPairs(Prepared):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedPairs(PreparedText):
     """Pairs made ready; `corpus` has the sources."""
 
     targets: Corpus
-    target_length: int | None
 
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.corpus.fingerprint} {self.targets.fingerprint}"
-
-    @property
-    def amounts(self) -> dict[str, int]:
-        return {"source tokens": len(self.corpus.tokens), "target tokens": len(self.targets.tokens)}
-
-    def _examples(self, documents: np.ndarray, form: Form, seed: int) -> "PairExamples":
+    def examples(self, items: np.ndarray, form: PairForm, seed: int) -> "PairExamples":
         if set(form.reads) != {"input_ids", "labels"}:
             raise DataError(f"pairs give input_ids and labels, and the objective reads {', '.join(form.reads)}")
-        length = self.target_length or form.length
-        return PairExamples(self.corpus, self.targets, documents, (form.length, length), seed)
+        return PairExamples(self.corpus, self.targets, items, form=form, seed=seed)
 
 
-@dataclasses.dataclass(frozen=True)
-class OutlinedPairs(Outline):
-    """Pairs that are not there."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairExamples(Examples):
+    """Examples from pairs of documents of two corpora; an item is a pair. An example, int32:
 
-    target_length: int | None
+        input_ids, attention_mask [source]: the source as the tokenizer frames a text, cut where it is longer.
+        labels [target]: the target likewise, with the end of text behind it where the frame has no end; `IGNORED` behind
+            that.
 
-    def training(self, form: Form, seed: int) -> list[Batch]:
-        target = np.zeros(self.target_length or form.length, np.int32)
-        source = np.zeros(form.length, np.int32)
-        return [{"index": np.zeros((), np.uint32), "input_ids": source, "attention_mask": source, "labels": target}]
-
-
-class PairExamples:
-    """Examples from pairs of documents of two corpora, as a map from places in the run.
-
-    Each epoch visits every pair once, in a pseudo-random order of its own. An example, int32 but `index`:
-
-        index: uint32, its place in the run, from which the objective's randomness is made.
-        input_ids, attention_mask [length]: the source as the tokenizer frames a text, cut where it is longer.
-        labels [target_length]: the target likewise, with the end of text behind it where the frame has no end; `IGNORED`
-            behind that.
-
-    Args:
-        documents: the pairs to take.
-        lengths: tokens of a source and of a target.
+    Attributes:
+        pairs: those to take.
 
     Raises:
         DataError: there is no pair, or no token that ends a text.
     """
 
-    def __init__(
-        self,
-        sources: Corpus,
-        targets: Corpus,
-        documents: Int64[np.ndarray, " pairs"],
-        lengths: tuple[int, int],
-        seed: int,
-    ):
-        if sources.vocabulary.eos is None or sources.vocabulary.pad is None:
+    sources: Corpus
+    targets: Corpus
+    pairs: Int64[np.ndarray, " pairs"]
+
+    def __post_init__(self) -> None:
+        vocabulary, (source, target) = self.sources.vocabulary, (self.form.source, self.form.target)
+        if vocabulary.eos is None or vocabulary.pad is None:
             raise DataError("the tokenizer has no token that ends a text, or none that pads it, which pairs need")
-        framing = sources.vocabulary.framing
-        self._end = framing.document_end(sources.vocabulary.eos)
-        if min(lengths) <= len(framing.begin) + len(self._end):
-            raise DataError(f"pairs of {lengths[0]} and {lengths[1]} tokens have no room for a text and its end")
-        if not len(documents):
-            raise DataError("no pair was chosen")
-        self.sources, self.targets, self.documents = sources, targets, np.asarray(documents, np.int64)
-        self.lengths, self.seed = lengths, seed
-        self.shuffled = True
+        if min(source, target) <= len(vocabulary.framing.begin) + len(self._end):
+            raise DataError(f"pairs of {source} and {target} tokens have no room for a text and its end")
+        super().__post_init__()
+
+    @property
+    def _end(self) -> tuple[int, ...]:
+        return self.sources.vocabulary.framing.document_end(self.sources.vocabulary.eos)
 
     def __len__(self) -> int:
-        return len(self.documents)
+        return len(self.pairs)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (
-            self.sources,
-            self.targets,
-            self.documents,
-            self.lengths,
-            self.seed,
-            self.shuffled,
-        )
-
-    def in_order(self) -> "PairExamples":
-        """The same pairs one after the other, each once: the form for evaluation, of `len()` examples."""
-        ordered = copy.copy(self)
-        ordered.shuffled = False
-        return ordered
-
-    def __getitem__(self, index: int) -> Batch:
-        """Example `index` of the run, any number from 0 on."""
-        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
-
-    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
-        """The examples at `indices` of the run, stacked.
-
-        Raises:
-            IndexError: an index is negative, or beyond the pairs of `in_order()`.
-        """
-        indices = np.asarray(indices, np.int64)
-        if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
-            raise IndexError(
-                f"examples are numbered from 0{'' if self.shuffled else f' to {len(self) - 1}'}: {indices}"
-            )
-        epochs, places = np.divmod(indices, len(self))
-        if self.shuffled:
-            places = shuffled_places(self.seed, epochs, places, len(self))
-        pairs = self.documents[places]
+    def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: PairForm) -> Batch:
+        pairs = np.asarray(self.pairs, np.int64)[items]
         vocabulary = self.sources.vocabulary
         begin, end = vocabulary.framing.begin, vocabulary.framing.end
-        source = _rows_of(self.sources, pairs, self.lengths[0], begin, end)
-        target = _rows_of(self.targets, pairs, self.lengths[1], begin, self._end)
+        source = _rows_of(self.sources, pairs, form.source, begin, end)
+        target = _rows_of(self.targets, pairs, form.target, begin, self._end)
         return {
-            "index": indices.astype(np.uint32),
             "input_ids": np.where(source == IGNORED, vocabulary.pad, source),
             "attention_mask": (source != IGNORED).astype(np.int32),
             "labels": target,
@@ -383,8 +307,3 @@ def _rows_of(
         row[first : first + size] = corpus.tokens[begin : begin + size]
         row[first + size : first + size + len(behind)] = behind
     return rows
-
-
-def _restored(sources, targets, documents, lengths, seed, shuffled) -> PairExamples:
-    pairs = PairExamples(sources, targets, documents, lengths, seed)
-    return pairs if shuffled else pairs.in_order()

@@ -1,17 +1,17 @@
-"""Text as an experiment names it: a source, a tokenizer, a held-out share; made ready once and cached."""
+"""Text as an experiment names it: a source, a tokenizer, a held-out side; made ready once and cached."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from data.contents import Progress
-from data.contract import Config, Source
+from data.contract import Batch, Config, Prepared, Source
 from data.errors import DataError
-from data.loader import Batch
+from data.forms import Form, TextForm
 from data.survey import Survey, in_both, repeated, text_counts
 from data.text.corpus import Corpus, build_corpus
 from data.text.documents import Documents, open_documents, split_documents
@@ -24,38 +24,6 @@ from data.text.windows import Windows, blank_window
 
 SENTINELS = 100
 """How many `<extra_id_…>` a tokenizer has that is trained here for an objective that uses them, as T5's."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """What examples an objective wants.
-
-    Attributes:
-        reads: the names of their arrays. With `document_ids` they are pieces of packed text, else windows of one document;
-            where `input_ids` are not read, of those the raw text alone.
-        length: tokens of an example as the model sees it; of a picture, pixels on a side.
-        raw: tokens of the text that it is made from.
-        overlap: tokens that a piece of packed text shares with the next.
-    """
-
-    reads: tuple[str, ...]
-    length: int
-    raw: int
-    overlap: int = 0
-
-    def check_text(self) -> None:
-        """Raise where a text alone cannot give such examples."""
-        if "input_ids" in self.reads and "labels" in self.reads:
-            raise DataError("the objective reads pairs, input_ids and labels, which a text alone does not give")
-
-    @property
-    def packed(self) -> bool:
-        return "document_ids" in self.reads
-
-    @property
-    def text_length(self) -> int | None:
-        """Tokens of a window of which the raw text alone is given."""
-        return self.raw if "tokens" in self.reads and "input_ids" not in self.reads else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +44,8 @@ class Text(Source):
         language: ISO 639-1 code of the rules that split sentences, and of the token that mBART's texts end with.
     """
 
+    forms: ClassVar[type[Form]] = TextForm
+
     source: str = "wikipedia_dump"
     tokenizer: str = ""
     kind: str = "wordpiece"
@@ -89,7 +59,7 @@ class Text(Source):
             return self
         return dataclasses.replace(self, template=model_type)
 
-    def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
+    def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "PreparedText":
         """Documents → tokenizer → tokenised corpus; what is there already is taken.
 
         Args:
@@ -104,7 +74,16 @@ class Text(Source):
         tokenizer = self.prepare_tokenizer(documents, training, size, needs, cache, say)
         say(f"tokenising {len(documents):,} documents")
         corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language, roles=self.roles)
-        return Prepared(tokenizer, corpus.vocabulary, corpus, training, held_out, self.tokenizer == "")
+        return PreparedText(
+            corpus.vocabulary,
+            corpus.fingerprint,
+            training,
+            held_out,
+            amounts={name: corpus.counts[name] for name in ("sentences", "tokens")},
+            tokenizer=tokenizer,
+            corpus=corpus,
+            trained_here=self.tokenizer == "",
+        )
 
     @property
     def roles(self) -> dict[str, str]:
@@ -160,53 +139,29 @@ class Text(Source):
             raise DataError(f"no tokenizer of the kind {self.kind!r}: there are {', '.join(DEFAULTS)}")
         return template(self.template or DEFAULTS[self.kind], self.language).having(needs)
 
-    def outline(self, size: int, needs: Sequence[str] = ()) -> "Outline":
+    def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Vocabulary:
         sentinels = SENTINELS if "sentinels" in needs else 0
-        return Outline(blank_vocabulary(size, sentinels, self.template_needing(needs)))
+        return blank_vocabulary(size, sentinels, self.template_needing(needs))
 
-
-@dataclasses.dataclass(frozen=True)
-class Outline:
-    """Text that is not there: blank examples of the names, shapes and dtypes of the real ones, to compile for."""
-
-    vocabulary: Vocabulary
-
-    def training(self, form: Form, seed: int) -> list[Batch]:
-        """A single example, in place of the stream of `Prepared.training`."""
+    def blank(self, form: TextForm) -> Batch:
         form.check_text()
-        return [blank_piece(form.raw) if form.packed else blank_window(form.length, form.text_length)]
+        return blank_piece(form) if form.packed else blank_window(form)
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """Text made ready: the tokenizer, the tokenised corpus and its two sets of documents.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedText(Prepared):
+    """Text made ready: the tokenizer and the tokenised corpus.
 
     Attributes:
         trained_here: whether the tokenizer was trained on these documents, rather than named.
     """
 
     tokenizer: Tokenizer
-    vocabulary: Vocabulary
     corpus: Corpus
-    training_documents: np.ndarray
-    held_out_documents: np.ndarray
     trained_here: bool
-
-    @property
-    def fingerprint(self) -> str:
-        """Of texts, tokenizer and language: two with the same give the same examples."""
-        return self.corpus.fingerprint
-
-    @property
-    def amounts(self) -> dict[str, int]:
-        """How much there is of what, by name."""
-        return {name: self.corpus.counts[name] for name in ("sentences", "tokens")}
 
     def adapt(self, config: Config, start: int | None = None) -> Config:
         """The model's config with the ids of a tokenizer that was trained for it.
-
-        Args:
-            start: what a decoder reads first, as the objective has it.
 
         Raises:
             DataError: a tokenizer that was not, and the config, disagree.
@@ -216,31 +171,11 @@ class Prepared:
         check_token_ids(config, self.vocabulary, start)
         return config
 
-    def save(self, folder: Path, length: int) -> None:
-        """Write what a reader of the model's folder must know of its inputs: `tokenizer.json`, and its special tokens' roles."""
+    def save(self, folder: Path, form: Form) -> None:
+        """Write `tokenizer.json`, and its special tokens' roles."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
         write_special_tokens(folder, special_tokens(self.corpus.folder))
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Documents to train on, and held out."""
-        return len(self.training_documents), len(self.held_out_documents)
-
-    def all_held_out(self) -> Self:
-        """The same with every document held out."""
-        documents = np.union1d(self.training_documents, self.held_out_documents)
-        return dataclasses.replace(self, training_documents=documents[:0], held_out_documents=documents)
-
-    def training(self, form: Form, seed: int) -> Windows | Packed:
-        """The endless stream of training examples: a function of the seed and an example's place in it."""
-        return self._examples(self.training_documents, form, seed)
-
-    def held_out(self, form: Form) -> Windows | Packed:
-        """The held-out pieces, each once, in order."""
-        return self._examples(self.held_out_documents, form, 0).in_order()
-
-    def _examples(self, documents: np.ndarray, form: Form, seed: int) -> Windows | Packed:
+    def examples(self, items: np.ndarray, form: TextForm, seed: int) -> Windows | Packed:
         form.check_text()
-        if form.packed:
-            return Packed(self.corpus, documents, form.raw, seed, overlap=form.overlap)
-        return Windows(self.corpus, documents, form.length, seed, form.text_length)
+        return (Packed if form.packed else Windows)(self.corpus, items, form=form, seed=seed)

@@ -6,48 +6,46 @@ unused went back to the next one, so that the cuts moved from one pass over the 
 epoch on, each chunk begins at a sentence drawn among its own, which is a stateless stand-in for that.
 """
 
-import copy
-from typing import Any
+import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt64
 
+from data.contract import Batch, Examples
 from data.errors import DataError
 from data.files import locked, whole_file
-from data.loader import Batch
-from data.order import shuffled_places
+from data.forms import TextForm
 from data.text.corpus import Corpus
+from data.text.tokenizers import Vocabulary
 
 WORDS = 4
 """64-bit random words that an example has: a block of the Philox generator."""
 
 SHORTEST = 8
-"""Least sequence length."""
+"""Least length of a window."""
 
 
-def blank_window(sequence_length: int, text_length: int | None = None) -> Batch:
-    """An example with the names, shapes and dtypes of those of `Windows`, all zeros."""
-    if text_length is not None:
-        texts = {name: np.zeros(text_length, np.int32) for name in ("tokens", "sentence_ids")}
-        return {"index": np.zeros((), np.uint32), **texts}
+def blank_window(form: TextForm) -> Batch:
+    """What `Windows` make, all zeros, without a batch dimension."""
+    if form.text_alone:
+        return {name: np.zeros(form.raw, np.int32) for name in ("tokens", "sentence_ids")}
     inputs = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask")
     texts = ("tokens", "sentence_ids", "other_tokens", "other_sentence_ids")
     return {
-        "index": np.zeros((), np.uint32),
-        **{name: np.zeros(sequence_length, np.int32) for name in inputs},
-        **{name: np.zeros(2 * sequence_length, np.int32) for name in texts},
+        **{name: np.zeros(form.length, np.int32) for name in inputs},
+        **{name: np.zeros(2 * form.length, np.int32) for name in texts},
     }
 
 
-class Windows:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows(Examples):
     """Examples cut from some documents of a corpus.
 
-    A chunk is a run of whole sentences of one document with at most `sequence_length` tokens less those that stand around
-    two texts, of BERT three (one longer sentence alone is a chunk, too). Each epoch visits every chunk once, in a
-    pseudo-random order of its own. `len()` is the number of chunks.
+    An item is a chunk: a run of whole sentences of one document with at most `form.length` tokens less those that stand
+    around two texts, of BERT three (one longer sentence alone is a chunk, too).
 
-    An example, with L the sequence length, all int32 but `index`:
-        index: uint32, its place in the run, from which the objective's randomness is made.
+    An example, with L the form's length, all int32:
         input_ids [L]: the text from the chunk's start on (to the document's end, if it comes first), framed as the tokenizer
             frames a text: of BERT `[CLS]` text `[SEP]`.
         attention_mask, token_type_ids, special_tokens_mask [L]: as in `transformers`.
@@ -56,108 +54,86 @@ class Windows:
         other_tokens, other_sentence_ids [2L]: the same from a random sentence of another random document (of the same
             one, where there is no other).
 
-    Args:
+    Where the form wants the raw text alone, `tokens` and `sentence_ids` are all there is, `form.raw` of them.
+
+    Attributes:
         corpus: the tokenised corpus.
-        document_ids: documents to take text from (a side of `split_documents`).
-        sequence_length: tokens of an example, special tokens included.
-        seed: of the run.
-        text_length: give `tokens` and `sentence_ids` alone, so many of them, for an objective that makes its own inputs.
+        documents: those to take text from (a side of `split_documents`).
 
     Raises:
         DataError: there is no text in those documents, a length is of no use, or the tokenizer has no token to pad with.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        document_ids: Int[np.ndarray, " documents"],
-        sequence_length: int,
-        seed: int,
-        text_length: int | None = None,
-    ):
-        if sequence_length < SHORTEST:
-            raise DataError(f"sequence_length={sequence_length}: windows need at least {SHORTEST} tokens")
-        if seed < 0:
-            raise DataError(f"seed={seed}: give a seed of 0 or more")
-        if text_length is not None and not 0 < text_length <= 2 * sequence_length:
-            raise DataError(f"windows of {2 * sequence_length} tokens have no text of {text_length}")
-        if corpus.vocabulary.pad is None and text_length is None:
+    corpus: Corpus
+    documents: Int[np.ndarray, " documents"]
+
+    def __post_init__(self) -> None:
+        length, raw = self.form.length, self.form.raw
+        if length < SHORTEST:
+            raise DataError(f"length={length}: windows need at least {SHORTEST} tokens")
+        if self.form.text_alone and not 0 < raw <= 2 * length:
+            raise DataError(f"windows of {2 * length} tokens have no text of {raw}")
+        if self._vocabulary.pad is None and not self.form.text_alone:
             raise DataError("the tokenizer has no pad token, with which short texts are filled up: take one that has")
-        document_ids = np.asarray(document_ids, np.int64)
-        sentences = np.diff(corpus.document_offsets)[document_ids]
-        if not sentences.any():
+        if not len(self._documents):
             raise DataError(
-                f"the {len(document_ids)} document(s) chosen from {corpus.folder} hold no sentence: choose others"
+                f"the {len(self.documents)} document(s) chosen from {self.corpus.folder} hold no sentence: choose others"
             )
-        self.corpus, self.sequence_length, self.seed, self.text_length = corpus, sequence_length, seed, text_length
-        self.document_ids = np.sort(document_ids[sentences > 0])
-        self.shuffled = True
-        self._vocabulary = corpus.vocabulary
-        self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-        self._starts = _chunk_starts(corpus, sequence_length)
-        self._first_chunk = np.searchsorted(self._starts, corpus.document_offsets)
-        self._before = np.concatenate([[0], np.cumsum(np.diff(self._first_chunk)[self.document_ids])])
+        super().__post_init__()
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        return self.corpus.vocabulary
+
+    @functools.cached_property
+    def _documents(self) -> Int64[np.ndarray, " documents"]:
+        """Those that hold a sentence."""
+        chosen = np.asarray(self.documents, np.int64)
+        return np.sort(chosen[np.diff(self.corpus.document_offsets)[chosen] > 0])
+
+    @functools.cached_property
+    def _starts(self) -> Int64[np.ndarray, " chunks"]:
+        return _chunk_starts(self.corpus, self.form.length)
+
+    @functools.cached_property
+    def _first_chunk(self) -> Int64[np.ndarray, " documents"]:
+        """The first chunk of each document of the corpus, and the end."""
+        return np.searchsorted(self._starts, self.corpus.document_offsets)
+
+    @functools.cached_property
+    def _before(self) -> Int64[np.ndarray, " documents"]:
+        """How many chunks the documents before each of those chosen have, and all."""
+        return np.concatenate([[0], np.cumsum(np.diff(self._first_chunk)[self._documents])])
+
+    @functools.cached_property
+    def _key(self) -> UInt64[np.ndarray, " 2"]:
+        return np.random.SeedSequence(self.seed).generate_state(2, np.uint64)
 
     def __len__(self) -> int:
         return int(self._before[-1])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.corpus, self.document_ids, self.sequence_length, self.seed, self.text_length)
-        return _restored, (arguments, self.shuffled)
-
-    def in_order(self) -> "Windows":
-        """The same chunks one after the other, each once and unmoved: the form for evaluation, of `len()` examples."""
-        ordered = copy.copy(self)
-        ordered.shuffled = False
-        return ordered
-
-    def examples(self, count: int | None = None) -> Batch:
-        """`count` chunks (all, where there are no more) spread evenly over the text, in order, for evaluation."""
-        count = len(self) if count is None else min(count, len(self))
-        return self.in_order().batch(np.arange(count) * len(self) // max(count, 1))
-
-    def __getitem__(self, index: int) -> Batch:
-        """Example `index` of the run, any number from 0 on."""
-        return {name: np.asarray(array[0]) for name, array in self.batch(np.array([index])).items()}
-
-    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
-        """The examples at `indices` of the run, stacked.
-
-        Raises:
-            IndexError: an index is negative, or beyond the chunks of `in_order()`.
-        """
-        indices = np.asarray(indices, np.int64)
-        if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
-            raise IndexError(
-                f"examples are numbered from 0{'' if self.shuffled else f' to {len(self) - 1}'}: {indices}"
-            )
+    def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: TextForm) -> Batch:
         words = self._random_words(indices)
-        epochs, places = np.divmod(indices, len(self))
-        if self.shuffled:
-            places = shuffled_places(self.seed, epochs, places, len(self))
-        owner = np.searchsorted(self._before, places, side="right") - 1
-        documents = self.document_ids[owner]
-        chunks = self._first_chunk[documents] + places - self._before[owner]
+        owner = np.searchsorted(self._before, items, side="right") - 1
+        documents = self._documents[owner]
+        chunks = self._first_chunk[documents] + items - self._before[owner]
         starts = self._starts[chunks]
         is_last = chunks + 1 == self._first_chunk[documents + 1]
         sentences = self._starts[np.minimum(chunks + 1, len(self._starts) - 1)] - starts
         moved = _draw(words[:, 0], np.where(is_last, 1, sentences))
-        starts = starts + np.where((epochs > 0) & self.shuffled, moved, 0)
+        starts = starts + np.where((indices >= len(self)) & self.shuffled, moved, 0)
 
         tokens, sentence_ids = self._window(starts, documents)
-        index = indices.astype(np.uint32)
-        if self.text_length is not None:
-            width = self.text_length
-            return {"index": index, "tokens": tokens[:, :width], "sentence_ids": sentence_ids[:, :width]}
+        if form.text_alone:
+            return {"tokens": tokens[:, : form.raw], "sentence_ids": sentence_ids[:, : form.raw]}
 
-        others = _draw(words[:, 1], np.full(len(owner), max(len(self.document_ids) - 1, 1)))
-        others = self.document_ids[others + ((others >= owner) & (len(self.document_ids) > 1))]
+        others = _draw(words[:, 1], np.full(len(owner), max(len(self._documents) - 1, 1)))
+        others = self._documents[others + ((others >= owner) & (len(self._documents) > 1))]
         first = self.corpus.document_offsets[others]
         other_starts = first + _draw(words[:, 2], self.corpus.document_offsets[others + 1] - first)
 
         other_tokens, other_sentence_ids = self._window(other_starts, others)
         return {
-            "index": index,
             **self._inputs(tokens, sentence_ids >= 0),
             "tokens": tokens,
             "sentence_ids": sentence_ids,
@@ -178,7 +154,7 @@ class Windows:
         self, starts: Int64[np.ndarray, " batch"], documents: Int64[np.ndarray, " batch"]
     ) -> tuple[Int[np.ndarray, "batch window"], Int[np.ndarray, "batch window"]]:
         """Tokens and sentence numbers from each start sentence on, to the document's end or 2L tokens."""
-        offsets, width = self.corpus.sentence_offsets, 2 * self.sequence_length
+        offsets, width = self.corpus.sentence_offsets, 2 * self.form.length
         begins, ends = offsets[starts], offsets[self.corpus.document_offsets[documents + 1]]
         places = begins[:, None] + np.arange(width)
         inside = places < ends[:, None]
@@ -198,14 +174,14 @@ class Windows:
     def _inputs(self, tokens: Int[np.ndarray, "batch window"], inside: Bool[np.ndarray, "batch window"]) -> Batch:
         """As many of the tokens as fit, in the frame of a text, and the masks that go with them."""
         framing, rows = self._vocabulary.framing, np.arange(len(tokens))
-        room, first = self.sequence_length - framing.count, len(framing.begin)
+        room, first = self.form.length - framing.count, len(framing.begin)
         used = inside[:, :room].sum(axis=1)
-        input_ids = np.full((len(tokens), self.sequence_length), self._vocabulary.pad, np.int32)
+        input_ids = np.full((len(tokens), self.form.length), self._vocabulary.pad, np.int32)
         input_ids[:, :first] = framing.begin
         input_ids[:, first : first + room] = tokens[:, :room]
         for number, token in enumerate(framing.end):
             input_ids[rows, first + used + number] = token
-        place = np.arange(self.sequence_length)
+        place = np.arange(self.form.length)
         text = (place >= first) & (place < first + used[:, None])
         return {
             "input_ids": input_ids,
@@ -213,11 +189,6 @@ class Windows:
             "token_type_ids": np.zeros_like(input_ids),
             "special_tokens_mask": (~text).astype(np.int32),
         }
-
-
-def _restored(arguments: tuple[Any, ...], shuffled: bool) -> Windows:
-    windows = Windows(*arguments)
-    return windows if shuffled else windows.in_order()
 
 
 def _draw(words: UInt64[np.ndarray, " batch"], below: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:

@@ -8,10 +8,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from data.text.source import Outline
+from data.contract import Outline
 from experiments.assembly.assembly import Assembly
-from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start
-from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state, form
+from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start, longest_form
+from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state
 from experiments.experiment import Experiment
 from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
 from experiments.run_folder import own_tokenizer
@@ -45,7 +45,7 @@ def assemble(
     initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
     with working(f"opening the teacher {experiment.teacher}", say):
         teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
-    if data is None and experiment.data.items == "images":
+    if data is None and experiment.form(0).items == "images":
         data = experiment.data.prepare(0, experiment.run_folder, say)
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model))
     if initial is not None:
@@ -100,9 +100,8 @@ def _join(
     """The assembly of parts that are there, each held against the others."""
     model = with_teacher(experiment, student, teacher)
     objective, training_objective = _bound(experiment, data)
-    longest = max(map(experiment.length, range(len(experiment.phases))))
     with working("seeing that model, objective and data fit one another", say):
-        example = data.training(form(training_objective, longest), experiment.seed)[0]
+        example = data.training(longest_form(experiment).read_by(training_objective), experiment.seed)[0]
         losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
         optimizer = experiment.optimizer.build(
             experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])

@@ -98,7 +98,7 @@ class Assembly(Feed):
                 f"there is no {experiment.initial_model}, and {experiment.run_folder} has no checkpoint to go on from"
             )
         named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
-        if experiment.data.items == "images":
+        if experiment.form(0).items == "images":
             key = jax.random.key(experiment.seed, impl="threefry2x32")
             labels = {"labels": config.labels} if hasattr(config, "labels") else {}
             model, variables = hub.load(**named, initialize=key, **labels)
@@ -190,7 +190,7 @@ class Assembly(Feed):
         return {name: x[:rows] for name, x in found.items()}
 
     def speed(self, phase: int, peak: float) -> Speed:
-        return Speed(*self.work(phase), peak, self.experiment.data.items)
+        return Speed(*self.work(phase), peak, self.experiment.form(phase).items)
 
     def work(self, phase: int) -> tuple[int, float]:
         """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward formula, 1 × its teacher's."""
@@ -203,5 +203,4 @@ class Assembly(Feed):
         flops = 3 * experiment.model.forward_flops(shapes)
         if self.frozen_spread is not None:
             flops += self.teacher.model.config.forward_flops(shapes)
-        items = experiment.length(phase) if experiment.data.items == "tokens" else 1
-        return experiment.batch_size * items, float(flops)
+        return experiment.batch_size * experiment.form(phase).amount, float(flops)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from data.forms import Form
 from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes
 from experiments.experiment import Experiment, ExperimentError
 from models.outputs import model_inputs
@@ -31,13 +32,18 @@ def check_micro_batches(model: nn.Module, experiment: Experiment) -> None:
         )
 
 
+def longest_form(experiment: Experiment) -> Form:
+    """That of the phase with the longest examples."""
+    return max(map(experiment.form, range(len(experiment.phases))), key=lambda form: form.length)
+
+
 def check_length(experiment: Experiment, *models: nn.Module) -> None:
     """Raise where an example is longer than one of the models has positions for."""
-    longest = max(map(experiment.length, range(len(experiment.phases))))
+    longest = longest_form(experiment)
     rooms = (part.config.longest_input for model in models for part in getattr(model, "pair", (model,)))
     room = min((room for room in rooms if room is not None), default=None)
-    if room is not None and longest > room:
-        raise ExperimentError(f"sequence_length={longest} is longer than the model has positions for: {room}")
+    if room is not None and longest.length > room:
+        raise ExperimentError(f"{longest!r} is longer than the model has positions for: {room}")
 
 
 def check_parts(

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import PyTree
 
+from data.forms import Form
 from evaluation.bootstrap import interval
 from evaluation.evaluation import HELD_OUT, Evaluation, with_held_out
 from evaluation.metric import Collected, Metric, MetricError, State
@@ -62,27 +63,27 @@ class Evaluator:
         )
         return parts.given_frozen(parts.spread.compile(step, donate=False))
 
-    def __call__(self, state: TrainState, length: int | None = None) -> dict[str, float]:
+    def __call__(self, state: TrainState, form: Form | None = None) -> dict[str, float]:
         """The figures; `average_…` are those of the average over the steps, where there is one.
 
         Args:
-            length: of the examples, where not the last phase's.
+            form: of the examples, where not the last phase's.
         """
-        values = self._figures(state.variables, length)
+        values = self._figures(state.variables, form)
         if state.average is not None:
-            averaged = self._figures(state.average, length)
+            averaged = self._figures(state.average, form)
             values |= {f"average_{name}": value for name, value in averaged.items()}
         return values
 
-    def _figures(self, variables: PyTree, length: int | None) -> dict[str, float]:
-        states = self.states(variables, length)
+    def _figures(self, variables: PyTree, form: Form | None) -> dict[str, float]:
+        states = self.states(variables, form)
         figures = (metric.compute(state) for metric, state in zip(self.metrics, states, strict=True))
         return {name: value for some in figures for name, value in some.items()}
 
-    def states(self, variables: PyTree, length: int | None = None) -> list[State]:
+    def states(self, variables: PyTree, form: Form | None = None) -> list[State]:
         """The state of each metric over all examples, the same in every process."""
         collected, spread = Collected(self.metrics), self.assembly.spread
-        for batch, copies in self.assembly.counted_batches(length):
+        for batch, copies in self.assembly.counted_batches(form):
             found = self.step(variables, spread.put_batch(batch))
             collected.add(spread.host(found["sums"]), spread.rows(found["rows"]), copies)
         return collected.states()
@@ -114,7 +115,7 @@ def evaluators(assembly: Assembly, say: Say) -> list[Evaluator]:
 
 def on_other_data(assembly: Assembly, data: Any, say: Say) -> Assembly:
     """The parts of a run, to be asked about all examples of another source, through the run's own tokenizer."""
-    experiment, images = assembly.experiment, assembly.experiment.data.items == "images"
+    experiment, images = assembly.experiment, assembly.experiment.form(-1).items == "images"
     if not images:
         data = dataclasses.replace(data, tokenizer=str(experiment.run_folder / "tokenizer.json"))
     prepared = data.prepare(experiment.vocabulary_size, experiment.run_folder, say, experiment.objective.needs)

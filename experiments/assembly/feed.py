@@ -3,14 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
+from data.contract import Examples, Outline, Prepared
+from data.forms import Form
 from data.loader import load
-from data.text.source import Form, Outline, Prepared
-from experiments.assembly.shapes import form
 from experiments.experiment import Experiment
 from objectives import Objective
 from training.parallel import Spread
@@ -40,7 +39,7 @@ class Feed:
     def form(self, phase: int, held_out: bool = False) -> Form:
         """What examples a phase wants, to train on or to be held out."""
         objective = self.objective if held_out else self.training_objective
-        return form(objective, self.experiment.length(phase))
+        return self.experiment.form(phase).read_by(objective)
 
     def batches(self, phase: int, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         """This process' share of the training batches of a phase, from `first_step` on."""
@@ -57,13 +56,12 @@ class Feed:
             )
         )
 
-    def held_out(self, length: int | None = None) -> Any:
-        """The held-out examples, of the last phase's length where none is given."""
-        form_ = self.form(-1, held_out=True)
-        return self.data.held_out(form_ if length is None else form(self.objective, length))
+    def held_out(self, form: Form | None = None) -> Examples:
+        """The held-out examples, of the last phase's form where none is given."""
+        return self.data.held_out(self.form(-1, held_out=True) if form is None else form.read_by(self.objective))
 
     def evaluation_batches(
-        self, length: int | None = None, share: tuple[int, int] | None = None
+        self, form: Form | None = None, share: tuple[int, int] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """This process' share of the held-out batches `[1, rows, ...]`: examples spread evenly over the documents.
 
@@ -71,12 +69,12 @@ class Feed:
         is there several times, as often as the others of that batch: its sums and weights are to be divided by that.
 
         Args:
-            length: of the examples, where not the last phase's.
+            form: of the examples, where not the last phase's.
             share: (k, n) in the place of this process'; then no example is there twice.
         """
         process, processes = share or self.spread.share
         experiment = self.experiment
-        held_out = self.held_out(length)
+        held_out = self.held_out(form)
         count = min(experiment.evaluation_examples, len(held_out))
         for begin in range(0, count, experiment.batch_size):
             numbers = np.arange(begin, min(begin + experiment.batch_size, count))
@@ -84,10 +82,10 @@ class Feed:
             mine = numbers.reshape(processes, -1)[process] * len(held_out) // count
             yield {name: x[None] for name, x in held_out.batch(mine).items()}
 
-    def counted_batches(self, length: int | None = None) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    def counted_batches(self, form: Form | None = None) -> Iterator[tuple[dict[str, np.ndarray], int]]:
         """This process' share of the held-out batches, and how often each example of a batch is there."""
-        left = min(self.experiment.evaluation_examples, len(self.held_out(length)))
-        for batch in self.evaluation_batches(length):
+        left = min(self.experiment.evaluation_examples, len(self.held_out(form)))
+        for batch in self.evaluation_batches(form):
             examples = min(left, self.experiment.batch_size)
             left -= examples
             yield batch, self._copies(examples)

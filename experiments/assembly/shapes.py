@@ -1,4 +1,4 @@
-"""Shapes of what a run computes with, before anything is computed: the state, a batch, an example's form."""
+"""Shapes of what a run computes with, before anything is computed: the state, a batch."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,10 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from data.text.source import Form
 from models.outputs import blank_inputs
 from models.student_teacher import as_teacher
 from objectives import Objective
 from training.step import TrainState, corrupted, create_state
-
-
-def form(objective: Objective, length: int) -> Form:
-    """What examples `objective` wants, for a model that reads `length` tokens."""
-    return Form(tuple(objective.reads), length, objective.length_read(length), objective.overlap)
 
 
 def boxed_state(

@@ -20,6 +20,7 @@ tenth of the steps, which is not done here.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
@@ -61,7 +62,7 @@ def large() -> Experiment:
         optimizer=AdamW(learning_rate=4e-4, warmup_steps=30_000, b2=0.98),
         batch_size=8_192,
         steps=500_000,
-        phases=(Phase(1.0, 512),),
+        phases=(Phase(1.0, TextForm(512)),),
         log_every=100,
     )
 

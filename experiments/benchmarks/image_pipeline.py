@@ -23,17 +23,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
+from data.images.examples import ImageExamples
 from data.images.host_augmentation import random_box
-from data.images.source import ImageExamples, Images, PreparedImages
+from data.images.source import Images, PreparedImages
 from data.loader import load
-from data.text.source import Form
 from experiments.benchmarks.pages import fill, markdown
 from experiments.benchmarks.steps import PAGE, ROOT, processor
 from experiments.benchmarks.vision_steps_worker import OURS, WORK
 
 SIZE, BATCH, ROUNDS = 224, 32, 3
-FORM = Form((), SIZE, SIZE)
+FORM = ImageForm(SIZE)
 RANDOM_PART = "a random part"
 TORCHVISION = importlib.util.find_spec("torchvision") is not None
 

@@ -119,12 +119,12 @@ def examples_of(work: Work, objective, vocabulary):
     """A batch of what `objective` reads, before the corruption: token ids at random, sentences of 16 tokens."""
     import numpy as np
 
-    from data.text.source import Outline
-    from experiments.assembly.shapes import form
+    from data.forms import TextForm
+    from data.text.source import Text
 
     random = np.random.default_rng(0)
     examples = {}
-    for name, blank in Outline(vocabulary).training(form(objective, LENGTH), 0)[0].items():
+    for name, blank in Text().outline(vocabulary.size).training(TextForm(LENGTH).read_by(objective), 0)[0].items():
         shape = (work.batch, *np.shape(blank))
         if name.endswith("tokens"):
             examples[name] = random.integers(1_000, work.config["vocab_size"], shape, dtype=np.int32)

@@ -17,6 +17,7 @@ The published data are BooksCorpus (800 M words), which TFDS does not have, and 
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
@@ -71,7 +72,7 @@ def demo() -> Experiment:
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=200, b2=0.98),
         batch_size=32,
         steps=5_000,
-        phases=(Phase(1 / 3, 64), Phase(2 / 3, 128)),
+        phases=(Phase(1 / 3, TextForm(64)), Phase(2 / 3, TextForm(128))),
         evaluate_every=500,
         evaluation_examples=1_024,
         checkpoint_every=500,
@@ -109,7 +110,7 @@ def base() -> Experiment:
         optimizer=AdamW(learning_rate=1e-4, warmup_steps=10_000, bias_correction=False),
         batch_size=256,
         steps=1_000_000,
-        phases=(Phase(0.9, 128), Phase(0.1, 512)),
+        phases=(Phase(0.9, TextForm(128)), Phase(0.1, TextForm(512))),
         log_every=100,
     )
 

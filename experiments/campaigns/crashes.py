@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.campaigns.equality import differences, end_differences
 from experiments.campaigns.lives import LAST, PHASES, Campaign, CrashError
@@ -54,7 +55,7 @@ def crashing() -> Experiment:
         data=Text(held_out=0.1),
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=5),
         batch_size=8,
-        phases=(Phase(0.75, 16), Phase(0.25, 32)),
+        phases=(Phase(0.75, TextForm(16)), Phase(0.25, TextForm(32))),
         evaluate_every=40,
         evaluation_examples=16,
         checkpoint_every=3,

@@ -69,9 +69,7 @@ def grams(reference: str, source: str, seed_folder: Path) -> dict[str, float]:
     data = dataclasses.replace(experiment.data, source=source)
     assembly = assemble(dataclasses.replace(experiment, data=data, folder=str(seed_folder)))
     corpus, found = assembly.data.corpus, {}
-    begins, ends = (
-        corpus.sentence_offsets[corpus.document_offsets[assembly.data.training_documents + n]] for n in (0, 1)
-    )
+    begins, ends = (corpus.sentence_offsets[corpus.document_offsets[assembly.data.training_items + n]] for n in (0, 1))
     framing = corpus.vocabulary.framing
     before, behind = framing.begin, framing.document_end(corpus.vocabulary.eos)
     # Documents one after the other, as they are packed.

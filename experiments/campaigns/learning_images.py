@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.text.source import Form
+from data.forms import ImageForm
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.benchmarks.pages import DOCS, fill, markdown
@@ -68,10 +68,8 @@ def opened(reference: str, source: Path, folder: Path) -> Assembly:
 
 def pictures(prepared: Any, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pixels and labels of the training pictures, as for evaluation, and of the held-out ones."""
-    form = Form((), size, size)
-    training = dataclasses.replace(
-        prepared, held_out_pictures=prepared.training_pictures, held_out_places=prepared.training_places
-    )
+    form = ImageForm(size)
+    training = dataclasses.replace(prepared, held_out_items=prepared.training_items)
     batches = [x.batch(np.arange(len(x))) for x in (training.held_out(form), prepared.held_out(form))]
     return tuple(batch[name] for batch in batches for name in ("pixel_values", "labels"))
 
@@ -148,7 +146,7 @@ def main() -> None:
             continue
         reference = next(reference for of, reference in RUNS.values() if of == kind)
         assembly = opened(reference, source.resolve(), arguments.runs / "baselines")
-        others = {NEIGHBOURS: nearest(assembly.data, assembly.experiment.length(-1))}
+        others = {NEIGHBOURS: nearest(assembly.data, assembly.experiment.form(-1).size)}
         if kind == "stamps" and arguments.vit_s14 is not None:
             others[PROBED] = probed(assembly.data, arguments.vit_s14)
         tables[kind] = table({name: result for name, result in results.items() if RUNS[name][0] == kind}, others)

@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
@@ -214,7 +215,7 @@ def main() -> None:
             data=Text(source=str(folder / "texts"), held_out=0.1),
             batch_size=16,
             steps=100_000,
-            phases=(Phase(1.0, 128),),
+            phases=(Phase(1.0, TextForm(128)),),
             folder=str(folder / "run"),
         )
         run = Run(assemble(experiment), folder)

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.commands.train import machine
 from experiments.experiment import Experiment, Phase
@@ -44,7 +45,7 @@ def resuming() -> Experiment:
         optimizer=AdamW(learning_rate=1e-4, warmup_steps=5),
         batch_size=2,
         steps=1000,
-        phases=(Phase(1.0, 16),),
+        phases=(Phase(1.0, TextForm(16)),),
         evaluate_every=1000,
         checkpoint_every=1000,
     )

@@ -49,7 +49,7 @@ def work() -> tuple[dict[int, float], float]:
     assembly = assemble(
         experiment, data=experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs)
     )
-    flops = {phase.sequence_length: assembly.work(n)[1] for n, phase in enumerate(experiment.phases)}
+    flops = {phase.form.length: assembly.work(n)[1] for n, phase in enumerate(experiment.phases)}
     params = jax.eval_shape(assembly.boxed_state).params
     return flops, float(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params)))
 

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     with working("making the first parameters", console.print):
         state = assembly.initial_state()
     step = assembly.compile_train_step()
-    (items, flops), unit = assembly.work(0), experiment.data.items
+    (items, flops), unit = assembly.work(0), experiment.form(0).items
     batches = list(itertools.islice(assembly.batches(0, 0), min(total, 8)))
     console.print(f"compiling, then {options.warmup} steps that do not count and {options.measure} that do")
     seconds = []

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 def show(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
     """Print the example as the data gives it, and as the objective makes it."""
     experiment = assembly.experiment
-    if experiment.data.items == "images":
+    if experiment.form(0).items == "images":
         show_picture(assembly, before, seen, number)
         return
     tokenizer = assembly.data.tokenizer

@@ -25,7 +25,7 @@ from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.evaluations import Evaluator, check_evaluations, evaluators
 from experiments.commands import experiment_flags, parse_experiment, supervised
-from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe
+from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe, today
 from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
 from models import hub
@@ -96,6 +96,7 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
         description=assembly.description(),
         ignored=BOOKKEEPING,
         at_default={*at_default(experiment)},
+        today=today,
         data=assembly.data.fingerprint,
         data_may_differ=data_may_differ,
         measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint} | judged,
@@ -197,7 +198,7 @@ def begin(assembly: Assembly, first_step: int) -> None:
     if assembly.initial is not None:
         write_json(folder / RECORD, assembly.initial.record)
     with run_folder.rewritten(folder) as inputs:
-        assembly.data.save(inputs, experiment.length(-1))
+        assembly.data.save(inputs, experiment.form(-1))
     keep_settings(folder, assembly.published_tokenizer, None if assembly.initial is None else assembly.initial.folder)
     console.print(
         f"{experiment.name}: {experiment.architecture} with {parameters_of(assembly):,} parameters on"
@@ -289,7 +290,7 @@ def finish(
         "baselines": base,
         "training_baselines": baselines(assembly, better, training=True),
         "units": units(assembly, base),
-        "items": experiment.data.items,
+        "items": experiment.form(-1).items,
         "items_per_step": items,
         "flops_per_step": flops,
         "machine": machine(),
@@ -320,12 +321,12 @@ def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False
         force: write over what is in the folder; without it that is an error.
     """
     experiment = assembly.experiment
-    pictures = experiment.data.items == "images"
+    pictures = experiment.form(-1).items == "images"
     tokenizer = None if pictures else experiment.run_folder / "tokenizer.json"
     with replaced(folder, force) as place:
         hub.save(place, assembly.student, variables, tokenizer=tokenizer)
         if pictures:
-            assembly.data.save(place, experiment.length(-1))
+            assembly.data.save(place, experiment.form(-1))
         generation, published = place / GENERATION, experiment.run_folder / GENERATION
         if generation.exists() and published.exists():  # of the model that the run began with
             write_json(generation, {**json.loads(generation.read_text()), **json.loads(published.read_text())})

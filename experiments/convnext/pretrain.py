@@ -18,6 +18,7 @@ ImageNet-22k is no TFDS data set: `xlarge` has its shape and its 22k rates on Im
 
 import dataclasses
 
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
@@ -71,7 +72,7 @@ def tiny() -> Experiment:
         ),
         batch_size=4_096,
         steps=93_836,
-        phases=(Phase(1.0, image_size=224),),
+        phases=(Phase(1.0, ImageForm(224)),),
         average_decay=0.9999,
         evaluation_examples=50_000,
         log_every=100,
@@ -136,5 +137,5 @@ def fine_tuned() -> Experiment:
         ),
         batch_size=512,
         steps=75_060,
-        phases=(Phase(1.0, image_size=384),),
+        phases=(Phase(1.0, ImageForm(384)),),
     )

@@ -15,6 +15,7 @@ stands in for it, as the recipes have it that it refers to.
 
 import dataclasses
 
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
@@ -63,7 +64,7 @@ def cvt_13() -> Experiment:
         ),
         batch_size=2_048,
         steps=187_671,
-        phases=(Phase(1.0, image_size=224),),
+        phases=(Phase(1.0, ImageForm(224)),),
         evaluation_examples=50_000,
         log_every=100,
     )

@@ -24,6 +24,7 @@ embeddings stay as the teacher's are.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.bert import pretrain as bert
 from experiments.experiment import Experiment, Phase
@@ -91,7 +92,7 @@ def published() -> Experiment:
         ),
         batch_size=4_096,
         steps=steps,
-        phases=(Phase(1.0, 512),),
+        phases=(Phase(1.0, TextForm(512)),),
         teacher="google-bert/bert-base-uncased",
         initial_layers=(0, 2, 4, 7, 9, 11),
         log_every=10,

@@ -18,6 +18,7 @@ published.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.gpt2 import pretrain as gpt2
@@ -62,7 +63,7 @@ def published() -> Experiment:
         ),
         batch_size=4_096,
         steps=steps,
-        phases=(Phase(1.0, 1_024),),
+        phases=(Phase(1.0, TextForm(1_024)),),
         teacher="openai-community/gpt2",
         initial_layers=(0, 2, 4, 7, 9, 11),
         log_every=10,

@@ -22,6 +22,7 @@ generator in a folder inside it.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
@@ -67,7 +68,7 @@ def small() -> Experiment:
         optimizer=AdamW(learning_rate=5e-4, warmup_steps=10_000, bias_correction=False),
         batch_size=128,
         steps=1_000_000,
-        phases=(Phase(1.0, 128),),
+        phases=(Phase(1.0, TextForm(128)),),
         log_every=100,
     )
 
@@ -81,7 +82,7 @@ def base() -> Experiment:
         optimizer=AdamW(learning_rate=2e-4, warmup_steps=10_000, bias_correction=False),
         batch_size=256,
         steps=766_000,
-        phases=(Phase(1.0, 512),),
+        phases=(Phase(1.0, TextForm(512)),),
     )
 
 

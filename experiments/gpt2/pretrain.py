@@ -19,6 +19,7 @@ days on 8 A100 of 40 GB (its README); OpenAI's own weights reach 3.12 there.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
@@ -68,7 +69,7 @@ def small() -> Experiment:
         ),
         batch_size=480,
         steps=600_000,
-        phases=(Phase(1.0, 1_024),),
+        phases=(Phase(1.0, TextForm(1_024)),),
         log_every=100,
     )
 

@@ -15,6 +15,7 @@ The teacher here may be any classifier of this repository with the same classes,
 
 import dataclasses
 
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
@@ -70,7 +71,7 @@ def levit_256() -> Experiment:
         ),
         batch_size=2_048,
         steps=625_569,
-        phases=(Phase(1.0, image_size=224),),
+        phases=(Phase(1.0, ImageForm(224)),),
         average_decay=0.99996,
         evaluation_examples=50_000,
         log_every=100,

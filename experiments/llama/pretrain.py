@@ -21,6 +21,7 @@ in for them.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
@@ -68,7 +69,7 @@ def llama_7b() -> Experiment:
         ),
         batch_size=2_048,
         steps=238_000,
-        phases=(Phase(1.0, 2_048),),
+        phases=(Phase(1.0, TextForm(2_048)),),
         log_every=100,
     )
 
@@ -83,7 +84,7 @@ def llama2_7b() -> Experiment:
         optimizer=dataclasses.replace(parent.optimizer, eps=1e-5),
         batch_size=1_024,
         steps=476_000,
-        phases=(Phase(1.0, 4_096),),
+        phases=(Phase(1.0, TextForm(4_096)),),
     )
 
 
@@ -99,7 +100,7 @@ def llama3_8b() -> Experiment:
         optimizer=dataclasses.replace(parent.optimizer, learning_rate=8e-5, warmup_steps=8_000, final_share=0.01),
         batch_size=512,
         steps=1_200_000,
-        phases=(Phase(1.0, 8_192),),
+        phases=(Phase(1.0, TextForm(8_192)),),
     )
 
 

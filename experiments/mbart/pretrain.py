@@ -14,6 +14,7 @@ reads one source in one language. Dropout went down from 0.1 to 0.05 after 250,0
 done here; the peak of the learning rate is not in our sources, and BART's stands here.
 """
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import LENGTH, VOCABULARY, sibling
@@ -56,6 +57,6 @@ def english() -> Experiment:
         optimizer=AdamW(learning_rate=4e-4, warmup_steps=30_000, b2=0.98, weight_decay=0.0),
         batch_size=65_536,
         steps=500_000,
-        phases=(Phase(1.0, 512),),
+        phases=(Phase(1.0, TextForm(512)),),
         log_every=100,
     )

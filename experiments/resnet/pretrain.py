@@ -10,6 +10,7 @@ He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015, arXiv
 
 import dataclasses
 
+from data.forms import ImageForm
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS, picture_sibling
@@ -47,7 +48,7 @@ def resnet_50() -> Experiment:
         ),
         batch_size=256,
         steps=450_396,
-        phases=(Phase(1.0, image_size=224),),
+        phases=(Phase(1.0, ImageForm(224)),),
         evaluation_examples=50_000,
         log_every=100,
     )

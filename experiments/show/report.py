@@ -63,7 +63,7 @@ def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guess
         "<h2>Curves</h2>",
         *curves(lines, result.get("training_baselines", {}), result.get("units", {})),
         "<h2>What it guesses</h2>",
-        f"<p class=dim>{SAID[assembly.experiment.data.items]}</p>",
+        f"<p class=dim>{SAID[assembly.experiment.form(-1).items]}</p>",
         *guesses,
         "<h2>The run</h2>",
         run_table(result, lines),
@@ -161,7 +161,7 @@ def guesses(assembly: Assembly, variables: Any, count: int = 6) -> list[str]:
     Args:
         variables: on the devices, as the steps want them; every process is to ask.
     """
-    images = assembly.experiment.data.items == "images"
+    images = assembly.experiment.form(-1).items == "images"
     if images:  # they lie class by class
         held_out = assembly.held_out()
         shown = min(4 * count, len(held_out))

@@ -20,6 +20,7 @@ dropout. Both on Cloud TPU v3.
 
 import dataclasses
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from experiments.small import VOCABULARY, sibling
@@ -63,7 +64,7 @@ def baseline() -> Experiment:
         optimizer=Adafactor(),
         batch_size=128,
         steps=524_288,
-        phases=(Phase(1.0, 512),),
+        phases=(Phase(1.0, TextForm(512)),),
         log_every=100,
     )
 

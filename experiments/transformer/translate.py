@@ -18,6 +18,7 @@ Batches were of about 25,000 tokens a side, sentences of like length together; h
 
 import dataclasses
 
+from data.forms import PairForm
 from data.text.pairs import Pairs
 from experiments.experiment import Experiment, Phase
 from experiments.small import sibling
@@ -49,7 +50,7 @@ def demo() -> Experiment:
             learning_rate=2e-3, warmup_steps=400, decay="inverse_sqrt", b2=0.98, eps=1e-9, weight_decay=0.0
         ),
         batch_size=32,
-        phases=(Phase(1.0, 64),),
+        phases=(Phase(1.0, PairForm(64, 64)),),
     )
 
 
@@ -65,7 +66,7 @@ def base() -> Experiment:
         optimizer=_published(model.d_model),
         batch_size=384,
         steps=100_000,
-        phases=(Phase(1.0, 64),),
+        phases=(Phase(1.0, PairForm(64, 64)),),
         log_every=100,
     )
 

@@ -20,6 +20,7 @@ as positions and the mean of all tokens where ours has learned positions and [CL
 
 import dataclasses
 
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
@@ -74,7 +75,7 @@ def stamps() -> Experiment:
             augment=HALVES,
         ),
         steps=1_000,
-        phases=(Phase(1.0, image_size=64),),
+        phases=(Phase(1.0, ImageForm(64)),),
     )
 
 
@@ -138,7 +139,7 @@ def small_16() -> Experiment:
         ),
         batch_size=1_024,
         steps=112_603,
-        phases=(Phase(1.0, image_size=224),),
+        phases=(Phase(1.0, ImageForm(224)),),
         evaluation_examples=50_000,
         log_every=100,
     )
@@ -178,7 +179,7 @@ def fine_tuned() -> Experiment:
         optimizer=SGD(learning_rate=0.03, warmup_steps=500, decay="cosine", momentum=0.9, clip_norm=1.0),
         batch_size=512,
         steps=20_000,
-        phases=(Phase(1.0, image_size=384),),
+        phases=(Phase(1.0, ImageForm(384)),),
     )
 
 

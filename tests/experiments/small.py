@@ -1,5 +1,6 @@
 """A very small experiment, for tests of whole runs."""
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
 from models.bert import BertConfig
@@ -24,7 +25,7 @@ def small() -> Experiment:
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=5, bias_correction=False),
         batch_size=8,
         steps=20,
-        phases=(Phase(0.75, 16), Phase(0.25, 32)),
+        phases=(Phase(0.75, TextForm(16)), Phase(0.25, TextForm(32))),
         evaluate_every=8,
         evaluation_examples=16,
         checkpoint_every=5,

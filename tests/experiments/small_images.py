@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
@@ -31,7 +32,7 @@ def small() -> Experiment:
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=5),
         batch_size=8,
         steps=12,
-        phases=(Phase(1.0, image_size=32),),
+        phases=(Phase(1.0, ImageForm(32)),),
         evaluate_every=6,
         evaluation_examples=30,
         checkpoint_every=3,
@@ -57,7 +58,7 @@ def masked() -> Experiment:
         ),
         objective=MaskedImage(patch_size=4, mask_patch_size=4),
         data=dataclasses.replace(base.data, rand_augment=0, augment=Augmentation(flip=0.0)),
-        phases=(Phase(1.0, image_size=16),),
+        phases=(Phase(1.0, ImageForm(16)),),
         average_decay=None,
     )
 
@@ -71,5 +72,5 @@ def classified() -> Experiment:
         architecture="ViTForImageClassification",
         objective=Classification(),
         model=dataclasses.replace(base.model, image_size=24),
-        phases=(Phase(1.0, image_size=24),),
+        phases=(Phase(1.0, ImageForm(24)),),
     )

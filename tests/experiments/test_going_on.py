@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
@@ -46,7 +47,7 @@ def begun(texts, tmp_path_factory, patch) -> Experiment:
         data=Text(source=str(texts), held_out=0.1),
         batch_size=4,
         steps=4,
-        phases=(Phase(1.0, 16),),
+        phases=(Phase(1.0, TextForm(16)),),
         evaluate_every=2,
         evaluation_examples=8,
         checkpoint_every=1,

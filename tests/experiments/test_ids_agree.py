@@ -6,6 +6,7 @@ import random
 import pytest
 
 from data import DataError
+from data.forms import TextForm
 from data.text.source import Text
 from data.text.templates import TEMPLATES
 from data.text.tokenizers import train_tokenizer
@@ -37,7 +38,7 @@ def experiment(texts, tmp_path, model, architecture, objective, **data) -> Exper
         data=Text(source=str(texts), cache=str(tmp_path / "cache"), **data),
         batch_size=2,
         steps=2,
-        phases=(Phase(1.0, 16),),
+        phases=(Phase(1.0, TextForm(16)),),
         parallel=Parallel(devices=1),
         folder=str(tmp_path / "run"),
     )

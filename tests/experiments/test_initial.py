@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data.forms import TextForm
 from data.text.source import Text
 from data.text.tokenizers import train_tokenizer
 from experiments.assembly.assemble import assemble
@@ -60,7 +61,7 @@ def started(texts, published, tmp_path_factory) -> Experiment:
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=2),
         batch_size=4,
         steps=4,
-        phases=(Phase(1.0, 16),),
+        phases=(Phase(1.0, TextForm(16)),),
         initial_model=str(published),
         parallel=Parallel(devices=1),
         evaluate_every=2,

@@ -92,7 +92,7 @@ def test_figures_of_a_compiled_step(parallel):
 def test_our_flops_are_xlas_within_three_percent(variant, length):
     """The published recipes, 32 sequences a chip: nothing is compiled, XLA counts the program as lowered."""
     experiment = load(f"experiments/bert/pretrain.py:{variant}")
-    phase = [phase.sequence_length for phase in experiment.phases].index(length)
+    phase = [phase.form.length for phase in experiment.phases].index(length)
     one = dataclasses.replace(experiment, batch_size=32, parallel=Parallel("jit", devices=1))
     counted = unscanned_flops(one, phase, "none")
     formula = assemble(one, data=one.data.outline(one.model.vocab_size)).work(phase)[1]

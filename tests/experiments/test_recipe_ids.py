@@ -66,7 +66,7 @@ def named(reference: str) -> str:
 
 def text_recipes() -> dict[str, Experiment]:
     made = {named(reference): load(reference) for path in RECIPES for reference in variants(path)}
-    return {name: one for name, one in made.items() if one.data.items == "tokens"}
+    return {name: one for name, one in made.items() if one.form(0).items == "tokens"}
 
 
 ALL = text_recipes()

@@ -57,8 +57,8 @@ def test_a_student_fits_the_run_that_it_names_as_its_teacher(student, teacher, t
     assembly = assemble(taught, data=taught.data.outline(taught.vocabulary_size))
     assert type(assembly.teacher.model).__name__ == teaching.architecture
     assert assembly.teacher.model.config.vocab_size == taught.model.vocab_size
-    assert taught.data == teaching.data and max(map(taught.length, range(len(taught.phases)))) <= max(
-        map(teaching.length, range(len(teaching.phases)))
+    assert taught.data == teaching.data and max(p.form.length for p in taught.phases) <= max(
+        p.form.length for p in teaching.phases
     )
 
 
@@ -68,3 +68,19 @@ def test_small_image_models_fit_their_data(name):
     recipe = load(f"experiments/{folder}/pretrain.py:{variant}".rstrip(":"))
     parts = assemble(recipe, data=recipe.data.outline(recipe.vocabulary_size))
     assert len(parts.losses) == 1 and parts.work(0)[0] == recipe.batch_size
+
+
+@pytest.mark.parametrize("path", ["bert/pretrain.py", "transformer/translate.py", "vit/pretrain.py"])
+def test_a_description_from_before_forms_is_read(path):
+    """A phase had `sequence_length` and `image_size`; pairs had `target_length`."""
+    now = load(f"experiments/{path}").description()
+    before = {**now, "data": dict(now["data"]), "phases": []}
+    for phase in now["phases"]:
+        form = phase["form"]
+        length = form.get("length") or form.get("source") or 128
+        before["phases"].append(
+            {"share": phase["share"], "sequence_length": length, "image_size": form.get("size", 224)}
+        )
+        if "target" in form:
+            before["data"]["target_length"] = form["target"]
+    assert experiment.today(before) == experiment.today(now) == now

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data.forms import TextForm
 from data.text.source import Text
 from experiments.assembly.assemble import assemble
 from experiments.bert import pretrain as bert
@@ -63,7 +64,7 @@ def distilled(texts, tmp_path_factory) -> Experiment:
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=2, weight_decay=0.1),
         batch_size=8,
         steps=6,
-        phases=(Phase(1.0, 16),),
+        phases=(Phase(1.0, TextForm(16)),),
         teacher=str(teacher),
         initial_layers=(0, 2),
         evaluate_every=3,

@@ -130,7 +130,7 @@ def with_teacher(experiment, where: Path):
     teacher = dataclasses.replace(load(f"experiments/{name}"), folder=str(where / "teacher"))
     assembly = assemble(teacher)
     (where / "teacher").mkdir()
-    assembly.data.save(where / "teacher", teacher.length(-1))
+    assembly.data.save(where / "teacher", teacher.form(-1))
     keep_settings(where / "teacher", assembly.published_tokenizer, None)
     variables = jax.device_get(assembly.spread.gather(assembly.initial_state().variables))
     export(assembly, variables, where / "model")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.assembly.shapes import form
+from data.forms import TextForm
 from experiments.experiment import describe
 from objectives import (
     CausalLM,
@@ -284,7 +284,7 @@ def test_what_is_forwarded_is_the_parts(objective):
         objective.check_config(SimpleNamespace(hidden_size=5))
     assert Distillation(task=Sum(MaskedLM(), NextSentence())).arranges
     assert Sum(Reading()).length_read(512) == Distillation(task=Reading()).length_read(512) == 519
-    assert form(Sum(CausalLM()), 512) == form(CausalLM(), 512)
+    assert TextForm(512).read_by(Sum(CausalLM())) == TextForm(512).read_by(CausalLM())
 
 
 def test_the_units_of_losses_are_theirs():

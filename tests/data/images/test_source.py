@@ -15,18 +15,14 @@ import pytest
 from PIL import Image
 
 from data import DataError
+from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.host_augmentation import FILL, OPERATIONS, padded_crop, rand_augment, random_box, turned
-from data.images.source import Images, blank_image
+from data.images.source import Images
 from data.loader import load
-from data.text.source import Form
 
 SIZE = 12
 MIXED = Augmentation(mixup=0.2)
-
-
-def form(size: int) -> Form:
-    return Form((), size, size)
 
 
 def silent(_: str) -> None:
@@ -59,10 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_gives_its_classes_by_name(folder: Path) -> None:
     prepared = Images(source=str(folder), held_out=0.25, crop="none", crop_pct=1.0).prepare(0, Path(), silent)
-    assert prepared.classes == ("ant", "cat", "dog")
+    assert prepared.vocabulary.names == ("ant", "cat", "dog")
     assert sum(prepared.counts) == 24 and min(prepared.counts) >= 2
     shown = {}
-    for examples in (prepared.training(form(SIZE), 0), prepared.held_out(form(SIZE))):
+    for examples in (prepared.training(ImageForm(SIZE), 0), prepared.held_out(ImageForm(SIZE))):
         batch = examples.batch(np.arange(len(examples)))
         assert {name: (x.dtype, x.shape[1:]) for name, x in batch.items()} == {
             "index": (np.dtype("uint32"), ()),
@@ -71,7 +67,7 @@ def test_a_folder_gives_its_classes_by_name(folder: Path) -> None:
         }
         shown |= {x.tobytes(): int(label) for x, label in zip(batch["pixel_values"], batch["labels"], strict=True)}
     expected = {}
-    for label, name in enumerate(prepared.classes):
+    for label, name in enumerate(prepared.vocabulary.names):
         for path in (folder / name).iterdir():
             image = Image.open(path).resize((SIZE * 60 // 40, SIZE), Image.Resampling.BICUBIC)
             expected[np.asarray(image.crop((3, 0, 15, SIZE))).tobytes()] = label
@@ -83,9 +79,9 @@ def test_the_split_is_by_picture_and_of_its_seed_alone(folder: Path) -> None:
     one, again, other = (
         x.prepare(0, Path(), silent) for x in (settings, settings, dataclasses.replace(settings, split_seed=1))
     )
-    assert np.array_equal(one.held_out_places, again.held_out_places)
-    assert not np.array_equal(one.held_out_places, other.held_out_places)
-    assert sorted([*one.training_places, *one.held_out_places]) == list(range(24))
+    assert np.array_equal(one.held_out_items, again.held_out_items)
+    assert not np.array_equal(one.held_out_items, other.held_out_items)
+    assert sorted([*one.training_items, *one.held_out_items]) == list(range(24))
     assert one.fingerprint == other.fingerprint
 
 
@@ -93,8 +89,8 @@ def test_a_folder_may_have_splits_of_its_own(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {"cat": 3, "dog": 2})
     write_folder(tmp_path / "val", {"dog": 4})
     prepared = Images(source=str(tmp_path)).prepare(0, Path(), silent)
-    assert (prepared.classes, prepared.counts) == (("cat", "dog"), (5, 4))
-    assert prepared.held_out(form(SIZE)).batch(np.arange(4))["labels"].tolist() == [1] * 4
+    assert (prepared.vocabulary.names, prepared.counts) == (("cat", "dog"), (5, 4))
+    assert prepared.held_out(ImageForm(SIZE)).batch(np.arange(4))["labels"].tolist() == [1] * 4
     write_folder(tmp_path / "val", {"eel": 1})
     with pytest.raises(DataError, match=r"val has a class 'eel', which .*train lacks"):
         Images(source=str(tmp_path)).prepare(0, Path(), silent)
@@ -109,9 +105,9 @@ def test_the_fingerprint_is_of_the_pictures_alone(tmp_path: Path) -> None:
 
 def test_the_digits_of_scikit_learn() -> None:
     prepared = Images(crop="none", crop_pct=1.0).prepare(0, Path(), silent)
-    assert prepared.classes == tuple("0123456789")
+    assert prepared.vocabulary.names == tuple("0123456789")
     assert sum(prepared.counts) == 1797 and 60 < prepared.counts[1] < 120
-    batch = prepared.held_out(form(8)).batch(np.arange(prepared.counts[1]))
+    batch = prepared.held_out(ImageForm(8)).batch(np.arange(prepared.counts[1]))
     assert batch["pixel_values"].max() == 255 and (batch["pixel_values"] == batch["pixel_values"][..., :1]).all()
     ones, zeros = (batch["pixel_values"][batch["labels"] == label].mean(0) for label in (1, 0))
     assert zeros[3:5, 3:5].mean() < 60 < 150 < ones[3:5, 3:5].mean()  # a 0 is hollow, a 1 is not
@@ -158,16 +154,16 @@ def test_a_prepared_tfds_data_set_is_read_without_tensorflow(tmp_path: Path, mon
     write_tfds("cifar10", tmp_path, {"train": cifar(12, 0), "test": cifar(5, 50)}, monkeypatch, names)
     settings = Images(source="cifar10", crop="padded", padding=0, crop_pct=1.0, held_out=0.25)
     prepared = settings.prepare(0, Path(), silent)
-    assert prepared.classes == names
+    assert prepared.vocabulary.names == names
     assert sum(prepared.counts) == 12 and 1 <= prepared.counts[1] <= 6
     tested = dataclasses.replace(settings, held_out_split="test").prepare(0, Path(), silent)
     assert tested.counts == (12, 5)
-    batch = tested.training(form(32), 0).batch(np.arange(12))
+    batch = tested.training(ImageForm(32), 0).batch(np.arange(12))
     found = {x.tobytes(): int(label) for x, label in zip(batch["pixel_values"], batch["labels"], strict=True)}
     assert found == {np.asarray(noise(index, 32, 32)).tobytes(): index % 10 for index in range(12)}
     assert "tensorflow" not in sys.modules
     alone, helped = (
-        list(load(tested.training(form(32), 0), batch_size=4, first_step=0, last_step=3, workers=workers))
+        list(load(tested.training(ImageForm(32), 0), batch_size=4, first_step=0, last_step=3, workers=workers))
         for workers in (0, 1)
     )
     for one, other in zip(alone, helped, strict=True):
@@ -190,7 +186,7 @@ def test_broken_pictures_of_a_data_set(tmp_path: Path, monkeypatch: pytest.Monke
                     settings.prepare(0, Path(), silent)
             left = dataclasses.replace(settings, broken="skip").prepare(0, Path(), silent)
             assert sum(left.counts) == 12
-            left.training(form(8), 0).batch(np.arange(24))
+            left.training(ImageForm(8), 0).batch(np.arange(24))
             survey = settings.survey(lambda done, count: None)
             assert len(survey.broken) == 1 and survey.counts["classes"] == "10, of 1 to 2 pictures"
             prints.append(left.fingerprint)
@@ -230,12 +226,12 @@ def test_a_data_set_to_evaluate_on_alone(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     write_tfds("imagenet2012_real", tmp_path, {"validation": pictures}, monkeypatch)
     prepared = Images(source="imagenet2012_real").prepare(0, Path(), silent)
-    assert (*prepared.counts, len(prepared.classes)) == (0, 4, 1000)
-    labels = prepared.held_out(form(SIZE)).batch(np.arange(4))["labels"]
+    assert (*prepared.counts, len(prepared.vocabulary.names)) == (0, 4, 1000)
+    labels = prepared.held_out(ImageForm(SIZE)).batch(np.arange(4))["labels"]
     assert labels.shape == (4, 1000)
     assert sorted(np.flatnonzero(row).tolist() for row in labels) == [[], [1, 7], [2], [3, 7]]
     with pytest.raises(DataError, match="imagenet2012_real has no split `train`: it is there to evaluate on alone"):
-        prepared.training(form(SIZE), 0)
+        prepared.training(ImageForm(SIZE), 0)
 
 
 def test_a_label_of_no_class_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +310,7 @@ def test_broken_pictures_are_found_before_training_and_may_be_left_out(
         left = dataclasses.replace(source, broken="skip").prepare(0, Path(), said.append)
         assert sum(left.counts) == 10 and any("3 of the 13 pictures" in line for line in said)
         assert left.fingerprint != whole.fingerprint
-        for examples in (left.training(form(SIZE), 0), left.held_out(form(SIZE))):
+        for examples in (left.training(ImageForm(SIZE), 0), left.held_out(ImageForm(SIZE))):
             examples.batch(np.arange(len(examples)))
         for name in (f"a/3.{ending}", f"b/0.{ending}", f"b/gone.{ending}"):
             (folder / name).unlink()
@@ -334,7 +330,7 @@ def test_damage_that_only_decoding_shows_is_remembered(tmp_path: Path, monkeypat
     path.write_bytes(content[: begin - 4] + chunk + content[content.index(b"IEND") - 4 :])  # all checksums are right
     prepared = source.prepare(0, Path(), silent)
     with pytest.raises(DataError, match=r"a/1\.png is a broken picture: .*; `lacuna check` names all"):
-        for examples in (prepared.training(form(SIZE), 0), prepared.held_out(form(SIZE))):
+        for examples in (prepared.training(ImageForm(SIZE), 0), prepared.held_out(ImageForm(SIZE))):
             examples.batch(np.arange(len(examples)))
     survey = source.survey(lambda done, count: None)
     assert [reason.startswith(f"{path} is a broken picture") for reason in survey.broken] == [True]
@@ -389,8 +385,8 @@ def test_one_more_picture_moves_no_other(folder: Path, tmp_path: Path) -> None:
     def sides(source: Path) -> list[set[bytes]]:
         prepared = Images(source=str(source), held_out=0.25).prepare(0, Path(), silent)
         return [
-            {Path(prepared.training_pictures[place].source).read_bytes() for place in places}
-            for places in (prepared.training_places, prepared.held_out_places)
+            {Path(prepared.pictures[place].source).read_bytes() for place in places}
+            for places in (prepared.training_items, prepared.held_out_items)
         ]
 
     before, after = sides(folder), sides(more)
@@ -406,17 +402,17 @@ def test_a_class_called_as_a_split_is_a_class(tmp_path: Path, name: str) -> None
     (tmp_path / ".git").mkdir()
     (tmp_path / "__MACOSX").mkdir()
     prepared = Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent)
-    assert prepared.classes == tuple(sorted(["bus", "car", name])) and sum(prepared.counts) == 9
+    assert prepared.vocabulary.names == tuple(sorted(["bus", "car", name])) and sum(prepared.counts) == 9
 
 
 def test_classes_of_folders_beside_one_called_train(tmp_path: Path) -> None:
     write_folder(tmp_path, {"bus/red": 2, "train/steam": 2, "train/fast": 2})
-    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).classes == ("bus", "train")
+    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).vocabulary.names == ("bus", "train")
 
 
 def test_classes_train_and_test_with_pictures_of_their_own(tmp_path: Path) -> None:
     write_folder(tmp_path, {"test": 2, "train": 2, "train/steam": 2})
-    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).classes == ("test", "train")
+    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).vocabulary.names == ("test", "train")
 
 
 def test_a_png_with_a_wrong_checksum_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +434,7 @@ def test_splits_beside_folders_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "labels" / "classes.txt").write_text("cat dog")
     settings = Images(source=str(tmp_path), held_out=0.25)
     prepared = settings.prepare(0, Path(), silent)
-    assert prepared.classes == ("cat", "dog") and sum(prepared.counts) == 5
+    assert prepared.vocabulary.names == ("cat", "dog") and sum(prepared.counts) == 5
     assert dataclasses.replace(settings, held_out_split="test").prepare(0, Path(), silent).counts == (5, 4)
 
 
@@ -454,12 +450,12 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         Images(held_out=1.0).prepare(0, Path(), silent)
     prepared = Images().prepare(0, Path(), silent)
     with pytest.raises(DataError, match="seed=-1"):
-        prepared.training(form(8), -1)
+        prepared.training(ImageForm(8), -1)
     with pytest.raises(DataError, match="size=0"):
-        prepared.held_out(form(0))
+        prepared.held_out(ImageForm(0))
     with pytest.raises(IndexError):
-        prepared.training(form(8), 0).batch(np.array([-1]))
-    held_out = prepared.held_out(form(8))
+        prepared.training(ImageForm(8), 0).batch(np.array([-1]))
+    held_out = prepared.held_out(ImageForm(8))
     with pytest.raises(IndexError, match=f"0 to {len(held_out) - 1}"):
         held_out.batch(np.array([len(held_out)]))
 
@@ -479,18 +475,22 @@ ALL = dict(rotation=10, shear=5, rand_augment=2, repeats=3, augment=MIXED, held_
 @pytest.mark.parametrize("settings", [{}, ALL, {**ALL, "crop": "padded"}, {**ALL, "crop": "none"}])
 def test_an_example_is_a_function_of_seed_and_place(settings: dict, folder: Path) -> None:
     """Whatever else is in its batch, in whichever process."""
-    examples = Images(source=str(folder), **settings).prepare(0, Path(), silent).training(form(SIZE), 5)
+    examples = Images(source=str(folder), **settings).prepare(0, Path(), silent).training(ImageForm(SIZE), 5)
     whole = examples.batch(np.arange(40))
     places = np.array([39, 4, 4, 17, 16])
     some = examples.batch(places)
-    assert whole.keys() == some.keys() == examples[0].keys() == blank_image(SIZE, "augment" in settings).keys()
+    source = Images(source=str(folder), **settings)
+    blank = source.outline(6).training(ImageForm(SIZE), 0)[0]
+    assert whole.keys() == some.keys() == examples[0].keys() == blank.keys()
     for name in whole:
         assert np.array_equal(whole[name][places], some[name])
         assert np.array_equal(whole[name][7], examples[7][name])
-        blank = blank_image(SIZE, True)[name]
-        assert (blank.shape, blank.dtype) == (examples[7][name].shape, examples[7][name].dtype)
+        assert (blank[name].shape, blank[name].dtype) == (examples[7][name].shape, examples[7][name].dtype)
     again = (
-        Images(source=str(folder), **settings).prepare(0, Path(), silent).training(form(SIZE), 6).batch(np.arange(40))
+        Images(source=str(folder), **settings)
+        .prepare(0, Path(), silent)
+        .training(ImageForm(SIZE), 6)
+        .batch(np.arange(40))
     )
     assert not np.array_equal(whole["labels"], again["labels"])
     assert np.array_equal(whole["index"], np.arange(40)) and whole["index"].dtype == np.uint32
@@ -498,7 +498,7 @@ def test_an_example_is_a_function_of_seed_and_place(settings: dict, folder: Path
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_and_hosts_change_nothing(workers: int, folder: Path) -> None:
-    examples = Images(source=str(folder), **ALL).prepare(0, Path(), silent).training(form(SIZE), 0)
+    examples = Images(source=str(folder), **ALL).prepare(0, Path(), silent).training(ImageForm(SIZE), 0)
     settings = dict(batch_size=12, first_step=1, last_step=3, micro_batches=2)
     expected = [examples.batch(np.arange(step * 12, step * 12 + 12)) for step in (1, 2)]
     shares = [list(load(examples, shard=(host, 2), workers=workers, **settings)) for host in range(2)]
@@ -509,11 +509,11 @@ def test_workers_and_hosts_change_nothing(workers: int, folder: Path) -> None:
 
 
 def recognised(examples, indices: np.ndarray) -> list[int]:
-    return [int(place) for place in examples._chosen(indices)]
+    return examples.places[examples.items(indices)].tolist()
 
 
 def test_each_epoch_visits_every_picture_once_in_an_order_of_its_own(folder: Path) -> None:
-    examples = Images(source=str(folder), held_out=0.25).prepare(0, Path(), silent).training(form(SIZE), 0)
+    examples = Images(source=str(folder), held_out=0.25).prepare(0, Path(), silent).training(ImageForm(SIZE), 0)
     epochs = [recognised(examples, np.arange(len(examples)) + len(examples) * epoch) for epoch in range(3)]
     assert all(sorted(epoch) == examples.places.tolist() for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -522,7 +522,9 @@ def test_each_epoch_visits_every_picture_once_in_an_order_of_its_own(folder: Pat
 @pytest.mark.parametrize("repeats", [1, 2, 3])
 def test_repeats_are_neighbours_and_never_mixed_with_themselves(repeats: int, folder: Path) -> None:
     examples = (
-        Images(source=str(folder), held_out=0.25, repeats=repeats).prepare(0, Path(), silent).training(form(SIZE), 0)
+        Images(source=str(folder), held_out=0.25, repeats=repeats)
+        .prepare(0, Path(), silent)
+        .training(ImageForm(SIZE), 0)
     )
     examples = dataclasses.replace(examples, places=np.arange(18))
     shown = np.array(recognised(examples, np.arange(18 * repeats)))
@@ -537,7 +539,7 @@ def test_repeats_are_neighbours_and_never_mixed_with_themselves(repeats: int, fo
 
 
 def test_the_other_picture_is_that_of_the_neighbour(folder: Path) -> None:
-    examples = Images(source=str(folder), **ALL).prepare(0, Path(), silent).training(form(SIZE), 0)
+    examples = Images(source=str(folder), **ALL).prepare(0, Path(), silent).training(ImageForm(SIZE), 0)
     batch = examples.batch(np.arange(24))
     for name, other in (("pixel_values", "other_pixel_values"), ("labels", "other_labels")):
         assert np.array_equal(batch[other], batch[name][np.arange(24) ^ 1])
@@ -545,9 +547,9 @@ def test_the_other_picture_is_that_of_the_neighbour(folder: Path) -> None:
 
 
 def test_a_picture_needed_twice_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from data.images import source as images
+    from data.images import examples as images
 
-    examples = Images(source=str(folder), augment=MIXED).prepare(0, Path(), silent).training(form(SIZE), 0)
+    examples = Images(source=str(folder), augment=MIXED).prepare(0, Path(), silent).training(ImageForm(SIZE), 0)
     count, opened = [], images.opened
     monkeypatch.setattr(images, "opened", lambda *source: count.append(source) or opened(*source))
     examples.batch(np.arange(10))
@@ -585,10 +587,10 @@ def test_a_random_part_is_that_part_resized(tmp_path: Path) -> None:
     """By the long way: the part cut out and resized, to where Pillow's interpolation at its edges sees more of it."""
     write_folder(tmp_path, {"a": 3, "b": 3}, "png")
     settings = Images(source=str(tmp_path), scale=(0.3, 1.0))
-    examples = settings.prepare(0, Path(), silent).training(form(SIZE), 3)
+    examples = settings.prepare(0, Path(), silent).training(ImageForm(SIZE), 3)
     batch = examples.batch(np.arange(5))
     for index in range(5):
-        picture = examples.pictures[int(examples._chosen(np.array([index]))[0])]
+        picture = examples.pictures[int(examples.places[examples.items(np.array([index]))[0]])]
         key = np.array([np.random.SeedSequence(3).generate_state(1, np.uint64)[0], index], np.uint64)
         box = random_box(np.random.Generator(np.random.Philox(key=key)), (40, 60), settings.scale, settings.ratio)
         expected = np.asarray(Image.open(picture.source).crop(box).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
@@ -605,13 +607,13 @@ def test_padded_crops_move_the_picture_by_up_to_the_padding() -> None:
 
 
 def test_a_jpeg_decoded_small_is_nearly_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from data.images import source as images
+    from data.images import examples as images
 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         noise(ord(name), 640, 960).save(tmp_path / name / "0.jpg", quality=95)
         noise(9 + ord(name), 640, 960).save(tmp_path / name / "1.jpg", quality=95)
-    examples = Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent).training(form(32), 0)
+    examples = Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent).training(ImageForm(32), 0)
     decoded, sizes = images.decoded, []
     monkeypatch.setattr(images, "decoded", lambda image: sizes.append(image.size) or decoded(image))
     fast = examples.batch(np.arange(24))["pixel_values"].astype(int)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import DataError
+from data.forms import TextForm
 from data.text.packed import Packed
 from data.text.templates import TEMPLATES
 from data.text.tokenizers import train_tokenizer
@@ -67,9 +68,7 @@ def test_pieces_are_the_joined_text(
     length += overlap
     with tempfile.TemporaryDirectory() as folder:
         corpus = make_corpus(documents, Path(folder), tokenizer_files[frame])
-        packed = Packed(
-            corpus, np.array([*ids, 12]) if 12 not in ids else np.array(list(ids)), length, 3, overlap=overlap
-        )
+        packed = Packed(corpus, np.array(sorted({*ids, 12})), form=TextForm(raw=length, overlap=overlap), seed=3)
         pieces = packed.in_order().batch(np.arange(len(packed)))
         shuffled = packed.batch(np.arange(len(packed), 2 * len(packed)))
     stride = length - overlap
@@ -88,7 +87,9 @@ def test_pieces_are_the_joined_text(
 
 def test_an_example_is_a_function_of_seed_and_place(tmp_path: Path, tokenizer_file: Path) -> None:
     corpus = make_corpus(make_documents(random_lengths(1)), tmp_path, tokenizer_file)
-    one, again, other = (Packed(corpus, np.arange(13), 9, seed, overlap=1) for seed in (1, 1, 2))
+    one, again, other = (
+        Packed(corpus, np.arange(13), form=TextForm(raw=9, overlap=1), seed=seed) for seed in (1, 1, 2)
+    )
     places = np.arange(2 * len(one))
     batch = one.batch(places)
     np.testing.assert_array_equal(batch["tokens"], rebuilt(again).batch(places)["tokens"])
@@ -104,6 +105,6 @@ def test_an_example_is_a_function_of_seed_and_place(tmp_path: Path, tokenizer_fi
 def test_what_is_of_no_use_is_refused(tmp_path: Path, tokenizer_file: Path) -> None:
     corpus = make_corpus(make_documents([[3], []]), tmp_path, tokenizer_file)
     with pytest.raises(DataError, match="cannot share 4"):
-        Packed(corpus, np.array([0]), 4, 0, overlap=4)
+        Packed(corpus, np.array([0]), form=TextForm(raw=4, overlap=4))
     with pytest.raises(DataError, match="hold no token"):
-        Packed(corpus, np.array([1]), 4, 0)
+        Packed(corpus, np.array([1]), form=TextForm(raw=4))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
+from data.forms import PairForm
 from data.text.pairs import IGNORED, Pairs, open_pairs
-from data.text.source import Form
 
-FORM = Form(("input_ids", "labels"), 24, 24)
+READS = ("input_ids", "labels")
+FORM = PairForm(24, 20, reads=READS)
 WORDS = ["red", "green", "blue", "stone", "river", "cloud", "seven", "old"]
 
 
@@ -31,7 +32,6 @@ def pairs(tmp_path):
         vocab_size=300,
         held_out=0.2,
         cache=str(tmp_path / "c"),
-        target_length=20,
         template="transformer",
     )
 
@@ -74,7 +74,7 @@ def test_a_row_ends_and_what_is_too_long_is_cut(pairs):
     prepared = prepare(pairs)
     eos, pad = prepared.vocabulary.eos, prepared.vocabulary.pad
     for length in (2, 5, 40):
-        rows = prepared.training(Form(("input_ids", "labels"), length, length), 0).batch(np.arange(48))
+        rows = prepared.training(PairForm(length, 20, reads=READS), 0).batch(np.arange(48))
         for ids, mask in zip(rows["input_ids"], rows["attention_mask"], strict=True):
             size = mask.sum()
             assert mask[:size].all() and ids[size - 1] == eos and (ids[size:] == pad).all()
@@ -85,10 +85,10 @@ def test_a_row_ends_and_what_is_too_long_is_cut(pairs):
 @pytest.mark.parametrize("template", ["transformer", "bart", "mbart", "marian", "t5", "gpt2"])
 def test_both_sides_stand_in_the_frame_of_the_tokenizer(pairs, template):
     """A source is what the exported tokenizer makes of its text; a target has an end, whatever the frame."""
-    changes = {"template": template, "vocab_size": 400, "kind": "unigram", "target_length": None}
+    changes = {"template": template, "vocab_size": 400, "kind": "unigram"}
     pairs = Pairs(**{**vars(pairs), **changes})
     prepared = pairs.prepare(400, None, lambda message: None, needs=("pad", "eos"))
-    batch = prepared.training(Form(("input_ids", "labels"), 64, 64), 0).batch(np.arange(40))
+    batch = prepared.training(PairForm(64, 64, reads=READS), 0).batch(np.arange(40))
     written, tokenizer = dict(sentences(60)), prepared.tokenizer
     for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
         source = tokenizer.decode(ids[: mask.sum()].tolist())

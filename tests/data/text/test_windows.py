@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import DataError
+from data.forms import TextForm
 from data.order import shuffled_places
 from data.text.corpus import Corpus
 from data.text.templates import TEMPLATES
@@ -151,19 +152,24 @@ def test_a_batch_is_what_the_oracle_says(lengths, length, seed, data, tokenizer_
     if not any(lengths[index] for index in ids):
         ids = set(range(len(lengths)))
     with tempfile.TemporaryDirectory() as folder:
-        windows = Windows(make_corpus(documents, Path(folder), tokenizer_file), np.array(list(ids)), length, seed)
+        windows = Windows(
+            make_corpus(documents, Path(folder), tokenizer_file), np.array(list(ids)), form=TextForm(length), seed=seed
+        )
         oracle = Oracle(documents, list(ids), length, seed)
         assert len(windows) == len(oracle.chunks)
         indices = [7, 8, 9, *data.draw(st.lists(st.integers(0, 5 * len(windows)), max_size=8))]
         same(windows.batch(np.array(indices)), [oracle.example(index) for index in indices])
-        same(windows.examples(), [oracle.example(index, shuffled=False) for index in range(len(windows))])
+        same(
+            windows.in_order().batch(np.arange(len(windows))),
+            [oracle.example(index, shuffled=False) for index in range(len(windows))],
+        )
 
 
 @pytest.mark.parametrize("length", [8, 9, 33, 128, 512])
 def test_a_longer_run_is_what_the_oracle_says(length: int, tmp_path: Path, tokenizer_file: Path) -> None:
     documents = make_documents(random_lengths(length))
     ids = [0, 2, 3, 5, 8, 9, 12]
-    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.array(ids), length, seed=3)
+    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.array(ids), form=TextForm(length), seed=3)
     oracle = Oracle(documents, ids, length, seed=3)
     indices = np.arange(3 * len(windows))
     expected = [oracle.example(index) for index in indices.tolist()]
@@ -204,7 +210,11 @@ def test_a_text_stands_in_the_frame_of_its_tokenizer(single: str, pair: str, tmp
     train_tokenizer(["some words"] * 3, vocab_size=40, template=template, path=tmp_path / "framed.json")
     documents = make_documents(random_lengths(2))
     corpus = make_corpus(documents, tmp_path, tmp_path / "framed.json")
-    windows, framing, length = Windows(corpus, np.arange(13), 24, seed=0).in_order(), template.framing, 24
+    windows, framing, length = (
+        Windows(corpus, np.arange(13), form=TextForm(24)).in_order(),
+        template.framing,
+        24,
+    )
     batch = windows.batch(np.arange(len(windows)))
     for row in range(len(windows)):
         text = batch["tokens"][row][batch["sentence_ids"][row] >= 0].tolist()
@@ -219,7 +229,7 @@ def test_a_text_stands_in_the_frame_of_its_tokenizer(single: str, pair: str, tmp
 @pytest.mark.parametrize("length", [8, 33, 128])
 def test_an_epoch_visits_each_chunk_once_and_every_token(length: int, tmp_path: Path, tokenizer_file: Path) -> None:
     documents = make_documents(random_lengths(1))
-    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.arange(13), length, seed=0)
+    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.arange(13), form=TextForm(length))
     orders = []
     chunk_of = {}
     for number, (document, first, after) in enumerate(Oracle(documents, list(range(13)), length, 0).chunks):
@@ -239,7 +249,7 @@ def test_later_epochs_begin_elsewhere_but_never_in_the_middle_of_a_sentence(
     tmp_path: Path, tokenizer_file: Path
 ) -> None:
     documents = make_documents([[5] * 400, [7] * 400])
-    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.arange(2), 64, seed=0)
+    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.arange(2), form=TextForm(64))
     heads = {sentence[0] for document in documents for sentence in document}
     starts = [
         set(windows.batch(np.arange(epoch * len(windows), (epoch + 1) * len(windows)))["tokens"][:, 0].tolist())
@@ -253,7 +263,7 @@ def test_later_epochs_begin_elsewhere_but_never_in_the_middle_of_a_sentence(
 def test_other_text_is_drawn_uniformly_from_the_other_documents(tmp_path: Path, tokenizer_file: Path) -> None:
     documents = make_documents([[3] * 5] * 5)
     ids = [0, 1, 2, 4]
-    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.array(ids), 16, seed=0)
+    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.array(ids), form=TextForm(16))
     batch = windows.batch(np.arange(6000))
     owner = {token: d for d, document in enumerate(documents) for sentence in document for token in sentence}
     sentence_of = {s[0]: number for document in documents for number, s in enumerate(document)}
@@ -283,7 +293,9 @@ def test_the_order_of_an_epoch_is_any_order(size: int) -> None:
 
 def test_the_seed_alone_decides(tmp_path: Path, tokenizer_file: Path) -> None:
     corpus = make_corpus(make_documents(random_lengths(5)), tmp_path, tokenizer_file)
-    one, again, other = (Windows(corpus, np.arange(13), 32, seed).batch(np.arange(50)) for seed in (1, 1, 2))
+    one, again, other = (
+        Windows(corpus, np.arange(13), form=TextForm(32), seed=seed).batch(np.arange(50)) for seed in (1, 1, 2)
+    )
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert not np.array_equal(one["tokens"], other["tokens"])
 
@@ -291,18 +303,16 @@ def test_the_seed_alone_decides(tmp_path: Path, tokenizer_file: Path) -> None:
 def test_the_stream_is_what_it_was(tmp_path: Path, tokenizer_file: Path) -> None:
     """Seeds name runs that others repeat; another stream is another run."""
     documents = make_documents([[4] * 20] * 6)
-    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.arange(6), 16, seed=17)
+    windows = Windows(make_corpus(documents, tmp_path, tokenizer_file), np.arange(6), form=TextForm(16), seed=17)
     batch = windows.batch(np.array([0, 1, 2, 100, 101, 2**33]))
     changed = "the stream of examples has changed: runs published with this code cannot be repeated"
     assert batch["tokens"][:, 0].tolist() == [349, 465, 237, 369, 325, 237], changed
     assert batch["other_tokens"][:, 0].tolist() == [285, 97, 369, 145, 169, 425], changed
 
 
-def test_evaluation_is_spread_over_the_text(tmp_path: Path, tokenizer_file: Path) -> None:
-    windows = Windows(make_corpus(make_documents(random_lengths(5)), tmp_path, tokenizer_file), np.arange(13), 16, 0)
-    index = windows.examples(10)["index"].astype(int)
-    assert len(set(index.tolist())) == 10 and (np.diff(index) > 0).all() and index[-1] > 0.8 * len(windows)
-    assert len(windows.examples(10**9)["index"]) == len(windows)
+def test_there_is_nothing_beyond_either_end(tmp_path: Path, tokenizer_file: Path) -> None:
+    corpus = make_corpus(make_documents(random_lengths(5)), tmp_path, tokenizer_file)
+    windows = Windows(corpus, np.arange(13), form=TextForm(16))
     with pytest.raises(IndexError):
         windows.in_order()[len(windows)]
     with pytest.raises(IndexError):
@@ -311,33 +321,39 @@ def test_evaluation_is_spread_over_the_text(tmp_path: Path, tokenizer_file: Path
 
 def test_chunks_are_kept_beside_the_corpus(tmp_path: Path, tokenizer_file: Path) -> None:
     corpus = make_corpus(make_documents(random_lengths(5)), tmp_path, tokenizer_file)
-    first = Windows(corpus, np.arange(13), 16, 0)
+    first = Windows(corpus, np.arange(13), form=TextForm(16))
     kept = (tmp_path / "chunks-16.npy").stat().st_mtime_ns
-    assert len(Windows(corpus, np.arange(13), 16, 0)) == len(first)
+    assert len(Windows(corpus, np.arange(13), form=TextForm(16))) == len(first)
     assert (tmp_path / "chunks-16.npy").stat().st_mtime_ns == kept
-    assert len(Windows(corpus, np.arange(13), 32, 0)) < len(first)
+    assert len(Windows(corpus, np.arange(13), form=TextForm(32))) < len(first)
 
 
 def test_windows_that_cannot_be_are_refused(tmp_path: Path, tokenizer_file: Path) -> None:
     corpus = make_corpus(make_documents([[], [3], []]), tmp_path, tokenizer_file)
     with pytest.raises(DataError, match="at least 8"):
-        Windows(corpus, np.arange(3), 7, 0)
+        Windows(corpus, np.arange(3), form=TextForm(7))
     with pytest.raises(DataError, match="hold no sentence"):
-        Windows(corpus, np.array([0, 2]), 8, 0)
+        Windows(corpus, np.array([0, 2]), form=TextForm(8))
     with pytest.raises(DataError, match="hold no sentence"):
-        Windows(corpus, np.array([], int), 8, 0)
+        Windows(corpus, np.array([], int), form=TextForm(8))
     with pytest.raises(DataError, match="seed=-1"):
-        Windows(corpus, np.arange(3), 8, -1)
+        Windows(corpus, np.arange(3), form=TextForm(8), seed=-1)
+
+
+TEXT = ("tokens", "sentence_ids")
 
 
 def test_the_raw_text_alone(tmp_path: Path, tokenizer_file: Path) -> None:
     """For an objective that makes its own inputs: the same text as in the whole example, as long as it asks for."""
     corpus = make_corpus(make_documents(random_lengths(9)), tmp_path, tokenizer_file)
-    whole, raw = Windows(corpus, np.arange(13), 16, 4), Windows(corpus, np.arange(13), 16, 4, text_length=14)
+    whole, raw = (
+        Windows(corpus, np.arange(13), form=TextForm(16), seed=4),
+        Windows(corpus, np.arange(13), form=TextForm(16, 14, reads=TEXT), seed=4),
+    )
     places = np.arange(3 * len(whole))
     one, other = whole.batch(places), rebuilt(raw).batch(places)
     assert sorted(other) == ["index", "sentence_ids", "tokens"]
     for name in other:
         np.testing.assert_array_equal(other[name], one[name] if name == "index" else one[name][:, :14])
     with pytest.raises(DataError, match="have no text of 33"):
-        Windows(corpus, np.arange(13), 16, 0, text_length=33)
+        Windows(corpus, np.arange(13), form=TextForm(16, 33, reads=TEXT))

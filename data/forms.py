@@ -1,0 +1,106 @@
+"""Forms: what an example looks like, one small dataclass a shape. A phase of an experiment sets one."""
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import tyro
+
+from data.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """Base of all forms.
+
+    Attributes:
+        items: what speed is counted in.
+        reads: names of the arrays that the objective reads.
+    """
+
+    items: ClassVar[str] = "examples"
+
+    reads: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), repr=False, kw_only=True)
+
+    @property
+    def length(self) -> int:
+        """Of the longest input of the model: tokens, or pixels on a side."""
+        raise NotImplementedError
+
+    @property
+    def amount(self) -> int:
+        """How many `items` an example is."""
+        return 1
+
+    def read_by(self, objective: Any) -> Self:
+        """The same as `objective` reads it."""
+        return dataclasses.replace(self, reads=tuple(objective.reads))
+
+
+@dataclasses.dataclass(frozen=True)
+class TextForm(Form):
+    """Windows of one document, pieces of packed documents where the objective reads `document_ids`, or whole texts.
+
+    Attributes:
+        length: tokens of an example as the model sees it.
+        raw: tokens of the text that it is made from; the objective decides.
+        overlap: tokens that a piece of packed text has in common with the next; the objective decides.
+    """
+
+    items: ClassVar[str] = "tokens"
+
+    length: int = 128
+    raw: tyro.conf.Suppress[int | None] = dataclasses.field(default=None, repr=False)
+    overlap: tyro.conf.Suppress[int] = dataclasses.field(default=0, repr=False)
+
+    @property
+    def amount(self) -> int:
+        return self.length
+
+    @property
+    def packed(self) -> bool:
+        return "document_ids" in self.reads
+
+    @property
+    def text_alone(self) -> bool:
+        """Whether the raw text is wanted, and nothing that is made of it."""
+        return "tokens" in self.reads and "input_ids" not in self.reads
+
+    def read_by(self, objective: Any) -> Self:
+        raw = objective.length_read(self.length)
+        return dataclasses.replace(self, reads=tuple(objective.reads), raw=raw, overlap=objective.overlap)
+
+    def check_text(self) -> None:
+        """Raise where a text alone cannot give such examples."""
+        if {"input_ids", "labels"} <= set(self.reads):
+            raise DataError("the objective reads input_ids and labels, which a text alone does not give")
+
+
+@dataclasses.dataclass(frozen=True)
+class PairForm(Form):
+    """A text and another one to make of it: tokens of either."""
+
+    items: ClassVar[str] = "tokens"
+
+    source: int = 128
+    target: int = 128
+
+    @property
+    def length(self) -> int:
+        return max(self.source, self.target)
+
+    @property
+    def amount(self) -> int:
+        return self.source
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageForm(Form):
+    """A square picture: pixels on a side."""
+
+    items: ClassVar[str] = "images"
+
+    size: int = 224
+
+    @property
+    def length(self) -> int:
+        return self.size
