@@ -28,6 +28,7 @@ from experiments.commands import experiment_flags, parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe, today
 from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
+from inference import tasks
 from models import hub
 from models.hub.beside import GENERATION
 from objectives.losses import NATS
@@ -41,18 +42,6 @@ from training.profile import Profile
 from training.progress import working
 from training.step import TrainState
 from training.weights_and_biases import WeightsAndBiases
-
-FILL = 'lacuna predict fill-mask "The capital of France is [MASK]." --model {model}'
-GENERATE = 'lacuna generate "The capital of France" --model {model}'
-TRY = {
-    "BertForPreTraining": FILL,
-    "ForMaskedLM": FILL,
-    "LMHeadModel": GENERATE,
-    "ForCausalLM": GENERATE,
-    "ForConditionalGeneration": GENERATE,
-    "ForImageClassification": "lacuna predict image-classification PICTURE --model {model}",
-}
-"""What to ask a trained model, by what its class ends with."""
 
 EVALUATING = "evaluating on held-out examples"
 
@@ -405,11 +394,11 @@ def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     ):
         out.print(f"  {folder / name}  {what}")
     out.print("try next:")
-    asks = next((ask for ending, ask in TRY.items() if exported.endswith(ending)), None)
-    if asks is not None:
-        settings = folder / "model" / "tokenizer_config.json"
-        mask = json.loads(settings.read_text()).get("mask_token") if settings.exists() else None
-        asked = asks.format(model=shlex.quote(str(folder / "model"))).replace("[MASK]", mask or "[MASK]")
-        out.print(f"  {asked}", markup=False)
+    settings = folder / "model" / "tokenizer_config.json"
+    mask = json.loads(settings.read_text()).get("mask_token") if settings.exists() else None
+    for task in tasks.that_fit(hub.outline(folder / "model")):
+        if "[MASK]" not in task.example or mask is not None:
+            asked = task.example.format(model=shlex.quote(str(folder / "model"))).replace("[MASK]", mask or "")
+            out.print(f"  {asked}", markup=False)
     for verb in ("evaluate", "explain", "bench"):
         out.print(f"  lacuna {verb} {reference}", markup=False)
