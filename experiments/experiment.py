@@ -41,10 +41,14 @@ class Phase:
     Attributes:
         share: of all steps.
         form: what its examples look like.
+        trainable: pattern of the parameters that are trained, searched for in their paths (`bert/layers/attention/query/kernel`);
+            all where it is empty. The others stay as they are, without gradients and moments; where another phase trains others,
+            all moments begin anew.
     """
 
     share: float = 1.0
     form: Form = TextForm()
+    trainable: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +151,10 @@ class Experiment:
             total += phase.share
             ends.append(round(total * self.steps))
         return ends
+
+    def phase_of(self, step: int) -> int:
+        """The number of the phase that a step, counted from 1, belongs to; of step 0 the first."""
+        return next(number for number, end in enumerate(self.phase_ends) if end >= step)
 
     def description(self) -> dict[str, Any]:
         """What decides the numbers of the run, as JSON; `parallel` and the run's bookkeeping do not."""

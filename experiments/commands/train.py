@@ -40,7 +40,7 @@ from training.owner import Owner
 from training.processes import Processes, agree, at_first
 from training.profile import Profile
 from training.progress import working
-from training.step import TrainState
+from training.state import TrainState
 from training.weights_and_biases import WeightsAndBiases
 
 EVALUATING = "evaluating on held-out examples"
@@ -171,7 +171,7 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
 def newest(checkpoints: Checkpoints, assembly: Assembly, say: Callable[[str], None]) -> tuple[TrainState | None, int]:
     """The state to go on from and its step, `None` and 0 where there is none; damaged checkpoints behind it are removed."""
     with working("reading the newest checkpoint", say):
-        restored = checkpoints.restore(assembly.state_shapes())
+        restored = checkpoints.restore(assembly.state_shapes)
     if restored is None:
         return None, 0
     step = int(restored[0].step)
@@ -214,12 +214,18 @@ def scheduled(assembly: Assembly, first_step: int, peak: float) -> Schedule:
     Args:
         peak: FLOP/s of one device.
     """
-    experiment, step = assembly.experiment, assembly.compile_train_step()
+    experiment, steps = assembly.experiment, {}
     stages, begin = [], 0
     for number, end in enumerate(experiment.phase_ends):
-        if end > first_step:
+        if end > max(first_step, begin):
+            parts, before = assembly.at(number), assembly.at(experiment.phase_of(begin))
+            trainable = parts.update.trainable
+            if trainable not in steps:
+                steps[trainable] = assembly.compile_train_step(number)
             speed = assembly.speed(number, peak * assembly.spread.mesh.devices.size)
-            stages.append(Stage(end, step, assembly.batches(number, max(first_step, begin)), speed))
+            stage = Stage(end, steps[trainable], assembly.batches(number, max(first_step, begin)), speed)
+            enters = first_step <= begin and before.update.trainable != trainable
+            stages.append(dataclasses.replace(stage, enter=parts.entered) if enters else stage)
         begin = end
     return Schedule(
         stages=stages, first=first_step, last=experiment.steps, checkpoint_every=experiment.checkpoint_every
