@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
 
@@ -69,5 +70,5 @@ def loss_weights(objective: Objective, outputs: PyTree, batch: Example) -> dict[
             " and `losses`"
         )
     given = [value for value, wanted in zip(jax.tree.leaves(batch), used[len(leaves) :], strict=True) if wanted]
-    values = jax.core.eval_jaxpr(needed, traced.consts, *given)
+    values = map(jnp.asarray, jax.core.eval_jaxpr(needed, traced.consts, *given))
     return jax.tree.unflatten(jax.tree.structure(shapes), values)
