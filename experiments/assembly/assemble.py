@@ -21,7 +21,6 @@ from objectives import Augmented, Objective
 from training.parallel import logical_axes
 from training.progress import working
 from training.stacks import axes_of
-from training.state import Update
 
 Say = Callable[[str], None]
 
@@ -107,8 +106,8 @@ def _join(
         optimizer = experiment.optimizer.build(
             experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
         )
-        updates = [Update(optimizer, phase.trainable, experiment.average_decay) for phase in experiment.phases]
-        axes = [logical_axes(jax.eval_shape(lambda: boxed_state(student, update, 0))) for update in updates]  # noqa: B023
+        averaged = experiment.average_decay is not None
+        axes = logical_axes(jax.eval_shape(lambda: boxed_state(student, optimizer, 0, averaged)))
     frozen = None
     if model is not student:
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)
@@ -117,10 +116,10 @@ def _join(
         data=data,
         objective=objective,
         training_objective=training_objective,
-        spread=experiment.parallel.spread(axes[0], devices),
+        spread=experiment.parallel.spread(axes, devices),
         losses=losses,
         model=model,
-        update=updates[0],
+        optimizer=optimizer,
         initial=initial,
         teacher=teacher,
         frozen_spread=frozen,

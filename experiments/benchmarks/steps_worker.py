@@ -171,22 +171,21 @@ def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
     from objectives import named
     from training.optimizers import AdamW
     from training.parallel import Parallel, logical_axes
-    from training.state import Update
     from training.step import train_step
 
     config = hub.config_class(work.model_type).from_json({"model_type": work.model_type, **work.config}, dtype=dtype)
     model = hub.model_class(work.model_type, work.architecture)(config)
     vocabulary = blank_vocabulary(config.vocab_size, SENTINELS)
     objective = named(work.objective).bind(vocabulary)
-    update = Update(AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM).build(10**6))
+    optimizer = AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM).build(10**6)
 
     def init():
-        return boxed_state(model, update, 0)
+        return boxed_state(model, optimizer, 0)
 
     spread = Parallel(kind=kind).spread(logical_axes(jax.eval_shape(init)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(init)())))
     compiled = spread.compile(
-        functools.partial(train_step, model=model, objective=objective, update=update, seed=0), donate=True
+        functools.partial(train_step, model=model, objective=objective, optimizer=optimizer, seed=0), donate=True
     )
     examples = examples_of(work, objective, vocabulary)
     done = 0

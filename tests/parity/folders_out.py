@@ -1,11 +1,9 @@
-"""What the table of folders that go out is made of: small models, published folders of each kind, and how two are compared."""
+"""What the table of folders that go out is made of: small models, trained here or random, and how two folders are compared."""
 
 import dataclasses
 import inspect
 import itertools
-import json
 import os
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,31 +11,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sentencepiece
 from tokenizers import Tokenizer
 
+from data.forms import PairForm, TextForm
+from data.text.pairs import Pairs
+from data.text.source import Text
 from data.text.token_ids import with_token_ids
 from data.text.tokenizers import Vocabulary
+from experiments.assembly.assemble import assemble
+from experiments.commands.train import export
+from experiments.experiment import Experiment, Phase
 from inference.pipeline import pipeline, writing_task
 from models import hub
+from objectives import CausalLM, Infilling, MaskedLM, Objective, ReplacedTokenDetection, Seq2Seq, SpanCorruption
+from tests.parity.published_tokenizers import ASKED, ODD, sentences
 from tests.parity.reference import difference, perturbed, tensors, torch, transformers
-from tests.parity.test_tokenizer_files import WORDS, about, byte_pairs, piece_model, wordpieces
+from training.optimizers import AdamW
+from training.parallel import Parallel
+from training.step import host_values
 
-SIZE, LONGEST, NEW = 600, 48, 6
-ASKED = (
-    "the river ran past the mill",
-    "a cat",
-    "more lines, things: the miller's tabs",
-)
-"""A batch of three lengths."""
-ODD = (
-    *ASKED,
-    "The  River: it's NAÏVE, 123 ½ — “isn't it?”",
-    " the mill ",
-    "ひら 天气\tand\nlines\n\nmore 🙂",
-    "x",
-)
-"""Texts whose ids are compared."""
+SIZE, LONGEST, NEW, STEPS = 600, 48, 6, 12
+PAIRS = "pairs.tsv"
 BART = dict(
     vocab_size=SIZE,
     d_model=16,
@@ -68,162 +62,80 @@ class Architecture:
     Attributes:
         shape: fields of the config.
         published: the tokenizers that it is published with, keys of `PUBLISHED`.
+        objective: what it is trained for here.
+        trained: the class that is trained, where it is not the one that is exported.
+        ours: fields of our config alone.
     """
 
     model_type: str
     head: str
     shape: dict[str, Any]
     published: tuple[str, ...]
+    objective: Objective
+    trained: str = ""
+    ours: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 ARCHITECTURES = {
-    "BERT": Architecture("bert", "BertForMaskedLM", BERT, ("vocab.txt", "BertTokenizer")),
+    "BERT": Architecture("bert", "BertForMaskedLM", BERT, ("vocab.txt", "BertTokenizer"), MaskedLM()),
     "DistilBERT": Architecture(
         "distilbert",
         "DistilBertForMaskedLM",
         dict(vocab_size=SIZE, dim=16, n_layers=1, n_heads=2, hidden_dim=24, max_position_embeddings=LONGEST),
         ("vocab.txt", "BertTokenizer"),
+        MaskedLM(),
     ),
     "ELECTRA": Architecture(
-        "electra", "ElectraForPreTraining", {**BERT, "embedding_size": 8}, ("vocab.txt", "BertTokenizer")
+        "electra",
+        "ElectraForPreTraining",
+        {**BERT, "embedding_size": 8},
+        ("vocab.txt", "BertTokenizer"),
+        ReplacedTokenDetection(),
+        trained="ElectraForJointPreTraining",
+        ours={"generator_size": 0.5},
     ),
-    "GPT-2": Architecture("gpt2", "GPT2LMHeadModel", GPT2, ("vocab.json of GPT-2", "GPT2Tokenizer")),
-    "DistilGPT-2": Architecture("gpt2", "GPT2LMHeadModel", {**GPT2, "n_embd": 8}, ("vocab.json of GPT-2",)),
+    "GPT-2": Architecture("gpt2", "GPT2LMHeadModel", GPT2, ("vocab.json of GPT-2", "GPT2Tokenizer"), CausalLM()),
+    "DistilGPT-2": Architecture("gpt2", "GPT2LMHeadModel", {**GPT2, "n_embd": 8}, ("vocab.json of GPT-2",), CausalLM()),
     "Llama": Architecture(
         "llama",
         "LlamaForCausalLM",
         {**BERT, "num_key_value_heads": 1},
         ("tokenizer.model", "LlamaTokenizer", "tokenizer.json of Llama 3"),
+        CausalLM(),
     ),
-    "Transformer": Architecture("transformer", "TransformerForConditionalGeneration", BART, ()),
+    "Transformer": Architecture("transformer", "TransformerForConditionalGeneration", BART, (), Seq2Seq()),
     "Marian": Architecture(
-        "marian", "MarianMTModel", {**BART, "pad_token_id": 2, "decoder_start_token_id": 2}, ("source.spm",)
+        "marian", "MarianMTModel", {**BART, "pad_token_id": 2, "decoder_start_token_id": 2}, ("source.spm",), Seq2Seq()
     ),
-    "BART": Architecture("bart", "BartForConditionalGeneration", BART, ("vocab.json of BART", "RobertaTokenizer")),
-    "mBART": Architecture("mbart", "MBartForConditionalGeneration", BART, ("sentencepiece.bpe.model",)),
-    "T5": Architecture("t5", "T5ForConditionalGeneration", T5, ("spiece.model", "T5Tokenizer")),
+    "BART": Architecture(
+        "bart", "BartForConditionalGeneration", BART, ("vocab.json of BART", "RobertaTokenizer"), Infilling()
+    ),
+    "mBART": Architecture(
+        "mbart",
+        "MBartForConditionalGeneration",
+        BART,
+        ("sentencepiece.bpe.model",),
+        Infilling(infill_rate=0.35, mean_span=3.5),
+    ),
+    "T5": Architecture("t5", "T5ForConditionalGeneration", T5, ("spiece.model", "T5Tokenizer"), SpanCorruption()),
     "T5 1.1": Architecture(
         "t5",
         "T5ForConditionalGeneration",
         {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
         ("spiece.model",),
+        SpanCorruption(),
     ),
 }
 
 
-def sentences() -> list[str]:
-    draw = random.Random(0)
-    return [" ".join(draw.choices(WORDS, k=12)) + draw.choice(".!?,;:—") for _ in range(200)] + list(ODD)
-
-
-# ── Tokenizers as they are published ─────────────────────────────────────────────────────────────────────────────────
-
-
-def write_words(folder: Path) -> None:
-    wordpieces(about(folder, "bert", do_lower_case=True, model_max_length=32), sentences())
-
-
-def write_pairs_of_gpt2(folder: Path) -> None:
-    byte_pairs(about(folder, "gpt2", model_max_length=1024), sentences(), ["<|endoftext|>"])
-
-
-def write_pairs_of_bart(folder: Path) -> None:
-    byte_pairs(about(folder, "bart"), sentences(), ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-
-
-def write_pairs_of_llama3(folder: Path) -> None:
-    """Byte pairs behind `<|begin_of_text|>`, with a chat template, a side and an end that the settings name."""
-    from tokenizers import decoders, models, pre_tokenizers, processors
-
-    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
-    byte_pairs(about(folder, "llama"), sentences(), special)
-    tokenizer = Tokenizer(
-        models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"), ignore_merges=True)
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|begin_of_text|> $A",
-        pair="<|begin_of_text|> $A <|begin_of_text|> $B",
-        special_tokens=[("<|begin_of_text|>", 0)],
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for name in ("vocab.json", "merges.txt"):
-        (folder / name).unlink()
-    about(
-        folder,
-        "llama",
-        tokenizer_class="PreTrainedTokenizerFast",
-        bos_token="<|begin_of_text|>",
-        eos_token="<|eot_id|>",
-        padding_side="left",
-        chat_template="{{ bos_token }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}",
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
-def write_pieces_of_llama(folder: Path) -> None:
-    piece_model(
-        sentences(), about(folder, "llama", add_bos_token=True, add_eos_token=False) / "tokenizer.model", vocab_size=500,
-        model_type="bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        unk_id=0, bos_id=1, eos_id=2, pad_id=-1, allow_whitespace_only_pieces=True,
-    )  # fmt: skip
-
-
-def write_pieces_of_t5(folder: Path) -> None:
-    about(folder, "t5", extra_ids=5)
-    piece_model(sentences(), folder / "spiece.model", vocab_size=300, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
-
-
-def write_pieces_of_mbart(folder: Path) -> None:
-    about(folder, "mbart", tokenizer_class="MBartTokenizer", src_lang="en_XX")
-    path = folder / "sentencepiece.bpe.model"
-    piece_model(sentences(), path, vocab_size=300, unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
-
-
-def write_pieces_of_marian(folder: Path) -> None:
-    about(folder, "marian", source_lang="en", target_lang="fr")
-    pieces = {"</s>": 0, "<unk>": 1}
-    for name in ("source", "target"):
-        piece_model(sentences(), folder / f"{name}.spm", vocab_size=200, character_coverage=1.0)
-        model = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{name}.spm"))
-        for index in range(3, model.get_piece_size()):
-            pieces.setdefault(model.id_to_piece(index), len(pieces))
-    pieces["<pad>"] = len(pieces)
-    (folder / "vocab.json").write_text(json.dumps(pieces))
-
-
-def saved(write, name: str):
-    """The same tokenizer as `transformers` 5 writes it: one `tokenizer.json`, and the class."""
-
-    def write_saved(folder: Path) -> None:
-        write(folder)
-        tokenizer = getattr(transformers, name).from_pretrained(folder)
-        for path in folder.iterdir():
-            path.unlink()
-        tokenizer.save_pretrained(folder)
-        assert {path.name for path in folder.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
-
-    return write_saved
-
-
-PUBLISHED = {
-    "vocab.txt": write_words,
-    "BertTokenizer": saved(write_words, "BertTokenizer"),
-    "vocab.json of GPT-2": write_pairs_of_gpt2,
-    "GPT2Tokenizer": saved(write_pairs_of_gpt2, "GPT2Tokenizer"),
-    "vocab.json of BART": write_pairs_of_bart,
-    "RobertaTokenizer": saved(write_pairs_of_bart, "RobertaTokenizer"),
-    "tokenizer.json of Llama 3": write_pairs_of_llama3,
-    "tokenizer.model": write_pieces_of_llama,
-    "LlamaTokenizer": saved(write_pieces_of_llama, "LlamaTokenizer"),
-    "spiece.model": write_pieces_of_t5,
-    "T5Tokenizer": saved(write_pieces_of_t5, "T5Tokenizer"),
-    "sentencepiece.bpe.model": write_pieces_of_mbart,
-    "source.spm": write_pieces_of_marian,
-}
-"""Folders of a tokenizer, by the file or the class that they are read by."""
+def write_texts(folder: Path) -> Path:
+    """A folder of documents to train on, beside them a table of pairs: a sentence and its words from the last to the first."""
+    folder.mkdir()
+    for number, text in enumerate(sentences()):
+        (folder / f"{number:03}.txt").write_text(text)
+    pairs = (f"{text}\t{' '.join(reversed(text.split()))}\n" for text in sentences()[:200])
+    (folder / PAIRS).write_text("one\tother\n" + "".join(pairs))
+    return folder
 
 
 # ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,12 +147,53 @@ def config_of(architecture: Architecture, vocabulary: Vocabulary):
     return with_token_ids(config, vocabulary, vocabulary.pad if architecture.model_type == "t5" else vocabulary.eos)
 
 
-def our_model(architecture: Architecture, vocabulary: Vocabulary):
-    """A model of ours with random parameters, as if it were trained here."""
-    model = hub.model_class(architecture.model_type, architecture.head)(config_of(architecture, vocabulary))
-    draw = np.random.default_rng(0)
-    values = {path: 0.3 * draw.normal(size=shape.shape) for path, shape in hub.shapes_of(model).items()}
-    return model, hub.nested({path: jnp.asarray(value, jnp.float32) for path, value in values.items()}, model)
+def trained_here(architecture: Architecture, kind: str, folder: Path, texts: Path) -> tuple[Path, Tokenizer]:
+    """The exported folder of a model after some steps of its objective, and the tokenizer whose ids it was trained on.
+
+    Args:
+        kind: of the tokenizer, which is trained on the same texts.
+        texts: a folder of documents, beside a table of pairs; what is made of them is kept beside it.
+    """
+    common = dict(kind=kind, vocab_size=SIZE - 20, cache=str(texts.with_name("cache")))
+    source, form = Text(source=str(texts), **common), TextForm(32)
+    if type(architecture.objective) is Seq2Seq:  # of which others are subclasses
+        source, form = Pairs(source=str(texts / PAIRS), features=("one", "other"), **common), PairForm(32, 32)
+    return trained_and_exported(
+        folder,
+        architecture=architecture.trained or architecture.head,
+        model=hub.config_class(architecture.model_type)(**architecture.shape, **architecture.ours),
+        objective=architecture.objective,
+        data=source,
+        optimizer=AdamW(learning_rate=0.02, warmup_steps=2),
+        phases=(Phase(1.0, form),),
+    )
+
+
+def trained_and_exported(folder: Path, **fields: Any) -> tuple[Path, Any]:
+    """Train an experiment of these `fields` for `STEPS` steps, and export it as a run does.
+
+    Returns the exported folder, and the tokenizer of the data where it has one. The loss must have gone down.
+    """
+    experiment = Experiment(
+        name="trained-here",
+        batch_size=16,
+        steps=STEPS,
+        parallel=Parallel(devices=1),
+        folder=str(folder / "run"),
+        **fields,
+    )
+    assembly = assemble(experiment)
+    state, step = assembly.initial_state(), assembly.compile_train_step()
+    losses = []
+    for batch in assembly.batches(0, 0):
+        state, metrics = step(state, assembly.spread.put_batch(batch))
+        values = host_values(assembly.spread.host(metrics))
+        losses.append(sum(values[name] for name in assembly.losses))
+    assert len(losses) == STEPS and np.mean(losses[-3:]) < 0.95 * losses[0], losses
+    experiment.run_folder.mkdir(parents=True)
+    assembly.data.save(experiment.run_folder, experiment.form(-1))
+    export(assembly, assembly.spread.gather(state.variables), folder / "model")
+    return folder / "model", getattr(assembly.data, "tokenizer", None)
 
 
 def their_model(architecture: Architecture, vocabulary: Vocabulary):

@@ -10,25 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from data.text.templates import template
-from data.text.tokenizers import load, train_tokenizer, vocabulary
+from data.text.tokenizers import load, vocabulary
 from experiments.commands import import_
 from models import hub
 from models.hub.tokenizer_folder import SETTINGS
 from tests.parity.folders_out import (
     ARCHITECTURES,
-    ASKED,
-    ODD,
-    PUBLISHED,
     SIZE,
-    our_model,
     same_ids,
     same_outputs,
     same_text,
-    sentences,
     show,
     their_model,
+    trained_here,
+    write_texts,
 )
+from tests.parity.published_tokenizers import ASKED, ODD, PUBLISHED
 from tests.parity.reference import transformers
 
 KINDS = ("wordpiece", "byte_bpe", "unigram")
@@ -53,25 +50,8 @@ def table():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A tokenizer trained here of a kind, with what an architecture has around texts; each once."""
-    root, paths = tmp_path_factory.mktemp("trained"), {}
-
-    def of(kind: str, model_type: str) -> Path:
-        path = root / f"{kind}-{model_type}" / "tokenizer.json"
-        if path not in paths:
-            train_tokenizer(
-                sentences(),
-                kind=kind,
-                vocab_size=SIZE - 20,
-                path=path,
-                template=template(model_type),
-                sentinels=5 if model_type == "t5" else 0,
-            )
-            paths[path] = True
-        return path
-
-    return of
+def texts(tmp_path_factory):
+    return write_texts(tmp_path_factory.mktemp("trained") / "texts")
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +92,9 @@ def check(cell: tuple[str, str, str], folder: Path, tokenizer, texts=ODD) -> Non
 
 
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
-def test_a_model_trained_here(name, kind, trained, tmp_path):
-    architecture = ARCHITECTURES[name]
-    path = trained(kind, architecture.model_type)
-    tokenizer = load(path)
-    model, variables = our_model(architecture, vocabulary(tokenizer))
-    hub.save(tmp_path, model, variables, tokenizer=path)
-    check((name, "trained here", kind), tmp_path, tokenizer)
+def test_a_model_trained_here(name, kind, texts, tmp_path):
+    folder, tokenizer = trained_here(ARCHITECTURES[name], kind, tmp_path, texts)
+    check((name, "trained here", kind), folder, tokenizer)
 
 
 @pytest.mark.parametrize(("name", "kind"), LOADED)

@@ -15,20 +15,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.forms import ImageForm
 from data.images.processor import FILE, ImageProcessor
 from data.images.source import Images
 from experiments.commands import import_
+from experiments.experiment import Phase
 from models import hub
-from tests.parity.folders_out import apply, show
+from objectives import Classification, MaskedAutoencoder, Objective
+from tests.parity.folders_out import apply, show, trained_and_exported
 from tests.parity.images import perturbed_statistics
 from tests.parity.reference import difference, tensors, torch, transformers
+from training.optimizers import AdamW
 
 load_image = pytest.importorskip("transformers.image_utils").load_image
 
+SIZE, LABELS = 64, 5
 VIT = dict(
-    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=64, patch_size=16
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=SIZE, patch_size=16
 )
-SQUARE, EDGE = {"size": {"height": 64, "width": 64}}, {"size": {"shortest_edge": 64}}
+SQUARE, EDGE = {"size": {"height": SIZE, "width": SIZE}}, {"size": {"shortest_edge": SIZE}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +43,13 @@ class Vision:
     Attributes:
         shape: fields of the config.
         processor: module and class of the one that needs no torchvision, and its settings.
+        objective: what it is trained for here.
     """
 
     head: str
     shape: dict[str, Any]
     processor: tuple[str, str, dict[str, Any]]
+    objective: Objective = Classification()
 
 
 VISION = {
@@ -50,7 +57,7 @@ VISION = {
     "DeiT's processor": Vision(
         "ViTForImageClassification",
         VIT,
-        ("deit", "DeiTImageProcessorPil", {**SQUARE, "crop_size": {"height": 64, "width": 64}}),
+        ("deit", "DeiTImageProcessorPil", {**SQUARE, "crop_size": {"height": SIZE, "width": SIZE}}),
     ),
     "ViT-MAE": Vision(
         "ViTMAEForPreTraining",
@@ -62,6 +69,7 @@ VISION = {
             "decoder_intermediate_size": 24,
         },
         ("vit", "ViTImageProcessorPil", SQUARE),
+        MaskedAutoencoder(normalized=False),
     ),
     "ConvNeXt": Vision(
         "ConvNextForImageClassification",
@@ -76,9 +84,13 @@ VISION = {
     "LeViT": Vision(
         "LevitForImageClassificationWithTeacher",
         dict(
-            image_size=64, hidden_sizes=[32, 48, 64], num_attention_heads=[2, 3, 4], depths=[1, 1, 1], key_dim=[8, 8, 8]
+            image_size=SIZE,
+            hidden_sizes=[32, 48, 64],
+            num_attention_heads=[2, 3, 4],
+            depths=[1, 1, 1],
+            key_dim=[8, 8, 8],
         ),
-        ("levit", "LevitImageProcessorPil", {**EDGE, "crop_size": {"height": 64, "width": 64}}),
+        ("levit", "LevitImageProcessorPil", {**EDGE, "crop_size": {"height": SIZE, "width": SIZE}}),
     ),
     "ResNet": Vision(
         "ResNetForImageClassification",
@@ -91,22 +103,33 @@ VISION = {
 def their_vision(vision: Vision):
     """A model of `transformers` for pictures with random parameters and statistics, and its processor."""
     model = perturbed_statistics(
-        vision.head, getattr(transformers, vision.head).config_class(**vision.shape, num_labels=5)
+        vision.head, getattr(transformers, vision.head).config_class(**vision.shape, num_labels=LABELS)
     )
     module, name, settings = vision.processor
     place = importlib.import_module(f"transformers.models.{module}.image_processing_pil_{module}")
     return model, getattr(place, name)(**settings)
 
 
-def our_vision(vision: Vision):
-    """A model of ours for pictures, as if it were trained here."""
-    published = getattr(transformers, vision.head).config_class(**vision.shape, num_labels=5).to_dict()
-    config = hub.config_class(published["model_type"]).from_json(published)
-    model = hub.model_class(config.model_type, vision.head)(config)
+def trained_vision(vision: Vision, folder: Path) -> Path:
+    """The exported folder of a model after some steps on pictures whose colour says their class."""
     draw = np.random.default_rng(0)
-    values = {path: 0.2 * draw.normal(size=shape.shape) for path, shape in hub.shapes_of(model).items()}
-    values = {path: np.abs(value) + 0.5 if path.endswith("var") else value for path, value in values.items()}
-    return model, hub.nested({path: jnp.asarray(value, jnp.float32) for path, value in values.items()}, model)
+    for label, colour in enumerate(draw.integers(0, 256, (LABELS, 1, 1, 3))):
+        place = folder / "classes" / str(label)
+        place.mkdir(parents=True)
+        for number in range(8):
+            pixels = np.clip(colour + draw.integers(-30, 30, (70, 80, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number}.png")
+    published = getattr(transformers, vision.head).config_class(**vision.shape, num_labels=LABELS).to_dict()
+    model, _ = trained_and_exported(
+        folder,
+        architecture=vision.head,
+        model=hub.config_class(published["model_type"]).from_json(published),
+        objective=vision.objective,
+        data=Images(source=str(folder / "classes"), crop_pct=0.9, scale=(0.5, 1.0), held_out=0.2),
+        optimizer=AdamW(learning_rate=5e-3, warmup_steps=2),
+        phases=(Phase(1.0, ImageForm(SIZE)),),
+    )
+    return model
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -153,11 +176,11 @@ def check(cell: tuple[str, str], folder: Path, paths: list[Path]) -> None:
 
 @pytest.mark.parametrize("name", VISION)
 def test_a_model_trained_here(name, tmp_path):
-    """What `export` writes: the model, and the processor of its data."""
-    model, variables = our_vision(VISION[name])
-    hub.save(tmp_path / "out", model, variables)
-    Images(crop_pct=0.9).processor(64).write(tmp_path / "out")
-    check((name, "trained here"), tmp_path / "out", pictures(tmp_path))
+    """What the export of a run writes: the model, its labels, and the processor of its data."""
+    folder = trained_vision(VISION[name], tmp_path)
+    if isinstance(VISION[name].objective, Classification):
+        assert list(transformers.AutoConfig.from_pretrained(folder).id2label.values()) == list("01234")
+    check((name, "trained here"), folder, pictures(tmp_path))
 
 
 @pytest.mark.parametrize("name", VISION)
