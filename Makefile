@@ -41,7 +41,7 @@ equality: $(VENV)/.installed
 
 bench: $(VENV)/.installed-parity
 ifeq ($(MODELS),images)
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.vision_steps --parity-python $(BIN)/python --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --models images --steps 2 --parity-python $(BIN)/python --write
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.image_pipeline --write
 else ifeq ($(MODELS),gpu)
 	$(BIN)/python -m experiments.benchmarks.gpu_steps --write

@@ -3,8 +3,8 @@
     make bench MODELS=gpu                                      the table of docs/speed.md
     python -m experiments.benchmarks.gpu_steps --models bert vit-small --batch 64
 
-The models of `steps` and `vision_steps` with more examples in a step, the contestants in turn as there. In f32 both sides
-multiply matrices in TF32, as JAX does unasked; in bf16 ours keeps parameters and optimizer in f32, theirs is autocast.
+The models of `steps` with more examples in a step, the contestants in turn as there. In f32 both sides multiply matrices in
+TF32, as JAX does unasked; in bf16 ours keeps parameters and optimizer in f32, theirs is autocast. The last line is JSON.
 """
 
 import argparse
@@ -17,29 +17,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.benchmarks import steps_worker, vision_steps_worker
-from experiments.benchmarks.pages import fill
+from experiments.benchmarks.pages import fill, summary
 from experiments.benchmarks.steps import DEFAULT, PAGE, ROOT, TORCH, Contestant
+from experiments.benchmarks.works import IMAGES, TEXTS, WORK
 
-TEXT, IMAGES = "steps_worker.py", "vision_steps_worker.py"
-WORKERS = {name: TEXT for name in steps_worker.WORK} | {name: IMAGES for name in vision_steps_worker.WORK}
-NAMES = {TEXT: (DEFAULT, TORCH), IMAGES: (vision_steps_worker.OURS, vision_steps_worker.THEIRS)}
 DTYPES = {"f32": ("", ""), "bf16": (", bf16", ", bf16 autocast")}
 HEAD = ["", "batch", "", "Lacuna, ms", "torch, ms", "`torch.compile`, ms", "times as fast", "than compiled"]
 
 
 def begin(model: str, arguments: argparse.Namespace) -> dict[str, list[Contestant]]:
     """For each dtype ours, theirs and theirs compiled, getting ready side by side."""
-    worker = WORKERS[model]
-    ours, theirs = NAMES[worker]
     found = {}
     for dtype in arguments.dtypes:
         mine, autocast = DTYPES[dtype]
-        pythons = {ours + mine: sys.executable, theirs + autocast: arguments.parity_python}
+        pythons = {DEFAULT + mine: sys.executable, TORCH + autocast: arguments.parity_python}
         if not arguments.eager:
-            pythons[f"{theirs}.compile{autocast}"] = arguments.parity_python
+            pythons[f"{TORCH}.compile{autocast}"] = arguments.parity_python
         found[dtype] = [
-            Contestant(name, model, python, False, "cuda", arguments.batch, worker) for name, python in pythons.items()
+            Contestant(name, model, python, False, "cuda", arguments.batch) for name, python in pythons.items()
         ]
     return found
 
@@ -63,14 +58,13 @@ def measured(models: list[str], arguments: argparse.Namespace) -> Iterator[tuple
 def row(model: str, batch: int, dtype: str, found: list[Contestant]) -> str:
     times = [f"{1e3 * c.seconds:.2f} ({1e3 * min(c.times):.2f}–{1e3 * max(c.times):.2f})" for c in found]
     ratios = [f"{c.seconds / found[0].seconds:.2f}" for c in found[1:]]
-    work = (vision_steps_worker if WORKERS[model] == IMAGES else steps_worker).WORK[model]
-    cells = [f"`{work.architecture}` ({model})", str(batch), dtype, *times, *[""] * (3 - len(times)), *ratios]
+    cells = [f"`{WORK[model].architecture}` ({model})", str(batch), dtype, *times, *[""] * (3 - len(times)), *ratios]
     return f"| {' | '.join(cells + [''] * (len(HEAD) - len(cells)))} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=list(WORKERS), choices=list(WORKERS))
+    parser.add_argument("--models", nargs="*", default=[*TEXTS, *IMAGES], choices=list(WORK))
     parser.add_argument("--dtypes", nargs="*", default=list(DTYPES), choices=list(DTYPES))
     parser.add_argument("--batch", type=int, default=128, help="examples in a step")
     parser.add_argument("--at-once", type=int, default=1, help="models whose contestants wait in memory together")
@@ -103,6 +97,7 @@ def main() -> None:
     print(lines[-1], said, sep="\n")
     if arguments.write:
         fill(PAGE, **{"gpu steps": "\n".join(lines), "gpu machine": said})
+    summary("gpu_steps", gpu=gpu, versions=versions, results=results)
 
 
 if __name__ == "__main__":

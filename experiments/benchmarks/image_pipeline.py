@@ -13,7 +13,6 @@ device and are left out on both sides.)
 import argparse
 import importlib.util
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,9 +28,9 @@ from data.images.examples import ImageExamples
 from data.images.host_augmentation import random_box
 from data.images.source import Images, PreparedImages
 from data.loader import load
-from experiments.benchmarks.pages import fill, markdown
-from experiments.benchmarks.steps import PAGE, ROOT, processor
-from experiments.benchmarks.vision_steps_worker import OURS, WORK
+from experiments.benchmarks.pages import fill, markdown, summary
+from experiments.benchmarks.steps import DEFAULT, PAGE, ROOT, processor
+from experiments.benchmarks.works import IMAGES
 
 SIZE, BATCH, ROUNDS = 224, 32, 3
 FORM = ImageForm(SIZE)
@@ -133,13 +132,20 @@ def measure(source: str, workers: list[int], seconds: float) -> list[tuple[str, 
 
 def beside_steps(pictures: float) -> str:
     """How a number of pictures a second compares with what the steps of `make bench MODELS=images` take, where it ran."""
-    file = ROOT / "build" / "vision_steps.json"
+    file = ROOT / "build" / "steps.json"
     if not file.exists():
         return ""
     measured = json.loads(file.read_text())
     if measured["processor"] != processor():
         return ""
-    taken = {model: WORK[model].batch / statistics.median(t[OURS]) for model, t in measured["results"].items()}
+    taken = {
+        model: IMAGES[model].batch / contestant["seconds"]
+        for model, contestants in measured["results"].items()
+        for contestant in contestants
+        if model in IMAGES and contestant["name"] == DEFAULT
+    }
+    if not taken:
+        return ""
     model = max(taken, key=taken.__getitem__)
     return (
         f" Of the steps above {model}'s takes most pictures, {taken[model]:.1f} a second: one process that cuts random parts"
@@ -166,6 +172,7 @@ def main() -> None:
     print(table, said, sep="\n")
     if arguments.write:
         fill(PAGE, **{"image pipeline": table, "image pipeline machine": said})
+    summary("image_pipeline", processor=processor(), pictures_per_second=dict(rows))
 
 
 if __name__ == "__main__":

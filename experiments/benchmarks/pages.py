@@ -1,6 +1,8 @@
-"""What benchmarks and campaigns write: tables, and pages of docs/ that hold them between marks."""
+"""What benchmarks and campaigns write: tables, pages of docs/ that hold them between marks, and a last line of JSON."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -20,3 +22,8 @@ def fill(path: Path, **tables: str) -> None:
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---" if n < 2 else "--:" for n in range(len(head))], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def summary(benchmark: str, **figures: Any) -> None:
+    """Print what a benchmark measured as one line of JSON, its last."""
+    print(json.dumps({"benchmark": benchmark, **figures}), flush=True)

@@ -2,6 +2,7 @@
 
     make bench [FLAX_PYTHON=PATH]                              BERT in float32 beside torch and Flax
     make bench MODELS=all                                      every text architecture beside torch, docs/speed.md
+    make bench MODELS=images                                   the image classifiers, docs/speed.md
 
 The interpreter `--parity-python` has `transformers` 5 with PyTorch, `--flax-python` has `transformers` 4.57 with Flax (the
 last to carry it; BERT alone); either may be left out. Every contestant is a process of its own that has built and warmed up
@@ -9,8 +10,9 @@ its step and waits; one runs at a time, in turn, so that a change in the machine
 twice, with glibc as it comes and told to keep freed memory instead of handing it back to the kernel after every step, as
 `lacuna train` tells it by itself; of several architectures ours is there in that way alone.
 
-The work (`WORK` in steps_worker.py): models of 4 layers × 512, 16 sequences of 128 tokens, AdamW with gradients clipped to
-norm 1, dropout as the architecture has it. Ours also corrupts the batch within the step. `gpu_steps` does the same on a GPU.
+The work (works.py): models of 4 layers × 512, 16 sequences of 128 tokens; or classifiers of 224 × 224 pixels. AdamW with
+gradients clipped to norm 1, dropout as the architecture has it. Ours is the step that a run trains with: it also corrupts the
+batch, or augments it, within the step. `gpu_steps` does the same on a GPU. The last line is JSON.
 """
 
 import argparse
@@ -25,7 +27,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.benchmarks.steps_worker import LENGTH, WORK
+from experiments.benchmarks.pages import fill, summary
+from experiments.benchmarks.works import IMAGES, TEXTS, WORK
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "speed.md"
@@ -44,18 +47,9 @@ SINGLE = [DEFAULT, "ours, jit", TORCH, "transformers, Flax", "transformers, Flax
 
 
 class Contestant:
-    """A process of the script `worker` beside this one, begun at once; when `ready`, told to go one at a time."""
+    """A process of `steps_worker`, begun at once; when `ready`, told to go one at a time."""
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        python: str,
-        keep: bool,
-        platform: str = "cpu",
-        batch: int | None = None,
-        worker: str = "steps_worker.py",
-    ):
+    def __init__(self, name: str, model: str, python: str, keep: bool, platform: str = "cpu", batch: int | None = None):
         self.name, self.model, self.keep, self.times = name, model, keep, []
         environment = {**os.environ, "JAX_PLATFORMS": platform, "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -63,7 +57,13 @@ class Contestant:
         environment = {k: v for k, v in environment.items() if k not in KEEP_FREED_MEMORY}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(worker)), name, model, *([] if batch is None else [str(batch)])],
+            [
+                python,
+                str(Path(__file__).with_name("steps_worker.py")),
+                name,
+                model,
+                *([] if batch is None else [str(batch)]),
+            ],
             env={**environment, **(KEEP_FREED_MEMORY if keep else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -145,15 +145,15 @@ def _in_turn(model: str, chosen: list[tuple[str, bool]], arguments: argparse.Nam
     return contestants
 
 
-def table(contestants: list[Contestant], tokens: int) -> str:
-    """Markdown: each contestant's median step of `tokens`, and how many steps the fastest of ours (f32) does meanwhile."""
-    best = min(c.seconds for c in contestants if c.name in ("ours, pmap", "ours, jit"))
-    rows = ["| step | glibc | seconds | range | tokens/s | × ours | versions |", "|---|---|--:|--:|--:|--:|---|"]
+def table(contestants: list[Contestant], items: int, unit: str) -> str:
+    """Markdown: each contestant's median step of so many `items`, and how many steps the fastest of ours (f32) does meanwhile."""
+    best = min((c.seconds for c in contestants if c.name in ("ours, pmap", "ours, jit")), default=math.nan)
+    rows = [f"| step | glibc | seconds | range | {unit}/s | × ours | versions |", "|---|---|--:|--:|--:|--:|---|"]
     for c in contestants:
         versions = ", ".join(f"{name} {version}" for name, version in c.versions.items())
         rows.append(
             f"| {c.name} | {'keeps memory' if c.keep else 'as it comes'} | {c.seconds:.3f}"
-            f" | {min(c.times):.3f}–{max(c.times):.3f} | {tokens / c.seconds:,.0f}"
+            f" | {min(c.times):.3f}–{max(c.times):.3f} | {items / c.seconds:,.0f}"
             f" | {c.seconds / best:.2f} | {versions} |"
         )
     return "\n".join(rows)
@@ -164,8 +164,8 @@ def family_table(found: dict[str, list[Contestant]]) -> str:
 
     The last column is the share of the corruption in our step.
     """
-    head = ["", "objective", "Lacuna, s", "`transformers` on torch, s", "times as fast", "corruption"]
-    rows = [f"| {' | '.join(head)} |", "|---|---|--:|--:|--:|--:|"]
+    head = ["", "objective", "batch", "Lacuna, s", "`transformers` on torch, s", "times as fast", "corruption"]
+    rows = [f"| {' | '.join(head)} |", "|---|---|--:|--:|--:|--:|--:|"]
     ratios = []
     for model, contestants in found.items():
         ours, theirs, corruption = (
@@ -173,16 +173,24 @@ def family_table(found: dict[str, list[Contestant]]) -> str:
             for name in (DEFAULT, TORCH, CORRUPTION)
         )
         ratios.append(theirs.seconds / ours.seconds)
-        cells = [f"`{WORK[model].architecture}` ({model})", f"`{WORK[model].objective}`"]
+        cells = [f"`{WORK[model].architecture}` ({model})", f"`{WORK[model].objective}`", str(WORK[model].batch)]
         cells += [f"{c.seconds:.3f} ({min(c.times):.3f}–{max(c.times):.3f})" for c in (ours, theirs)]
         rows.append(f"| {' | '.join(cells)} | {ratios[-1]:.2f} | {corruption.seconds / ours.seconds:.2%} |")
     mean = math.exp(statistics.fmean(map(math.log, ratios)))
-    return "\n".join([*rows, f"| geometric mean | | | | {mean:.2f} | |"]) + "\n"
+    return "\n".join([*rows, f"| geometric mean | | | | | {mean:.2f} | |"]) + "\n"
+
+
+def described(found: dict[str, list[Contestant]], arguments: argparse.Namespace) -> str:
+    """The machine, how often each was timed, and the versions, in a line."""
+    versions = {k: v for contestants in found.values() for c in contestants for k, v in c.versions.items()}
+    said = f"{processor()}; median of {arguments.rounds} rounds × {arguments.steps} steps, in turn."
+    return f"{said} {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=["bert"], help=f"all, or some of {', '.join(WORK)}")
+    groups = {"all": list(TEXTS), "images": list(IMAGES)}
+    parser.add_argument("--models", nargs="*", default=["bert"], choices=[*groups, *WORK])
     parser.add_argument("--parity-python", help="interpreter with transformers 5 and torch")
     parser.add_argument("--flax-python", help="interpreter with transformers 4.57, jax and flax")
     parser.add_argument("--rounds", type=int, default=5)
@@ -191,7 +199,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "steps.json", help="where the numbers go")
     parser.add_argument("--write", action="store_true", help="fill docs/speed.md")
     arguments = parser.parse_args()
-    arguments.models = models = list(WORK) if arguments.models == ["all"] else arguments.models
+    arguments.models = models = [name for model in arguments.models for name in groups.get(model, [model])]
     if arguments.only is None:
         arguments.only = SINGLE if models == ["bert"] else [DEFAULT, TORCH, CORRUPTION]
 
@@ -199,20 +207,18 @@ def main() -> None:
     found, results = {}, {}
     for model in models:
         found[model] = measured(model, arguments)
-        print(f"\n{model}\n\n{table(found[model], WORK[model].batch * LENGTH)}\n", flush=True)
+        print(f"\n{model}\n\n{table(found[model], *WORK[model].items)}\n", flush=True)
         fields = ("name", "keep", "seconds", "times", "warm_up", "versions")
         results[model] = [{field: getattr(c, field) for field in fields} for c in found[model]]
         arguments.json.write_text(json.dumps({"processor": processor(), "results": results}, indent=1) + "\n")
-    said = f"{processor()}; median of {arguments.rounds} rounds × {arguments.steps} steps, in turn."
+    said, compared = described(found, arguments), {DEFAULT, TORCH, CORRUPTION} <= set(arguments.only)
     print(said)
-    if len(models) > 1:
+    if compared and len(models) > 1:
         print(family_table(found))
-    if arguments.write:
-        from experiments.benchmarks.pages import fill
-
-        versions = {k: v for c in next(iter(found.values())) for k, v in c.versions.items()}
-        said += f" {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
-        fill(PAGE, steps=family_table(found), machine=said)
+        if arguments.write:
+            kind = "image " if models[0] in IMAGES else ""
+            fill(PAGE, **{f"{kind}steps": family_table(found), f"{kind}machine": said})
+    summary("steps", processor=processor(), results=results)
 
 
 if __name__ == "__main__":

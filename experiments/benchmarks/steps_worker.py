@@ -4,22 +4,21 @@
 
 JAX_PLATFORMS says where, for torch too: `cpu`, or `cuda`, where both multiply float32 matrices in TF32, as JAX does unasked.
 Runs under the interpreter of the library it measures, which may be another than ours: so a contestant imports what it needs
-itself, and only ours import anything of this project.
+itself, and only ours import anything of this project but the table of works.
 Answers are lines of JSON on stdout: first `{"warm": seconds, "versions": …}`, then for each line `N` the seconds per step
 over N steps, waiting for the last one's parameters.
 """
 
 import dataclasses
-import functools
 import importlib.metadata
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-LENGTH, MASKED = 128, 20
+from experiments.benchmarks.works import LENGTH, WORK, Work
+
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-4, 0.01, 1.0
 
 PLATFORM = os.environ.get("JAX_PLATFORMS", "cpu")
@@ -28,209 +27,80 @@ Step = Callable[[], None]
 Wait = Callable[[], object]
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """A model and what it is asked, for both sides the same.
-
-    Attributes:
-        architecture: class of both libraries.
-        config: fields of the published `config.json` of both.
-        objective: ours, by name; the batches of the others are as it leaves them.
-        target: tokens that the decoder of an encoder-decoder is asked for.
-        batch: sequences in a step.
-    """
-
-    architecture: str
-    model_type: str
-    config: dict[str, Any]
-    objective: str
-    target: int | None = None
-    batch: int = 16
-
-
-BERT = dict(vocab_size=30_522, num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2_048)
-BART = dict(
-    vocab_size=32_000,
-    d_model=512,
-    max_position_embeddings=LENGTH,
-    encoder_layers=2,
-    encoder_attention_heads=8,
-    encoder_ffn_dim=2_048,
-    decoder_layers=2,
-    decoder_attention_heads=8,
-    decoder_ffn_dim=2_048,
-)
-T5 = dict(
-    decoder_start_token_id=0,
-    vocab_size=32_128,
-    d_model=512,
-    d_kv=64,
-    num_layers=2,
-    num_decoder_layers=2,
-    num_heads=8,
-    dropout_rate=0.1,
-)
-WORK = {
-    "bert": Work("BertForPreTraining", "bert", BERT, "MaskedLM+NextSentence"),
-    "distilbert": Work(
-        "DistilBertForMaskedLM",
-        "distilbert",
-        dict(vocab_size=30_522, dim=512, n_layers=4, n_heads=8, hidden_dim=2_048),
-        "MaskedLM",
-    ),
-    "gpt2": Work(
-        "GPT2LMHeadModel",
-        "gpt2",
-        dict(vocab_size=32_000, n_positions=LENGTH, n_embd=512, n_layer=4, n_head=8),
-        "CausalLM",
-    ),
-    "llama": Work(
-        "LlamaForCausalLM",
-        "llama",
-        dict(
-            vocab_size=32_000,
-            hidden_size=512,
-            intermediate_size=1_376,
-            num_hidden_layers=4,
-            num_attention_heads=8,
-            num_key_value_heads=8,
-            tie_word_embeddings=True,
-        ),
-        "CausalLM",
-    ),
-    "marian": Work(
-        "MarianMTModel", "marian", dict(BART, pad_token_id=1, decoder_start_token_id=1), "Infilling", LENGTH
-    ),
-    "bart": Work("BartForConditionalGeneration", "bart", BART, "Infilling", LENGTH),
-    "mbart": Work("MBartForConditionalGeneration", "mbart", BART, "Infilling", LENGTH),
-    "t5": Work("T5ForConditionalGeneration", "t5", dict(T5, d_ff=2_048), "SpanCorruption", 29),
-    "t5-v1.1": Work(
-        "T5ForConditionalGeneration",
-        "t5",
-        dict(T5, d_ff=1_024, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
-        "SpanCorruption",
-        29,
-    ),
-}
-"""Four layers × 512 (two and two where there are an encoder and a decoder), about 30 million parameters."""
-
-
-def examples_of(work: Work, objective, vocabulary):
-    """A batch of what `objective` reads, before the corruption: token ids at random, sentences of 16 tokens."""
+def assembled(work: Work, kind: str = "pmap", dtype: str = "float32"):
+    """Our assembly for `work`, as `lacuna train` makes it but for the data, which are blank, and a batch to fill them with."""
     import numpy as np
 
-    from data.forms import TextForm
-    from data.text.source import Text
+    from experiments.assembly.assemble import assemble
+    from experiments.experiment import Experiment, Phase
+    from models import hub
+    from objectives import named
+    from training.optimizers import AdamW
+    from training.parallel import Parallel
 
-    random = np.random.default_rng(0)
-    examples = {}
-    for name, blank in Text().outline(vocabulary.size).training(TextForm(LENGTH).read_by(objective), 0)[0].items():
-        shape = (work.batch, *np.shape(blank))
-        if name.endswith("tokens"):
-            examples[name] = random.integers(1_000, work.config["vocab_size"], shape, dtype=np.int32)
-        elif name.endswith("sentence_ids"):
-            examples[name] = np.broadcast_to(np.arange(shape[-1], dtype=np.int32) // 16, shape)
-        else:
-            examples[name] = np.zeros(shape, np.int32)
-    return examples
+    published = {"model_type": work.model_type, **work.published}
+    source, form = work.data()
+    experiment = Experiment(
+        name="benchmark",
+        architecture=work.architecture,
+        model=hub.config_class(work.model_type).from_json(published, dtype=dtype),
+        objective=named(work.objective),
+        data=source,
+        optimizer=AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM),
+        batch_size=work.batch,
+        phases=(Phase(1.0, form),),
+        parallel=Parallel(kind=kind),
+    )
+    outline = source.outline(experiment.vocabulary_size, experiment.objective.needs)
+    assembly, random = assemble(experiment, data=outline), np.random.default_rng(0)
+    blank = assembly.data.training(assembly.form(0), 0)[0]
+    batch = {name: work.drawn(name, (work.batch, *np.shape(x)), random) for name, x in blank.items() if name != "index"}
+    return assembly, batch
+
+
+def numbered(work: Work, batch, done: int):
+    """The batch as examples of a run that has seen `done` before."""
+    import numpy as np
+
+    return {**batch, "index": np.arange(done, done + work.batch, dtype=np.uint32)}
 
 
 def corruption(work: Work) -> tuple[Step, Wait]:
-    """What the objective does to a batch, and nothing else of the step."""
+    """What the objective does to a batch, and the augmentation before it; nothing else of the step."""
     import jax
-    import numpy as np
 
-    from data.text.source import SENTINELS
-    from data.text.tokenizers import blank_vocabulary
-    from objectives import named
     from training.step import corrupted
 
-    vocabulary = blank_vocabulary(work.config["vocab_size"], SENTINELS)
-    objective = named(work.objective).bind(vocabulary)
-    examples, done, seen = examples_of(work, objective, vocabulary), 0, None
-    compiled = jax.jit(lambda rows: corrupted(objective, 0, rows)[0])
+    assembly, batch = assembled(work)
+    done, seen = 0, None
+    compiled = jax.jit(lambda rows: corrupted(assembly.training_objective, 0, rows)[0])
 
     def step() -> None:
         nonlocal seen, done
-        seen = compiled({**examples, "index": np.arange(done, done + work.batch, dtype=np.uint32)})
-        done += work.batch
+        seen, done = compiled(numbered(work, batch, done)), done + work.batch
 
     return step, lambda: jax.block_until_ready(seen)
 
 
 def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
-    """`training.step.train_step` as a run compiles it: a fresh corruption of every batch is part of the step."""
-    import flax.linen as nn
+    """The step that a run trains with: a fresh corruption of every batch is part of it."""
     import jax
-    import numpy as np
 
-    from data.text.source import SENTINELS
-    from data.text.tokenizers import blank_vocabulary
-    from experiments.assembly.shapes import boxed_state
-    from models import hub
-    from objectives import named
-    from training.optimizers import AdamW
-    from training.parallel import Parallel, logical_axes
-    from training.step import train_step
-
-    config = hub.config_class(work.model_type).from_json({"model_type": work.model_type, **work.config}, dtype=dtype)
-    model = hub.model_class(work.model_type, work.architecture)(config)
-    vocabulary = blank_vocabulary(config.vocab_size, SENTINELS)
-    objective = named(work.objective).bind(vocabulary)
-    optimizer = AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM).build(10**6)
-
-    def init():
-        return boxed_state(model, optimizer, 0)
-
-    spread = Parallel(kind=kind).spread(logical_axes(jax.eval_shape(init)))
-    state = spread.put(jax.device_get(nn.unbox(jax.jit(init)())))
-    compiled = spread.compile(
-        functools.partial(train_step, model=model, objective=objective, optimizer=optimizer, seed=0), donate=True
-    )
-    examples = examples_of(work, objective, vocabulary)
-    done = 0
+    assembly, batch = assembled(work, kind, dtype)
+    state, compiled, done = assembly.initial_state(), assembly.compile_train_step(), 0
 
     def step() -> None:
         nonlocal state, done
-        batch = {**examples, "index": np.arange(done, done + work.batch, dtype=np.uint32)}
-        state, _ = compiled(state, spread.put_batch({name: x[None] for name, x in batch.items()}))
+        rows = {name: x[None] for name, x in numbered(work, batch, done).items()}
+        state, _ = compiled(state, assembly.spread.put_batch(rows))
         done += work.batch
 
     return step, lambda: jax.block_until_ready(state)
 
 
-def batch_of_theirs(work: Work, numpy):
-    """Arrays of the shapes that a collator hands over: ids drawn at random, nothing hidden in them, and labels, -100 where
-    nothing is asked. So the steps of others corrupt nothing, and ours do.
-    """
-    random = numpy.random.default_rng(0)
-    input_ids = random.integers(1_000, work.config["vocab_size"], (work.batch, LENGTH), dtype=numpy.int64)
-    batch = dict(input_ids=input_ids, attention_mask=numpy.ones_like(input_ids), labels=input_ids)
-    if work.target is not None:
-        batch["labels"] = random.integers(
-            1_000, work.config["vocab_size"], (work.batch, work.target), dtype=numpy.int64
-        )
-    if "MaskedLM" in work.objective:
-        batch["labels"] = numpy.full((work.batch, LENGTH), -100, numpy.int64)
-        for row in range(work.batch):
-            places = random.choice(LENGTH, MASKED, replace=False)
-            batch["labels"][row, places] = input_ids[row, places]
-    if "NextSentence" in work.objective:
-        batch["token_type_ids"] = numpy.tile(numpy.arange(LENGTH) * 2 // LENGTH, (work.batch, 1))
-        batch["next_sentence_label"] = random.integers(0, 2, work.batch)
-    return batch
-
-
-def torch(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wait]:
-    """`transformers` on PyTorch, with its default (sdpa) attention."""
+def torch_step(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wait]:
+    """A step of `transformers` on PyTorch in train mode, with its default (sdpa) attention and fused AdamW."""
     import numpy
-
-    batch = {name: numpy.asarray(x, numpy.int64) for name, x in batch_of_theirs(work, numpy).items()}
-    return torch_step(work.architecture, work.model_type, work.config, batch, dtype, compiled)
-
-
-def torch_step(architecture: str, model_type: str, config, batch, dtype: str, compiled: bool) -> tuple[Step, Wait]:
-    """A step of `transformers` on PyTorch in train mode, with fused AdamW; `batch` is what the model is called with."""
     import torch
     import transformers
 
@@ -238,14 +108,14 @@ def torch_step(architecture: str, model_type: str, config, batch, dtype: str, co
     if PLATFORM == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-    config = transformers.AutoConfig.for_model(model_type, **config)
-    model = getattr(transformers, architecture)(config).train().to(PLATFORM)
+    config = transformers.AutoConfig.for_model(work.model_type, **work.published)
+    model = getattr(transformers, work.architecture)(config).train().to(PLATFORM)
     compute = torch.compile(model) if compiled else model
     plain = [p for p in model.parameters() if p.ndim < 2]
     weights = [p for p in model.parameters() if p.ndim >= 2]
     groups = [dict(params=weights, weight_decay=WEIGHT_DECAY), dict(params=plain, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-    batch = {name: torch.from_numpy(x).to(PLATFORM) for name, x in batch.items()}
+    batch = {name: torch.from_numpy(x).to(PLATFORM) for name, x in work.batch_of_theirs(numpy).items()}
 
     def step() -> None:
         with torch.autocast(PLATFORM, torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -274,7 +144,7 @@ def flax(work: Work, one_hot: bool) -> tuple[Step, Wait]:
     model = FlaxBertForPreTraining(BertConfig(**work.config), input_shape=(1, LENGTH), seed=0)
     optimizer = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY))
     state = train_state.TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer)
-    batch = {name: np.asarray(x, np.int32) for name, x in batch_of_theirs(work, np).items()}
+    batch = {name: np.asarray(x, np.int32) for name, x in work.batch_of_theirs(np).items()}
 
     def cross_entropy(logits, labels):
         if one_hot:
@@ -311,11 +181,11 @@ CONTESTANTS: dict[str, tuple[Callable[[Work], tuple[Step, Wait]], tuple[str, ...
     "ours, pmap, bf16": (lambda work: ours(work, "pmap", "bfloat16"), ("jax", "flax")),
     "ours, jit, bf16": (lambda work: ours(work, "jit", "bfloat16"), ("jax", "flax")),
     "ours, corruption alone": (corruption, ("jax",)),
-    "transformers, torch": (lambda work: torch(work, "float32"), ("transformers", "torch")),
-    "transformers, torch, bf16 autocast": (lambda work: torch(work, "bfloat16"), ("transformers", "torch")),
-    "transformers, torch.compile": (lambda work: torch(work, "float32", compiled=True), ("transformers", "torch")),
+    "transformers, torch": (lambda work: torch_step(work, "float32"), ("transformers", "torch")),
+    "transformers, torch, bf16 autocast": (lambda work: torch_step(work, "bfloat16"), ("transformers", "torch")),
+    "transformers, torch.compile": (lambda work: torch_step(work, "float32", compiled=True), ("transformers", "torch")),
     "transformers, torch.compile, bf16 autocast": (
-        lambda work: torch(work, "bfloat16", compiled=True),
+        lambda work: torch_step(work, "bfloat16", compiled=True),
         ("transformers", "torch"),
     ),
     "transformers, Flax": (lambda work: flax(work, one_hot=True), ("transformers", "jax", "flax")),
@@ -350,13 +220,13 @@ def serve(build: Callable[[], tuple[Step, Wait]], packages: tuple[str, ...]) -> 
         print(seconds_per_step(step, wait, int(line)), file=answers, flush=True)
 
 
-def main(contestants, works) -> None:
+def main() -> None:
     """Serve as the command line says."""
     name, model, *batch = sys.argv[1:]
-    build, packages = contestants[name]
-    work = dataclasses.replace(works[model], **({"batch": int(batch[0])} if batch else {}))
+    build, packages = CONTESTANTS[name]
+    work = dataclasses.replace(WORK[model], **({"batch": int(batch[0])} if batch else {}))
     serve(lambda: build(work), packages)
 
 
 if __name__ == "__main__":
-    main(CONTESTANTS, WORK)
+    main()

@@ -1,4 +1,4 @@
-"""`lacuna bench`: step time, tokens per second and MFU of an experiment's train step, here and now."""
+"""`lacuna bench`: step time, tokens per second and MFU of an experiment's train step, here and now. The last line is JSON."""
 
 import dataclasses
 import itertools
@@ -9,6 +9,7 @@ import jax
 from rich.console import Console
 
 from experiments.assembly.assemble import assemble
+from experiments.benchmarks.pages import summary
 from experiments.commands import parse_experiment
 from experiments.commands.train import console, machine
 from experiments.experiment import ExperimentError
@@ -75,3 +76,15 @@ def main(arguments: list[str]) -> None:
     )
     out.print(f"               {' '.join((type(experiment.model).forward_flops.__doc__ or '').split())}", markup=False)
     out.print(f"input pipeline {feed:.4f} s a batch alone, {median / feed:.0f} × as fast as the step")
+    summary(
+        "bench",
+        name=experiment.name,
+        machine=machine(),
+        batch_size=experiment.batch_size,
+        items=unit,
+        items_per_step=items,
+        flops_per_step=flops,
+        seconds=seconds,
+        seconds_per_batch=feed,
+        peak_flops=peak,
+    )

@@ -1,0 +1,249 @@
+"""What every benchmark of steps computes: the models, at the sizes that are timed, and what they are trained for.
+
+Imported under the interpreter of any library that is measured: what belongs to one is imported where it is used.
+"""
+
+import dataclasses
+from typing import Any
+
+LENGTH, MASKED = 128, 20
+"""Tokens of a text, and of those the masked ones in the batches of others."""
+SIZE, LABELS = 224, 1_000
+"""Pixels on a side of a picture, and its classes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """A model and what it is asked, for both sides the same.
+
+    Attributes:
+        architecture: class of both libraries.
+        config: fields of the published `config.json` of both.
+        objective: of ours, by name; the batches of the others are as it leaves them.
+        batch: examples in a step.
+    """
+
+    architecture: str
+    model_type: str
+    config: dict[str, Any]
+    objective: str
+    batch: int
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """All fields of its `config.json`."""
+        return self.config
+
+    @property
+    def items(self) -> tuple[int, str]:
+        """How much a step reads, and of what."""
+        return self.batch, "images"
+
+    def tiny(self, **changes: Any) -> "Work":
+        """The same model, small, with eight examples in a step."""
+        return dataclasses.replace(self, batch=8, config={**self.config, **changes})
+
+    def data(self) -> tuple[Any, Any]:
+        """Our source and the form of its examples."""
+        raise NotImplementedError
+
+    def drawn(self, name: str, shape: tuple[int, ...], random) -> Any:
+        """An array of our batch, `[batch, ...]`, drawn at random."""
+        raise NotImplementedError
+
+    def batch_of_theirs(self, numpy) -> dict[str, Any]:
+        """What the model of the other library is called with."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextWork(Work):
+    """Texts of `LENGTH` tokens.
+
+    Attributes:
+        target: tokens that the decoder of an encoder-decoder is asked for.
+    """
+
+    target: int | None = None
+    batch: int = 16
+
+    @property
+    def items(self):
+        return self.batch * LENGTH, "tokens"
+
+    def data(self):
+        from data.forms import TextForm
+        from data.text.source import Text
+
+        return Text(), TextForm(LENGTH)
+
+    def drawn(self, name, shape, random):
+        """Token ids; sentences of 16 tokens."""
+        import numpy as np
+
+        if name.endswith("tokens"):
+            return random.integers(1_000, self.config["vocab_size"], shape, dtype=np.int32)
+        if name.endswith("sentence_ids"):
+            return np.broadcast_to(np.arange(shape[-1], dtype=np.int32) // 16, shape)
+        return np.zeros(shape, np.int32)
+
+    def batch_of_theirs(self, numpy):
+        """As a collator hands it over: nothing is hidden. Labels are -100 where nothing is asked."""
+        random = numpy.random.default_rng(0)
+        input_ids = random.integers(1_000, self.config["vocab_size"], (self.batch, LENGTH), dtype=numpy.int64)
+        batch = dict(input_ids=input_ids, attention_mask=numpy.ones_like(input_ids), labels=input_ids)
+        if self.target is not None:
+            batch["labels"] = random.integers(
+                1_000, self.config["vocab_size"], (self.batch, self.target), dtype=numpy.int64
+            )
+        if "MaskedLM" in self.objective:
+            batch["labels"] = numpy.full((self.batch, LENGTH), -100, numpy.int64)
+            for row in range(self.batch):
+                places = random.choice(LENGTH, MASKED, replace=False)
+                batch["labels"][row, places] = input_ids[row, places]
+        if "NextSentence" in self.objective:
+            batch["token_type_ids"] = numpy.tile(numpy.arange(LENGTH) * 2 // LENGTH, (self.batch, 1))
+            batch["next_sentence_label"] = random.integers(0, 2, self.batch)
+        return batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageWork(Work):
+    """Pictures of `SIZE` pixels on a side, told apart into `LABELS` classes."""
+
+    objective: str = "Classification"
+
+    @property
+    def published(self):
+        names = {str(number): f"LABEL_{number}" for number in range(LABELS)}
+        return {**self.config, "id2label": names, "label2id": {name: int(number) for number, name in names.items()}}
+
+    def data(self):
+        from data.forms import ImageForm
+        from data.images.source import Images
+
+        return Images(), ImageForm(SIZE)
+
+    def drawn(self, name, shape, random):
+        import numpy as np
+
+        if name == "pixel_values":
+            return random.integers(0, 256, shape, dtype=np.uint8)
+        return random.integers(0, LABELS, shape, dtype=np.int32)
+
+    def batch_of_theirs(self, numpy):
+        random = numpy.random.default_rng(0)
+        pixel_values = random.normal(size=(self.batch, 3, SIZE, SIZE)).astype(numpy.float32)
+        return {"pixel_values": pixel_values, "labels": random.integers(0, LABELS, self.batch)}
+
+
+BERT = dict(vocab_size=30_522, num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2_048)
+BART = dict(
+    vocab_size=32_000,
+    d_model=512,
+    max_position_embeddings=LENGTH,
+    encoder_layers=2,
+    encoder_attention_heads=8,
+    encoder_ffn_dim=2_048,
+    decoder_layers=2,
+    decoder_attention_heads=8,
+    decoder_ffn_dim=2_048,
+)
+T5 = dict(
+    decoder_start_token_id=0,
+    vocab_size=32_128,
+    d_model=512,
+    d_kv=64,
+    num_layers=2,
+    num_decoder_layers=2,
+    num_heads=8,
+    dropout_rate=0.1,
+)
+VIT = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1_536, patch_size=16)
+TEXTS = {
+    "bert": TextWork(
+        architecture="BertForPreTraining", model_type="bert", config=BERT, objective="MaskedLM+NextSentence"
+    ),
+    "distilbert": TextWork(
+        architecture="DistilBertForMaskedLM",
+        model_type="distilbert",
+        config=dict(vocab_size=30_522, dim=512, n_layers=4, n_heads=8, hidden_dim=2_048),
+        objective="MaskedLM",
+    ),
+    "gpt2": TextWork(
+        architecture="GPT2LMHeadModel",
+        model_type="gpt2",
+        config=dict(vocab_size=32_000, n_positions=LENGTH, n_embd=512, n_layer=4, n_head=8),
+        objective="CausalLM",
+    ),
+    "llama": TextWork(
+        architecture="LlamaForCausalLM",
+        model_type="llama",
+        config=dict(
+            vocab_size=32_000,
+            hidden_size=512,
+            intermediate_size=1_376,
+            num_hidden_layers=4,
+            num_attention_heads=8,
+            num_key_value_heads=8,
+            tie_word_embeddings=True,
+        ),
+        objective="CausalLM",
+    ),
+    "marian": TextWork(
+        architecture="MarianMTModel",
+        model_type="marian",
+        config=dict(BART, pad_token_id=1, decoder_start_token_id=1),
+        objective="Infilling",
+        target=LENGTH,
+    ),
+    "bart": TextWork(
+        architecture="BartForConditionalGeneration",
+        model_type="bart",
+        config=BART,
+        objective="Infilling",
+        target=LENGTH,
+    ),
+    "mbart": TextWork(
+        architecture="MBartForConditionalGeneration",
+        model_type="mbart",
+        config=BART,
+        objective="Infilling",
+        target=LENGTH,
+    ),
+    "t5": TextWork(
+        architecture="T5ForConditionalGeneration",
+        model_type="t5",
+        config=dict(T5, d_ff=2_048),
+        objective="SpanCorruption",
+        target=29,
+    ),
+    "t5-v1.1": TextWork(
+        architecture="T5ForConditionalGeneration",
+        model_type="t5",
+        config=dict(T5, d_ff=1_024, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+        objective="SpanCorruption",
+        target=29,
+    ),
+}
+"""Four layers × 512 (two and two where there are an encoder and a decoder), about 30 million parameters."""
+IMAGES = {
+    "resnet50": ImageWork(architecture="ResNetForImageClassification", model_type="resnet", batch=8, config={}),
+    "convnext-tiny": ImageWork(
+        architecture="ConvNextForImageClassification",
+        model_type="convnext",
+        batch=4,
+        config={"drop_path_rate": 0.1},
+    ),
+    "vit-small": ImageWork(architecture="ViTForImageClassification", model_type="vit", batch=8, config=VIT),
+}
+TINY = {
+    "tiny-bert": TEXTS["bert"].tiny(
+        vocab_size=2_000, num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=32
+    ),
+    "tiny-vit": IMAGES["vit-small"].tiny(
+        num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=32
+    ),
+}
+"""Models of no interest, to see in seconds that a benchmark runs."""
+WORK = TEXTS | IMAGES | TINY

@@ -1,0 +1,71 @@
+"""Benchmarks, tried on tiny models: the step that they time is the one that trains, and their last line is JSON."""
+
+import json
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.benchmarks import gpu_steps, image_pipeline, steps, steps_worker
+from experiments.benchmarks.works import WORK
+from experiments.commands import bench
+from objectives import Augmented
+from tests.experiments import small
+
+
+def last_line(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def run(module, monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
+    module.main()
+
+
+def test_steps(monkeypatch, capsys, tmp_path):
+    asked = ("--models", "tiny-vit", "--rounds", 2, "--steps", 1, "--only", steps.CORRUPTION)
+    run(steps, monkeypatch, *asked, "--json", tmp_path / "steps.json")
+    found = last_line(capsys)["results"]["tiny-vit"]
+    assert [(one["name"], one["keep"], len(one["times"])) for one in found] == [
+        (steps.CORRUPTION, False, 2),
+        (steps.CORRUPTION, True, 2),
+    ]
+
+
+def test_gpu_steps(monkeypatch, capsys, tmp_path):
+    """Without a GPU: what was measured stands there already."""
+    waited = [
+        types.SimpleNamespace(name=name, seconds=s, times=[s], versions={}) for name, s in (("ours", 1), ("torch", 2))
+    ]
+    monkeypatch.setattr(gpu_steps, "measured", lambda models, _: [(model, "f32", waited) for model in models])
+    monkeypatch.setattr("subprocess.check_output", lambda *_, **__: "some GPU, 1.0\n")
+    run(gpu_steps, monkeypatch, "--models", "bert", "vit-small", "--json", tmp_path / "gpu.json")
+    assert last_line(capsys)["results"]["vit-small, f32"] == {"ours": [1], "torch": [2]}
+
+
+def test_image_pipeline(monkeypatch, capsys):
+    monkeypatch.setattr(image_pipeline, "ROUNDS", 1)
+    run(image_pipeline, monkeypatch, "--seconds", 0.01, "--width", 80, "--height", 60, "--workers", 0)
+    assert last_line(capsys)["pictures_per_second"][image_pipeline.RANDOM_PART] > 0
+
+
+def test_lacuna_bench(capsys, texts, tmp_path):
+    flags = ("--data.source", texts, "--folder", tmp_path / "run", "--warmup", 1, "--measure", 2)
+    bench.main([str(Path(small.__file__)), *map(str, flags)])
+    found = last_line(capsys)
+    assert found["benchmark"] == "bench" and len(found["seconds"]) == 2 and found["items_per_step"] == 8 * 16
+
+
+@pytest.mark.parametrize("model", ["tiny-bert", "tiny-vit"])
+def test_ours_is_the_step_of_a_run(model):
+    """The state moves as `Assembly.compile_train_step` moves it, on examples that the objective corrupts or augments."""
+    step, wait = steps_worker.ours(WORK[model], "pmap", "float32")
+    step()
+    assembly, batch = steps_worker.assembled(WORK[model])
+    assert isinstance(assembly.training_objective, Augmented) == (model == "tiny-vit")
+    rows = {name: x[None] for name, x in steps_worker.numbered(WORK[model], batch, 0).items()}
+    state, _ = assembly.compile_train_step()(assembly.initial_state(), assembly.spread.put_batch(rows))
+    wait()
+    jax.tree.map(np.testing.assert_array_equal, wait().params, state.params)
