@@ -42,6 +42,10 @@ class Source:
 
     documents: ClassVar[str] = "documents"
     """What it consists of."""
+    tokenizer: ClassVar[str] = ""
+    """What its texts are written with, where it has some and names one."""
+    trains_tokenizer: ClassVar[bool] = False
+    """Whether a tokenizer is trained on it, because it has texts and names none."""
     forms: ClassVar[type[Form]] = Form
     """What its examples look like."""
 
@@ -63,6 +67,14 @@ class Source:
 
     def suited_to(self, model_type: str) -> Self:
         """The same for models of this type: what is made here (a tokenizer) is made as they are published with."""
+        return self
+
+    def read_with(self, tokenizer: Path, trained_here: bool = False) -> Self:
+        """The same, its texts in the tokens of this file, where there are texts.
+
+        Args:
+            trained_here: the tokenizer was trained on this source.
+        """
         return self
 
     def prepare(self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()) -> "Prepared":
@@ -107,21 +119,15 @@ class Source:
 class Classes:
     """What examples are sorted into, in the place of a vocabulary: the names of the classes, by label."""
 
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
 
     @property
     def size(self) -> int:
-        return len(self.names)
+        return len(self.labels)
 
     @property
     def classes(self) -> int:
-        return len(self.names)
-
-
-def with_labels(config: Config, labels: tuple[str, ...]) -> Config:
-    """The config with the names of the classes, where it has a field for them."""
-    has = "labels" in {field.name for field in dataclasses.fields(config)}
-    return dataclasses.replace(config, labels=labels) if has else config
+        return len(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +151,7 @@ class Prepared:
         fingerprint: of all that decides examples; two with the same give the same.
         training_items, held_out_items: numbers of the documents, pairs or pictures on either side.
         amounts: how much there is of what, by name.
+        tokenizer: what texts are written with; `None` where there are none.
     """
 
     vocabulary: Any
@@ -152,6 +159,7 @@ class Prepared:
     training_items: Int64[np.ndarray, " training"]
     held_out_items: Int64[np.ndarray, " held_out"]
     amounts: Mapping[str, int] = dataclasses.field(default_factory=dict, kw_only=True)
+    tokenizer: Any = dataclasses.field(default=None, kw_only=True)
 
     def examples(self, items: Int64[np.ndarray, " items"], form: Form, seed: int) -> "Examples":
         """Examples made of some items."""
@@ -184,7 +192,9 @@ class Prepared:
         Raises:
             DataError: the config and the data disagree.
         """
-        return config
+        labels = self.vocabulary.labels
+        has = "labels" in {field.name for field in dataclasses.fields(config)}
+        return dataclasses.replace(config, labels=labels) if labels and has else config
 
     def save(self, folder: Path, form: Form) -> None:
         """Write what a reader of the model's folder must know of its inputs."""

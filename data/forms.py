@@ -1,6 +1,7 @@
 """Forms: what an example looks like, one small dataclass a shape. A phase of an experiment sets one."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import tyro
@@ -14,10 +15,12 @@ class Form:
 
     Attributes:
         items: what speed is counted in.
+        shown: how many examples a report shows.
         reads: names of the arrays that the objective reads.
     """
 
     items: ClassVar[str] = "examples"
+    shown: ClassVar[int] = 6
 
     reads: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), repr=False, kw_only=True)
 
@@ -30,6 +33,23 @@ class Form:
     def amount(self) -> int:
         """How many `items` an example is."""
         return 1
+
+    @classmethod
+    def before_forms(cls, phase: Mapping[str, Any], data: Mapping[str, Any]) -> "Form":
+        """The form of a phase that was described before there were forms.
+
+        Args:
+            data: the description of the source.
+        """
+        raise NotImplementedError
+
+    def at_size(self, pixels: int) -> Self:
+        """The same with pictures of so many pixels on a side.
+
+        Raises:
+            DataError: there is no picture, or no pixel.
+        """
+        raise DataError(f"a size of {pixels} pixels is one of pictures, and examples here are a {type(self).__name__}")
 
     def read_by(self, objective: Any) -> Self:
         """The same as `objective` reads it."""
@@ -69,6 +89,10 @@ class TextForm(Form):
         raw = objective.length_read(self.length)
         return dataclasses.replace(self, reads=tuple(objective.reads), raw=raw, overlap=objective.overlap)
 
+    @classmethod
+    def before_forms(cls, phase: Mapping[str, Any], data: Mapping[str, Any]) -> "TextForm":
+        return cls(phase["sequence_length"])
+
     def check_text(self) -> None:
         """Raise where a text alone cannot give such examples."""
         if {"input_ids", "labels"} <= set(self.reads):
@@ -92,15 +116,29 @@ class PairForm(Form):
     def amount(self) -> int:
         return self.source
 
+    @classmethod
+    def before_forms(cls, phase: Mapping[str, Any], data: Mapping[str, Any]) -> "PairForm":
+        return cls(phase["sequence_length"], data.get("target_length") or phase["sequence_length"])
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageForm(Form):
     """A square picture: pixels on a side."""
 
     items: ClassVar[str] = "images"
+    shown: ClassVar[int] = 24
 
     size: int = 224
 
     @property
     def length(self) -> int:
         return self.size
+
+    @classmethod
+    def before_forms(cls, phase: Mapping[str, Any], data: Mapping[str, Any]) -> "ImageForm":
+        return cls(phase.get("image_size", 224))
+
+    def at_size(self, pixels: int) -> Self:
+        if pixels < 1:
+            raise DataError(f"a picture of {pixels} pixels: give a number of 1 or more")
+        return dataclasses.replace(self, size=pixels)

@@ -161,6 +161,20 @@ class Experiment:
             fields["model"].pop(execution, None)
         return fields
 
+    def today(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        """A description of this experiment as it is written today, which may be from before phases had forms."""
+        data = dict(description["data"])
+        phases = [
+            {
+                "class": "Phase",
+                "share": phase["share"],
+                "form": phase.get("form") or describe(self.data.forms.before_forms(phase, data)),
+            }
+            for phase in description["phases"]
+        ]
+        data.pop("target_length", None)
+        return {**description, "data": data, "phases": phases}
+
     def bookkeeping(self) -> dict[str, Any]:
         """The fields that are no part of the description, but for those that say where the run lies, as JSON."""
         return {name: describe(getattr(self, name)) for name in BOOKKEEPING if name not in ("name", "folder")}
@@ -180,27 +194,6 @@ def at_default(value: Any, prefix: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from at_default(item, f"{prefix}{index}.")
-
-
-def today(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description as it is written today, of one that may be from before phases had forms."""
-    data = dict(description["data"])
-    phases = [
-        phase if "form" in phase else {"class": "Phase", "share": phase["share"], "form": _form_of(phase, data)}
-        for phase in description["phases"]
-    ]
-    data.pop("target_length", None)
-    return {**description, "data": data, "phases": phases}
-
-
-def _form_of(phase: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The form of a phase that had a length for tokens beside one for pixels."""
-    length = phase["sequence_length"]
-    if data["class"] == "Images":
-        return {"class": "ImageForm", "size": phase.get("image_size", 224)}
-    if "features" in data:
-        return {"class": "PairForm", "source": length, "target": data.get("target_length") or length}
-    return {"class": "TextForm", "length": length}
 
 
 def describe(value: Any) -> Any:

@@ -147,20 +147,20 @@ def with_published_tokens(source: Source, *checkpoints: Any) -> Source:
         ExperimentError: that one has no tokenizer; what its ids mean is then known to nobody.
     """
     named = next((checkpoint for checkpoint in checkpoints if checkpoint is not None), None)
-    if named is None or getattr(source, "tokenizer", None) != "":
+    if named is None or not source.trains_tokenizer:
         return source
     if named.tokenizer is None:
         raise ExperimentError(
             f"{named.flag} {named.name} has no tokenizer beside its parameters: set --data.tokenizer to the one that it was"
             " trained with"
         )
-    return dataclasses.replace(source, tokenizer=str(named.tokenizer))
+    return source.read_with(named.tokenizer)
 
 
-def check_published_tokens(tokenizer: Tokenizer, *checkpoints: Any) -> None:
+def check_published_tokens(tokenizer: Tokenizer | None, *checkpoints: Any) -> None:
     """Raise where one of the checkpoints that are not `None` reads other ids than `tokenizer` writes."""
     for checkpoint in checkpoints:
-        if checkpoint is None or checkpoint.tokenizer is None:
+        if tokenizer is None or checkpoint is None or checkpoint.tokenizer is None:
             continue
         differs = difference(load(checkpoint.tokenizer), tokenizer)
         if differs is not None:

@@ -80,7 +80,7 @@ def own_tokenizer(experiment: Experiment) -> Path | None:
 
 def check_tokenizer(folder: Path, prepared: Any) -> None:
     """Raise where the data are read with other ids than the model of the run in `folder` was trained on."""
-    path, tokenizer = folder / TOKENIZER, getattr(prepared, "tokenizer", None)
+    path, tokenizer = folder / TOKENIZER, prepared.tokenizer
     if tokenizer is None or not path.exists() or not begun(folder):
         return
     if tokenizers.load(path).get_vocab() != tokenizer.get_vocab():

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from data.contents import Broken, Progress, spoken
-from data.contract import Batch, Classes, Config, Prepared, Source, with_labels
+from data.contract import Batch, Classes, Prepared, Source
 from data.errors import DataError
 from data.forms import ImageForm
 from data.images.augmentation import Augmentation
@@ -183,10 +183,6 @@ class PreparedImages(Prepared):
     def all_held_out(self) -> Self:
         """The same with every picture held out, unless the source says by itself which ones are."""
         return self if self.given else super().all_held_out()
-
-    def adapt(self, config: Config, start: int | None = None) -> Config:
-        """The model's config with the names of the classes, where it has a head for them."""
-        return with_labels(config, self.vocabulary.names)
 
     def save(self, folder: Path, form: ImageForm) -> None:
         """Write how pictures are prepared for a model of that form."""

@@ -71,7 +71,7 @@ class Pairs(Text):
             amounts={f"{side} tokens": len(x.tokens) for side, x in zip(("source", "target"), corpora, strict=True)},
             tokenizer=tokenizer,
             corpus=corpora[0],
-            trained_here=self.tokenizer == "",
+            trained_here=self.trains_tokenizer or self.trained_here,
             targets=corpora[1],
         )
 

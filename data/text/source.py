@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
+import tyro
 from tokenizers import Tokenizer
 
 from data.contents import Progress
@@ -42,6 +43,7 @@ class Text(Source):
         vocab_size: of a tokenizer trained here, where the model has room for more tokens than it is to know.
         lowercase: of wordpieces trained here.
         language: ISO 639-1 code of the rules that split sentences, and of the token that mBART's texts end with.
+        trained_here: whether the tokenizer that is named was trained on this source.
     """
 
     forms: ClassVar[type[Form]] = TextForm
@@ -53,6 +55,14 @@ class Text(Source):
     vocab_size: int | None = None
     lowercase: bool = True
     language: str = "en"
+    trained_here: tyro.conf.Suppress[bool] = dataclasses.field(default=False, repr=False)
+
+    @property
+    def trains_tokenizer(self) -> bool:  # type: ignore[override]
+        return self.tokenizer == ""
+
+    def read_with(self, tokenizer: Path, trained_here: bool = False) -> Self:
+        return dataclasses.replace(self, tokenizer=str(tokenizer), trained_here=trained_here)
 
     def suited_to(self, model_type: str) -> Self:
         if self.template or model_type not in TEMPLATES:
@@ -82,7 +92,7 @@ class Text(Source):
             amounts={name: corpus.counts[name] for name in ("sentences", "tokens")},
             tokenizer=tokenizer,
             corpus=corpus,
-            trained_here=self.tokenizer == "",
+            trained_here=self.trains_tokenizer or self.trained_here,
         )
 
     @property
@@ -100,7 +110,7 @@ class Text(Source):
         say: Callable[[str], None],
     ) -> Tokenizer:
         """The tokenizer that is named, or one trained on these documents once."""
-        if self.tokenizer:
+        if not self.trains_tokenizer:
             return load(self.tokenizer)
         vocab_size = self.vocab_size or vocab_size
         sentinels = SENTINELS if "sentinels" in needs else 0
@@ -161,11 +171,12 @@ class PreparedText(Prepared):
     trained_here: bool
 
     def adapt(self, config: Config, start: int | None = None) -> Config:
-        """The model's config with the ids of a tokenizer that was trained for it.
+        """The model's config with labels, and with the ids of a tokenizer that was trained for it.
 
         Raises:
             DataError: a tokenizer that was not, and the config, disagree.
         """
+        config = super().adapt(config, start)
         if self.trained_here:
             config = with_token_ids(config, self.vocabulary, start)
         check_token_ids(config, self.vocabulary, start)

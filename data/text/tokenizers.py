@@ -43,6 +43,7 @@ class Vocabulary:
         starts_word: whether an id begins a word, rather than continuing one.
         tokens: the string of each id.
         framing: what stands around texts.
+        labels: names of the classes that texts are sorted into, where they are.
     """
 
     size: int
@@ -58,6 +59,11 @@ class Vocabulary:
     starts_word: Bool[np.ndarray, " size"]
     tokens: tuple[str, ...]
     framing: Framing
+    labels: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int | None:
+        return len(self.labels) or None
 
 
 def blank_vocabulary(size: int, sentinels: int = 0, template: Template = BERT) -> Vocabulary:

@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
 
-from data.contract import Outline
+from data.contract import Outline, Prepared
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start, longest_form
 from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state
@@ -45,16 +44,13 @@ def assemble(
     initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
     with working(f"opening the teacher {experiment.teacher}", say):
         teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
-    if data is None and experiment.form(0).items == "images":
-        data = experiment.data.prepare(0, experiment.run_folder, say)
-        experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model))
     if initial is not None:
         experiment = initial.adopted_by(experiment, say)
     student = _model(experiment)
     check_micro_batches(student, experiment)
     check_length(experiment, student, with_teacher(experiment, student, teacher))
     if data is None:
-        data = _prepare_text(experiment, initial, teacher, say)
+        data = _prepare(experiment, initial, teacher, say)
         start = decoder_start(experiment.objective.bind(data.vocabulary))
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
         student = _model(experiment)
@@ -65,20 +61,20 @@ def _model(experiment: Experiment) -> nn.Module:
     return hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
 
 
-def _prepare_text(experiment: Experiment, initial: Initial | None, teacher: Teacher | None, say: Say) -> Any:
-    """The experiment's text, written in the tokens of its checkpoint where it has one, in its run's own where it goes on."""
+def _prepare(experiment: Experiment, initial: Initial | None, teacher: Teacher | None, say: Say) -> Prepared:
+    """The experiment's data; texts in the tokens of its checkpoint where it has one, in its run's where it goes on."""
     source = with_published_tokens(experiment.data.suited_to(experiment.model.model_type), initial, teacher)
-    trained, trained_here = own_tokenizer(experiment), source.tokenizer == ""
-    if trained is not None and trained_here:
-        source = dataclasses.replace(source, tokenizer=str(trained))
+    trained = own_tokenizer(experiment)
+    if trained is not None and source.trains_tokenizer:
+        source = source.read_with(trained, trained_here=True)
     data = source.prepare(
         experiment.vocabulary_size, Path(experiment.run_folder), say=say, needs=experiment.objective.needs
     )
     check_published_tokens(data.tokenizer, initial, teacher)
-    return dataclasses.replace(data, trained_here=trained_here)
+    return data
 
 
-def _bound(experiment: Experiment, data: Any) -> tuple[Objective, Objective]:
+def _bound(experiment: Experiment, data: Prepared | Outline) -> tuple[Objective, Objective]:
     """The objective as it is asked of held-out examples and of those to train on, bound to the data's vocabulary."""
     objective = experiment.objective.bind(data.vocabulary)
     augmentation = experiment.data.augmentation
@@ -89,7 +85,7 @@ def _bound(experiment: Experiment, data: Any) -> tuple[Objective, Objective]:
 
 def _join(
     experiment: Experiment,
-    data: Any,
+    data: Prepared | Outline,
     student: nn.Module,
     *,
     initial: Initial | None,

@@ -56,7 +56,7 @@ class Assembly(Feed):
     @property
     def published_tokenizer(self) -> Path | None:
         """The file or folder that the data's tokenizer was read from; `None` where it was trained on them."""
-        named = getattr(self.experiment.data, "tokenizer", "")
+        named = self.experiment.data.tokenizer
         opened = (checkpoint.tokenizer for checkpoint in (self.initial, self.teacher) if checkpoint is not None)
         return Path(named).expanduser() if named else next(opened, None)
 
@@ -90,23 +90,21 @@ class Assembly(Feed):
         return self.spread.whole_shapes(jax.eval_shape(self.boxed_state))
 
     def published_variables(self) -> PyTree:
-        """Those of `initial_model`. Of an image model a head that it lacks, or has for other labels, is made anew, and
-        positions are resized."""
+        """Those of `initial_model`. Where the data have labels, a head that it lacks or has for others is initialised from the
+        seed; positions of pictures are resized."""
         experiment, config = self.experiment, self.experiment.model
         if self.initial.folder is None:
             raise ExperimentError(
                 f"there is no {experiment.initial_model}, and {experiment.run_folder} has no checkpoint to go on from"
             )
         named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
-        if experiment.form(0).items == "images":
-            key = jax.random.key(experiment.seed, impl="threefry2x32")
-            labels = {"labels": config.labels} if hasattr(config, "labels") else {}
-            model, variables = hub.load(**named, initialize=key, **labels)
-            size = getattr(config, "image_size", None)
-            if size != getattr(model.config, "image_size", None):
-                model, variables = hub.at_image_size(model, variables, size)
-        else:
-            _, variables = hub.load(**named)
+        if self.data.vocabulary.labels:
+            named["initialize"] = jax.random.key(experiment.seed, impl="threefry2x32")
+            named |= {"labels": config.labels} if hasattr(config, "labels") else {}
+        model, variables = hub.load(**named)
+        size = getattr(config, "image_size", None)
+        if size != getattr(model.config, "image_size", None):
+            model, variables = hub.at_image_size(model, variables, size)
         hub.check_shapes(self.student, variables)
         return variables
 

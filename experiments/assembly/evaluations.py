@@ -115,11 +115,10 @@ def evaluators(assembly: Assembly, say: Say) -> list[Evaluator]:
 
 def on_other_data(assembly: Assembly, data: Any, say: Say) -> Assembly:
     """The parts of a run, to be asked about all examples of another source, through the run's own tokenizer."""
-    experiment, images = assembly.experiment, assembly.experiment.form(-1).items == "images"
-    if not images:
-        data = dataclasses.replace(data, tokenizer=str(experiment.run_folder / "tokenizer.json"))
+    experiment = assembly.experiment
+    data = data.read_with(experiment.run_folder / "tokenizer.json")
     prepared = data.prepare(experiment.vocabulary_size, experiment.run_folder, say, experiment.objective.needs)
-    if images and prepared.vocabulary.names != assembly.data.vocabulary.names:
+    if prepared.vocabulary.labels != assembly.data.vocabulary.labels:
         raise ExperimentError(
             f"{data.source}: its classes are not those of {experiment.data.source}, which the run knows"
         )

@@ -35,8 +35,7 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     experiment, options = parse_experiment("evaluate", arguments, Options)
-    if options.image_sizes and (experiment.form(-1).items != "images" or min(options.image_sizes) < 1):
-        raise ExperimentError(f"--image-sizes {options.image_sizes}: expected pixels on a side, of an image experiment")
+    forms = {size: experiment.form(-1).at_size(size) for size in options.image_sizes}
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint, options.data_changed)
     if options.on:
@@ -48,7 +47,6 @@ def main(arguments: list[str]) -> None:
     found = measured(asked, state, console.print)
     with working(EVALUATING, console.print):
         base = baselines(assembly, state.variables)
-        forms = {size: dataclasses.replace(experiment.form(-1), size=size) for size in options.image_sizes}
         sizes = {size: held_out(state, form) for size, form in forms.items()}
     more = {"at_image_size": sizes} if sizes else {}
     print(json.dumps({"step": step, **found, "baselines": base, **more}, indent=2))

@@ -43,10 +43,12 @@ def main(arguments: list[str]) -> None:
 
 def show(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
     """Print the example as the data gives it, and as the objective makes it."""
+    next(SHOWN[name] for name in seen if name in SHOWN)(assembly, before, seen, number)
+
+
+def show_text(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
+    """Print the texts that the data give, and what the model reads of them, token by token."""
     experiment = assembly.experiment
-    if experiment.form(0).items == "images":
-        show_picture(assembly, before, seen, number)
-        return
     tokenizer = assembly.data.tokenizer
 
     def word(token: int) -> str:
@@ -83,7 +85,7 @@ def show(assembly: Assembly, before: Example, seen: Example, number: int) -> Non
 
 def show_picture(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
     """Save the picture as the data gives it and as the model sees it, and print what is asked of it."""
-    experiment, names = assembly.experiment, assembly.data.vocabulary.names
+    experiment, names = assembly.experiment, assembly.data.vocabulary.labels
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"example {number} of {experiment.name}, seed {experiment.seed}: {experiment.objective!r}", markup=False)
     path = experiment.run_folder / f"example-{number}.png"
@@ -107,6 +109,9 @@ def show_picture(assembly: Assembly, before: Example, seen: Example, number: int
         hidden = seen["bool_masked_pos"]
         out.print(f"{int(hidden.sum())} of {hidden.size} patches are hidden; their pixels are asked")
 
+
+SHOWN = {"pixel_values": show_picture, "input_ids": show_text}
+"""How an example is shown, by what the model reads."""
 
 GROUPS = (
     ("tokens", "sentence_ids"),

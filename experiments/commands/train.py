@@ -25,7 +25,7 @@ from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.evaluations import Evaluator, check_evaluations, evaluators
 from experiments.commands import experiment_flags, parse_experiment, supervised
-from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe, today
+from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe
 from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
 from models import hub
@@ -96,7 +96,7 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
         description=assembly.description(),
         ignored=BOOKKEEPING,
         at_default={*at_default(experiment)},
-        today=today,
+        today=experiment.today,
         data=assembly.data.fingerprint,
         data_may_differ=data_may_differ,
         measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint} | judged,
@@ -321,11 +321,10 @@ def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False
         force: write over what is in the folder; without it that is an error.
     """
     experiment = assembly.experiment
-    pictures = experiment.form(-1).items == "images"
-    tokenizer = None if pictures else experiment.run_folder / "tokenizer.json"
+    tokenizer = None if assembly.data.tokenizer is None else experiment.run_folder / "tokenizer.json"
     with replaced(folder, force) as place:
         hub.save(place, assembly.student, variables, tokenizer=tokenizer)
-        if pictures:
+        if tokenizer is None:
             assembly.data.save(place, experiment.form(-1))
         generation, published = place / GENERATION, experiment.run_folder / GENERATION
         if generation.exists() and published.exists():  # of the model that the run began with

@@ -155,20 +155,15 @@ def plot(heading: str, name: str, train: list[dict], held_out: list[dict], floor
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
-def guesses(assembly: Assembly, variables: Any, count: int = 6) -> list[str]:
-    """Held-out examples with the model's guess for each token asked; empty for a model that predicts no tokens.
+def guesses(assembly: Assembly, variables: Any) -> list[str]:
+    """Held-out examples, evenly spread, with the model's guesses; empty for a model that makes none.
 
     Args:
         variables: on the devices, as the steps want them; every process is to ask.
     """
-    images = assembly.experiment.form(-1).items == "images"
-    if images:  # they lie class by class
-        held_out = assembly.held_out()
-        shown = min(4 * count, len(held_out))
-        batch = held_out.batch(np.arange(shown) * len(held_out) // shown)
-    else:
-        batch = next(assembly.evaluation_batches(share=(0, 1)))
-        batch = {name: x.reshape(-1, *x.shape[2:])[:count] for name, x in batch.items()}
+    held_out = assembly.held_out()
+    shown = min(held_out.form.shown, len(held_out))
+    batch = held_out.batch(np.arange(shown) * len(held_out) // shown)
     seen = assembly.seen(batch, EVALUATION_SEED)
     if "label_positions" in seen:  # trained on all places, asked here at these
         seen["masked_positions"] = seen.pop("label_positions")
@@ -178,8 +173,17 @@ def guesses(assembly: Assembly, variables: Any, count: int = 6) -> list[str]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return ["<p>Left out: there is no room on the devices for the model's outputs on these examples.</p>"]
-    if images:
-        return picture_guesses(assembly, batch, seen, outputs)
+    guessed = next(GUESSES[name] for name in seen if name in GUESSES)
+    return guessed(assembly, batch, seen, outputs)
+
+
+def text_guesses(
+    assembly: Assembly,
+    batch: Mapping[str, np.ndarray],
+    seen: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> list[str]:
+    """Held-out texts with the guess for each token asked; empty for a model that predicts no tokens."""
     if "labels" not in seen or "guess" not in outputs or outputs["guess"].shape != seen["labels"].shape:
         return []
     word = functools.partial(written, assembly.data.tokenizer, assembly.data.vocabulary)
@@ -224,7 +228,7 @@ def picture_guesses(
     outputs: Mapping[str, np.ndarray],
 ) -> list[str]:
     """Held-out pictures with the guessed class, or with what the model puts into their gaps."""
-    names = assembly.data.vocabulary.names
+    names = assembly.data.vocabulary.labels
     blocks = []
     for row, given in enumerate(batch["pixel_values"]):
         one = [{name: x[row] for name, x in arrays.items()} for arrays in (seen, outputs)]
@@ -234,6 +238,10 @@ def picture_guesses(
             label = int(seen["labels"][row]) if seen.get("labels", np.zeros(0)).ndim == 1 else None
             blocks.append(pictures.figure(given, pictures.verdict(outputs["logits"][row], label, names)))
     return blocks
+
+
+GUESSES = {"pixel_values": picture_guesses, "input_ids": text_guesses}
+"""How guesses are drawn, by what the model reads."""
 
 
 def written(tokenizer: Tokenizer, vocabulary: Vocabulary, token: int) -> str:

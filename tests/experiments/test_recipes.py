@@ -73,7 +73,8 @@ def test_small_image_models_fit_their_data(name):
 @pytest.mark.parametrize("path", ["bert/pretrain.py", "transformer/translate.py", "vit/pretrain.py"])
 def test_a_description_from_before_forms_is_read(path):
     """A phase had `sequence_length` and `image_size`; pairs had `target_length`."""
-    now = load(f"experiments/{path}").description()
+    one = load(f"experiments/{path}")
+    now = one.description()
     before = {**now, "data": dict(now["data"]), "phases": []}
     for phase in now["phases"]:
         form = phase["form"]
@@ -83,4 +84,4 @@ def test_a_description_from_before_forms_is_read(path):
         )
         if "target" in form:
             before["data"]["target_length"] = form["target"]
-    assert experiment.today(before) == experiment.today(now) == now
+    assert one.today(before) == one.today(now) == now

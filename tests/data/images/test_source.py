@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_gives_its_classes_by_name(folder: Path) -> None:
     prepared = Images(source=str(folder), held_out=0.25, crop="none", crop_pct=1.0).prepare(0, Path(), silent)
-    assert prepared.vocabulary.names == ("ant", "cat", "dog")
+    assert prepared.vocabulary.labels == ("ant", "cat", "dog")
     assert sum(prepared.counts) == 24 and min(prepared.counts) >= 2
     shown = {}
     for examples in (prepared.training(ImageForm(SIZE), 0), prepared.held_out(ImageForm(SIZE))):
@@ -67,7 +67,7 @@ def test_a_folder_gives_its_classes_by_name(folder: Path) -> None:
         }
         shown |= {x.tobytes(): int(label) for x, label in zip(batch["pixel_values"], batch["labels"], strict=True)}
     expected = {}
-    for label, name in enumerate(prepared.vocabulary.names):
+    for label, name in enumerate(prepared.vocabulary.labels):
         for path in (folder / name).iterdir():
             image = Image.open(path).resize((SIZE * 60 // 40, SIZE), Image.Resampling.BICUBIC)
             expected[np.asarray(image.crop((3, 0, 15, SIZE))).tobytes()] = label
@@ -89,7 +89,7 @@ def test_a_folder_may_have_splits_of_its_own(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {"cat": 3, "dog": 2})
     write_folder(tmp_path / "val", {"dog": 4})
     prepared = Images(source=str(tmp_path)).prepare(0, Path(), silent)
-    assert (prepared.vocabulary.names, prepared.counts) == (("cat", "dog"), (5, 4))
+    assert (prepared.vocabulary.labels, prepared.counts) == (("cat", "dog"), (5, 4))
     assert prepared.held_out(ImageForm(SIZE)).batch(np.arange(4))["labels"].tolist() == [1] * 4
     write_folder(tmp_path / "val", {"eel": 1})
     with pytest.raises(DataError, match=r"val has a class 'eel', which .*train lacks"):
@@ -105,7 +105,7 @@ def test_the_fingerprint_is_of_the_pictures_alone(tmp_path: Path) -> None:
 
 def test_the_digits_of_scikit_learn() -> None:
     prepared = Images(crop="none", crop_pct=1.0).prepare(0, Path(), silent)
-    assert prepared.vocabulary.names == tuple("0123456789")
+    assert prepared.vocabulary.labels == tuple("0123456789")
     assert sum(prepared.counts) == 1797 and 60 < prepared.counts[1] < 120
     batch = prepared.held_out(ImageForm(8)).batch(np.arange(prepared.counts[1]))
     assert batch["pixel_values"].max() == 255 and (batch["pixel_values"] == batch["pixel_values"][..., :1]).all()
@@ -154,7 +154,7 @@ def test_a_prepared_tfds_data_set_is_read_without_tensorflow(tmp_path: Path, mon
     write_tfds("cifar10", tmp_path, {"train": cifar(12, 0), "test": cifar(5, 50)}, monkeypatch, names)
     settings = Images(source="cifar10", crop="padded", padding=0, crop_pct=1.0, held_out=0.25)
     prepared = settings.prepare(0, Path(), silent)
-    assert prepared.vocabulary.names == names
+    assert prepared.vocabulary.labels == names
     assert sum(prepared.counts) == 12 and 1 <= prepared.counts[1] <= 6
     tested = dataclasses.replace(settings, held_out_split="test").prepare(0, Path(), silent)
     assert tested.counts == (12, 5)
@@ -226,7 +226,7 @@ def test_a_data_set_to_evaluate_on_alone(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     write_tfds("imagenet2012_real", tmp_path, {"validation": pictures}, monkeypatch)
     prepared = Images(source="imagenet2012_real").prepare(0, Path(), silent)
-    assert (*prepared.counts, len(prepared.vocabulary.names)) == (0, 4, 1000)
+    assert (*prepared.counts, len(prepared.vocabulary.labels)) == (0, 4, 1000)
     labels = prepared.held_out(ImageForm(SIZE)).batch(np.arange(4))["labels"]
     assert labels.shape == (4, 1000)
     assert sorted(np.flatnonzero(row).tolist() for row in labels) == [[], [1, 7], [2], [3, 7]]
@@ -402,17 +402,17 @@ def test_a_class_called_as_a_split_is_a_class(tmp_path: Path, name: str) -> None
     (tmp_path / ".git").mkdir()
     (tmp_path / "__MACOSX").mkdir()
     prepared = Images(source=str(tmp_path), held_out=0.25).prepare(0, Path(), silent)
-    assert prepared.vocabulary.names == tuple(sorted(["bus", "car", name])) and sum(prepared.counts) == 9
+    assert prepared.vocabulary.labels == tuple(sorted(["bus", "car", name])) and sum(prepared.counts) == 9
 
 
 def test_classes_of_folders_beside_one_called_train(tmp_path: Path) -> None:
     write_folder(tmp_path, {"bus/red": 2, "train/steam": 2, "train/fast": 2})
-    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).vocabulary.names == ("bus", "train")
+    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).vocabulary.labels == ("bus", "train")
 
 
 def test_classes_train_and_test_with_pictures_of_their_own(tmp_path: Path) -> None:
     write_folder(tmp_path, {"test": 2, "train": 2, "train/steam": 2})
-    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).vocabulary.names == ("test", "train")
+    assert Images(source=str(tmp_path)).prepare(0, Path(), silent).vocabulary.labels == ("test", "train")
 
 
 def test_a_png_with_a_wrong_checksum_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +434,7 @@ def test_splits_beside_folders_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "labels" / "classes.txt").write_text("cat dog")
     settings = Images(source=str(tmp_path), held_out=0.25)
     prepared = settings.prepare(0, Path(), silent)
-    assert prepared.vocabulary.names == ("cat", "dog") and sum(prepared.counts) == 5
+    assert prepared.vocabulary.labels == ("cat", "dog") and sum(prepared.counts) == 5
     assert dataclasses.replace(settings, held_out_split="test").prepare(0, Path(), silent).counts == (5, 4)
 
 
