@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,14 +62,13 @@ def test_it_is_trained_on_the_totals_of_whole_batches(environment, tmp_path: Pat
     batch = {name: x.reshape(-1, *x.shape[2:]) for name, x in next(assembly.batches(0, 0)).items()}
     seen = assembly.seen(batch)
     shown = jnp.asarray(seen["pixel_values"])
-    made = assembly.student.apply(assembly.initial_state().variables, pixel_values=shown).reconstruction
+    variables = assembly.spread.gather(assembly.initial_state().variables)
+    made = assembly.student.apply(jax.tree.map(jnp.asarray, variables), pixel_values=shown).reconstruction
     assert lines[0] == pytest.approx(1 - np.corrcoef(np.ravel(made), np.ravel(shown))[0, 1], abs=1e-4)
 
 
 def test_one_that_does_not_fit_is_refused_in_a_sentence(environment, tmp_path: Path):
     file = tmp_path / "correlation.py"
     file.write_text(FILE.replace('asks = (("reconstruction",),)', 'asks = (("pred_boxes",),)'))
-    with pytest.raises(
-        ValueError, match=r"Correlation\(least=1e-06\) asks for pred_boxes, which ViTForMaskedImageModeling does"
-    ):
+    with pytest.raises(ValueError, match=r"Correlation\(.* asks for pred_boxes, which ViTForMaskedImageModeling does"):
         assemble(load(str(file)))
