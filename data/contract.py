@@ -152,6 +152,7 @@ class Prepared:
         training_items, held_out_items: numbers of the documents, pairs or pictures on either side.
         amounts: how much there is of what, by name.
         tokenizer: what texts are written with; `None` where there are none.
+        given: whether the source says by itself what is held out.
     """
 
     vocabulary: Any
@@ -160,6 +161,7 @@ class Prepared:
     held_out_items: Int64[np.ndarray, " held_out"]
     amounts: Mapping[str, int] = dataclasses.field(default_factory=dict, kw_only=True)
     tokenizer: Any = dataclasses.field(default=None, kw_only=True)
+    given: bool = dataclasses.field(default=False, kw_only=True)
 
     def examples(self, items: Int64[np.ndarray, " items"], form: Form, seed: int) -> "Examples":
         """Examples made of some items."""
@@ -179,7 +181,9 @@ class Prepared:
         return len(self.training_items), len(self.held_out_items)
 
     def all_held_out(self) -> Self:
-        """The same with every item held out."""
+        """The same with every item held out, unless the source says by itself which ones are."""
+        if self.given:
+            return self
         items = np.union1d(self.training_items, self.held_out_items)
         return dataclasses.replace(self, training_items=items[:0], held_out_items=items)
 

@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from data.class_folders import sides
 from data.contents import Broken, Progress, spoken
 from data.contract import Batch, Classes, Prepared, Source
 from data.errors import DataError
@@ -15,7 +16,7 @@ from data.images.augmentation import Augmentation
 from data.images.examples import INTERPOLATIONS, ImageExamples
 from data.images.processor import ImageProcessor
 from data.images.sides import Sides, look
-from data.images.sources import HELD_OUT, TRAINING, Opened, Picture, Pictures, open_pictures
+from data.images.sources import Picture, open_pictures
 from data.survey import Survey
 
 
@@ -100,15 +101,15 @@ class Images(Source):
     ) -> "PreparedImages":
         """The source opened, looked at and split."""
         say(f"opening {self.source}")
-        sides = self._look(say, spoken(say, f"the pictures of {self.source}"), self.broken)
+        looked = self._look(say, spoken(say, f"the pictures of {self.source}"), self.broken)
         return PreparedImages(
-            Classes(sides.opened.classes),
-            sides.fingerprint,
-            *sides.items,
+            Classes(looked.opened.classes),
+            looked.fingerprint,
+            *looked.items,
             images=self,
-            pictures=sides.pictures,
-            given=sides.held_out is not None,
-            several=sides.opened.several,
+            pictures=looked.pictures,
+            given=looked.held_out is not None,
+            several=looked.opened.several,
         )
 
     def survey(self, progress: Progress) -> Survey:
@@ -119,30 +120,13 @@ class Images(Source):
         found = open_pictures(self.source)
         return look(
             found,
-            next((found.splits[name] for name in TRAINING if name in found.splits), None),
-            self._held_out(found),
+            *sides(found.splits, self.held_out_split, self.source),
             settings=self,
             broken=broken,
             say=say,
             progress=progress,
             again=again,
         )
-
-    def _held_out(self, found: Opened) -> Pictures | None:
-        """The split that is held out, `None` where it is to be made."""
-        if self.held_out_split:
-            if self.held_out_split not in found.splits:
-                raise DataError(f"{self.source} has no split {self.held_out_split!r}, but {', '.join(found.splits)}")
-            return found.splits[self.held_out_split]
-        own = next((name for name in HELD_OUT if name in found.splits), None)
-        if own is None and not set(TRAINING) & set(found.splits):
-            own, *others = found.splits
-            if others:
-                raise DataError(
-                    f"{self.source} has neither a split to train on nor one called validation, but"
-                    f" {', '.join(found.splits)}: set --data.held-out-split to one of them"
-                )
-        return None if own is None else found.splits[own]
 
     def processor(self, size: int) -> ImageProcessor:
         """How pictures are prepared for evaluation, as a file to be written beside the model."""
@@ -171,18 +155,12 @@ class PreparedImages(Prepared):
 
     Attributes:
         pictures: those to train on, and behind them those of a split that is held out.
-        given: whether the source says by itself which ones are held out.
         several: a picture has any number of classes, not one.
     """
 
     images: Images
     pictures: Sequence[Picture]
-    given: bool
     several: bool
-
-    def all_held_out(self) -> Self:
-        """The same with every picture held out, unless the source says by itself which ones are."""
-        return self if self.given else super().all_held_out()
 
     def save(self, folder: Path, form: ImageForm) -> None:
         """Write how pictures are prepared for a model of that form."""

@@ -11,20 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from data.class_folders import Wanted, class_folders
 from data.contents import Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
-from data.files import files_below, hidden, locked, on_disk
+from data.files import locked, on_disk
 from data.images.files import file_contents
 from data.images.pictures import ENDINGS, SMALL, Source, examine
 from data.tfds import shard_states, tfds_builder, tfds_split
 
 SKLEARN_DIGITS = "sklearn_digits"
-
-TRAINING, HELD_OUT = ("train", "training"), ("validation", "val", "valid")
-"""What the folders of a split are called, and the splits of a TFDS data set."""
-
-SPLITS = (*TRAINING, *HELD_OUT, "test", "testing", "dev", "eval")
-"""What a folder beside `train` may be called to be a split."""
 
 LABELS = ("label", "real_label")
 """What a TFDS data set may call the class of a picture, or its classes: any number of them, none too, in `imagenet2012_real`."""
@@ -173,59 +168,14 @@ class Files(Sequence):
 
 
 def _folder(folder: Path) -> Opened:
-    subfolders = _subfolders(folder)
-    training = next((name for name in TRAINING if name in subfolders), None)
-    if training is None or not _is_split(folder, training, subfolders):
-        classes = tuple(subfolders)
-        return Opened(classes, {"train": _files(folder, classes)})
-    classes = tuple(_subfolders(folder / training))
-    splits = {"train": _files(folder / training, classes)}
-    for name in sorted(set(subfolders) & set(SPLITS) - {training}):
-        there = tuple(_subfolders(folder / name))
-        strange = sorted(set(there) - set(classes))
-        if name in HELD_OUT and strange:
-            raise DataError(f"{folder / name} has a class {strange[0]!r}, which {folder / training} lacks")
-        if name in HELD_OUT or (there and not strange):  # a test split often has no labels
-            splits["validation" if name in HELD_OUT else name] = _files(folder / name, there, classes)
-    return Opened(classes, splits)
-
-
-def _is_split(folder: Path, training: str, subfolders: Sequence[str]) -> bool:
-    """Whether the folder called so holds a split, and is not a class of that name (of vehicles, say).
-
-    It is a split where it holds folders of pictures and no picture beside them, and where each other folder is called as a
-    split is, too, or holds no picture.
-    """
-    inside = os.scandir(folder / training)
-    if any(entry.name.lower().endswith(ENDINGS) and not hidden(entry.name) for entry in inside):
-        return False
-    if not _subfolders(folder / training):
-        return False
-    others = [name for name in subfolders if name not in SPLITS]
-    return not any(files_below(folder / name, ENDINGS) for name in others)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not hidden(entry.name))
-
-
-def _files(folder: Path, there: tuple[str, ...], classes: tuple[str, ...] | None = None) -> Files:
-    """The pictures of the class folders `there`."""
-    if not there:
-        raise DataError(f"{folder} holds no folder: give one that holds a folder of pictures for each class")
-    classes = classes or there
-    if len(classes) < 2:
-        raise DataError(f"{folder} holds the one class {there[0]!r}, and to tell classes apart it takes two")
-    names, labels = [], []
-    for name in there:
-        found = files_below(folder / name, ENDINGS)
-        if not found:
-            raise DataError(
-                f"the class folder {folder / name} holds no picture ({', '.join(ENDINGS)}): put some there, or remove it"
-            )
-        names += [f"{name}/{path}" for path in found]
-        labels += [classes.index(name)] * len(found)
-    return Files(str(folder), np.array([os.fsencode(name) for name in names]), np.array(labels, np.int32))
+    classes, splits = class_folders(folder, Wanted(ENDINGS, "picture"))
+    return Opened(
+        classes,
+        {
+            split: Files(str(files.folder), np.array([os.fsencode(name) for name in files.names]), files.labels)
+            for split, files in splits.items()
+        },
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt
+from jaxtyping import Int32, Int64, UInt
 from tokenizers import Tokenizer
 
 from data.errors import DataError
@@ -89,11 +89,31 @@ class Corpus:
     def token_counts(self, document_ids: Int64[np.ndarray, " chosen"]) -> Int64[np.ndarray, " vocabulary"]:
         """How often each token occurs in some documents."""
         counts = np.zeros(self.vocabulary.size, np.int64)
-        begins = self.sentence_offsets[self.document_offsets[document_ids]]
-        ends = self.sentence_offsets[self.document_offsets[document_ids + 1]]
-        for begin, end in zip(begins, ends, strict=True):
+        for begin, end in self.spans(document_ids).T:
             counts += np.bincount(self.tokens[begin:end], minlength=len(counts))
         return counts
+
+    def rows(
+        self,
+        document_ids: Int64[np.ndarray, " chosen"],
+        length: int,
+        begin: tuple[int, ...],
+        end: tuple[int, ...],
+        fill: int,
+    ) -> Int32[np.ndarray, "chosen length"]:
+        """A row for each document, cut where it is longer, between special tokens; `fill` behind them."""
+        rows = np.full((len(document_ids), length), fill, np.int32)
+        first, room = len(begin), length - len(begin) - len(end)
+        rows[:, :first] = begin
+        begins, ends = self.spans(document_ids)
+        for row, start, size in zip(rows, begins, np.minimum(ends - begins, room), strict=True):
+            row[first : first + size] = self.tokens[start : start + size]
+            row[first + size : first + size + len(end)] = end
+        return rows
+
+    def spans(self, document_ids: Int64[np.ndarray, " chosen"]) -> Int64[np.ndarray, "2 chosen"]:
+        """Where in `tokens` some documents begin and end."""
+        return np.stack([self.sentence_offsets[self.document_offsets[document_ids + end]] for end in (0, 1)])
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:

@@ -55,7 +55,7 @@ class TextFiles(Sequence):
     def __getitem__(self, index: int) -> dict[str, str]:
         file, begin, end, number = self._rows[index].tolist()
         path = self._folder / self._names[file]
-        text = _read(path, begin, end)
+        text = read_text(path, begin, end)
         if path.suffix.lower() == ".jsonl":
             return _of_json(text, f"{path}, line {number}")
         return {"title": path.stem + f" ({number})" * (number > 0), "text": text}
@@ -154,11 +154,16 @@ def section_ends(lines: Iterable[bytes], least: int, most: int) -> Iterator[int]
         place += len(line)
 
 
-def _read(path: Path, begin: int, end: int) -> str:
+def read_text(path: Path, begin: int = 0, end: int | None = None) -> str:
+    """The text of a file, or of the bytes from `begin` to before `end`.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(begin)
-            content = file.read(end - begin)
+            content = file.read(None if end is None else end - begin)
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         place = begin + error.start

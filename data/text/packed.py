@@ -58,7 +58,7 @@ class Packed(Examples):
     def _spans(self) -> Int64[np.ndarray, "2 documents"]:
         """Where the tokens of each document begin and end, of those that have some."""
         chosen = np.sort(np.asarray(self.documents, np.int64))
-        spans = np.stack([self.corpus.sentence_offsets[self.corpus.document_offsets[chosen + end]] for end in (0, 1)])
+        spans = self.corpus.spans(chosen)
         return spans[:, spans[0] < spans[1]]
 
     @property

@@ -1,18 +1,16 @@
 """Pairs of texts, to make the second of the first: translations, summaries. Read from tables or from TFDS."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
-from data.contents import Broken, Content, Contents, Joined, Progress, spoken
+from data.contents import Broken, Joined, Progress, spoken
 from data.contract import Batch, Examples
 from data.errors import DataError
-from data.files import files_below, on_disk, state_of
 from data.forms import PairForm
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
@@ -20,11 +18,8 @@ from data.text import documents
 from data.text.corpus import Corpus, build_corpus
 from data.text.documents import Chosen, Documents
 from data.text.source import PreparedText, Text
+from data.text.tables import Column, Columns, open_table
 from data.text.tokenizer_files import load
-from data.tfds import tfds_items
-
-SUFFIXES = (".tsv", ".jsonl")
-"""How the names of files of pairs end, in any case."""
 
 IGNORED = -100
 """The label of a place that is not asked (as in `transformers`)."""
@@ -113,28 +108,12 @@ def open_pairs(
     Raises:
         DataError: there is nothing to read there, a line has no such column, or one side of a pair is empty.
     """
-    path = Path(source).expanduser()
-    wrong: list[str] = []
-    if path.exists():
-        rows = list(_rows(path, features))
-        items: Sequence[Mapping[str, Any]] = [row for row in rows if not isinstance(row, str)]
-        wrong = [row for row in rows if isinstance(row, str)]
-        state = str([(str(file.resolve()), *state_of(file)) for file in _files(path)])
-        if not rows:
-            raise DataError(f"{path} holds no pair")
-        Contents.of([Content(broken=row) if isinstance(row, str) else Content() for row in rows]).kept(
-            broken, source, "line", say
-        )
-    elif path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
-        hint = on_disk(path, "; ")
-        raise DataError(f"there is no {path}: {hint}give a .tsv or .jsonl file, a folder of them, or a TFDS name")
-    else:
-        items, state = tfds_items(source, features, documents.WIKIPEDIA_DUMP)
+    items, state, wrong = open_table(source, Columns(features), broken=broken, say=say)
     progress = progress or spoken(say, f"the pairs of {source}")
-    sides = [Side(items, feature) for feature in features]
+    sides = [Column(items, feature) for feature in features]
     names = [f"{source} ({feature})" for feature in features]
     read = [
-        documents.text_contents(side, name, cache, f"{state}{side.feature}", progress, again)
+        documents.text_contents(side, name, cache, f"{state}{side.name}", progress, again)
         for side, name in zip(sides, names, strict=True)
     ]
     either = dataclasses.replace(read[0], broken=dict(sorted({**read[1].broken, **read[0].broken}.items())))
@@ -158,80 +137,6 @@ def split_pairs(
     all targets of a source are on its side."""
     sizes = sources.text_sizes + targets.text_sizes
     return split_by_content(sources.text_hashes, sizes, held_out, seed, f"{sources.name} holds", "pair")
-
-
-def _files(path: Path) -> list[Path]:
-    return [path / name for name in files_below(path, SUFFIXES)] if path.is_dir() else [path]
-
-
-def _rows(path: Path, features: tuple[str, str]) -> Iterator[Mapping[str, str] | str]:
-    """The pairs of a file or a folder; in the place of one that cannot be read, a sentence that says why."""
-    files = _files(path)
-    if not files:
-        raise DataError(f"{path} holds no .tsv and no .jsonl file, here or deeper")
-    for file in files:
-        if file.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{file} is neither .tsv nor .jsonl: give one of those, or a folder of them")
-        try:
-            with open(file, "rb") as lines:
-                yield from _rows_of_file(file, lines, features)
-        except OSError as error:
-            yield f"{file} cannot be read: {error.strerror}"
-
-
-def _rows_of_file(file: Path, lines: Iterable[bytes], features: tuple[str, str]) -> Iterator[Mapping[str, str] | str]:
-    columns: list[str] | None = None
-    place = 0
-    for number, content in enumerate(lines, 1):
-        begin, place = place, place + len(content)
-        try:
-            line = content.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
-            line = line.removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            yield (
-                f"{file} is not UTF-8 (byte {begin + error.start}, line {number}): convert it, for instance with iconv"
-            )
-            continue
-        if not line or (file.suffix.lower() == ".jsonl" and not line.strip()):
-            continue
-        if file.suffix.lower() == ".tsv":
-            if columns is None:
-                columns = line.split("\t")
-                continue
-            row: Any = dict(zip(columns, line.split("\t"), strict=False))
-        else:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                yield f"{file} is no JSON on every line: line {number}: {error}"
-                continue
-        yield _pair(row, features, f"{file}, line {number}")
-
-
-def _pair(row: Any, features: tuple[str, str], name: str) -> Mapping[str, str] | str:
-    if not isinstance(row, dict):
-        return f"{name}: expected an object with {' and '.join(features)}"
-    missing = [feature for feature in features if not isinstance(row.get(feature), str)]
-    if missing:
-        return f"{name} has no text {missing[0]!r}, but {', '.join(row)}: set --data.features SOURCE TARGET"
-    empty = [feature for feature in features if not row[feature].strip()]
-    if empty:
-        return f"{name}: {empty[0]!r} is empty, of a pair that has two sides"
-    return {feature: row[feature] for feature in features}
-
-
-@dataclasses.dataclass(frozen=True)
-class Side(Sequence):
-    """One side of pairs, as documents."""
-
-    items: Sequence[Mapping[str, Any]]
-    feature: str
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"text": self.items[index][self.feature]}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -284,26 +189,10 @@ class PairExamples(Examples):
         pairs = np.asarray(self.pairs, np.int64)[items]
         vocabulary = self.sources.vocabulary
         begin, end = vocabulary.framing.begin, vocabulary.framing.end
-        source = _rows_of(self.sources, pairs, form.source, begin, end)
-        target = _rows_of(self.targets, pairs, form.target, begin, self._end)
+        source = self.sources.rows(pairs, form.source, begin, end, IGNORED)
+        target = self.targets.rows(pairs, form.target, begin, self._end, IGNORED)
         return {
             "input_ids": np.where(source == IGNORED, vocabulary.pad, source),
             "attention_mask": (source != IGNORED).astype(np.int32),
             "labels": target,
         }
-
-
-def _rows_of(
-    corpus: Corpus, documents: np.ndarray, length: int, before: tuple[int, ...], behind: tuple[int, ...]
-) -> np.ndarray:
-    """A row of `length` for each document, between what stands before and behind it; `IGNORED` behind that."""
-    begins = corpus.sentence_offsets[corpus.document_offsets[documents]]
-    ends = corpus.sentence_offsets[corpus.document_offsets[documents + 1]]
-    rows = np.full((len(documents), length), IGNORED, np.int32)
-    first = len(before)
-    rows[:, :first] = before
-    for row, begin, end in zip(rows, begins, ends, strict=True):
-        size = min(int(end - begin), length - first - len(behind))
-        row[first : first + size] = corpus.tokens[begin : begin + size]
-        row[first + size : first + size + len(behind)] = behind
-    return rows

@@ -1,7 +1,7 @@
 """`lacuna explain`: what the objective feeds the model, token by token."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -76,6 +76,7 @@ def show_text(assembly: Assembly, before: Example, seen: Example, number: int) -
             f" {kept} as they are, {len(masked) - hidden - kept} as another token.",
             markup=False,
         )
+    show_classes(out, seen, assembly.data.vocabulary.labels)
     for name, (no, yes) in LABELS.items():
         if name in seen:
             out.print(f"{name} {seen[name]}: the second segment {(no, yes)[int(seen[name])]}.")
@@ -85,7 +86,7 @@ def show_text(assembly: Assembly, before: Example, seen: Example, number: int) -
 
 def show_picture(assembly: Assembly, before: Example, seen: Example, number: int) -> None:
     """Save the picture as the data gives it and as the model sees it, and print what is asked of it."""
-    experiment, names = assembly.experiment, assembly.data.vocabulary.labels
+    experiment = assembly.experiment
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"example {number} of {experiment.name}, seed {experiment.seed}: {experiment.objective!r}", markup=False)
     path = experiment.run_folder / f"example-{number}.png"
@@ -100,14 +101,19 @@ def show_picture(assembly: Assembly, before: Example, seen: Example, number: int
     )
     values = seen["pixel_values"]
     out.print(f"pixel_values {values.shape} {values.dtype}, from {values.min():.3f} to {values.max():.3f}")
-    for name in ("labels", "other_labels"):
-        if name in seen and np.ndim(seen[name]) == 0:
-            out.print(f"{name} {int(seen[name])}: {names[int(seen[name])]}", markup=False)
+    show_classes(out, seen, assembly.data.vocabulary.labels)
     if "mix" in seen:
         out.print(f"mix {float(seen['mix']):.3f}: the share of the first picture, the rest is the second's")
     if "bool_masked_pos" in seen:
         hidden = seen["bool_masked_pos"]
         out.print(f"{int(hidden.sum())} of {hidden.size} patches are hidden; their pixels are asked")
+
+
+def show_classes(out: Console, seen: Example, names: Sequence[str]) -> None:
+    """Print the class of the example, and of one that is mixed in."""
+    for name in ("labels", "other_labels"):
+        if name in seen and np.ndim(seen[name]) == 0:
+            out.print(f"{name} {int(seen[name])}: {names[int(seen[name])]}", markup=False)
 
 
 SHOWN = {"pixel_values": show_picture, "input_ids": show_text}
@@ -141,6 +147,8 @@ COLUMNS = {
 def asked(seen: Example) -> dict[int, int]:
     """{place: token that is asked for there}."""
     labels = seen.get("labels", np.zeros(0, np.int32))
+    if np.ndim(labels) == 0:  # a class
+        return {}
     places = seen.get("masked_positions", seen.get("label_positions", np.arange(len(labels))))
     return {int(place): int(label) for place, label in zip(places, labels, strict=True) if label != IGNORED}
 

@@ -183,7 +183,14 @@ def text_guesses(
     seen: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """Held-out texts with the guess for each token asked; empty for a model that predicts no tokens."""
+    """Held-out texts with the guessed class, or the guess for each token asked; empty for a model that predicts neither."""
+    if "logits" in outputs and seen.get("labels", np.zeros(0)).ndim == 1:
+        names = assembly.data.vocabulary.labels
+        return [
+            f"<div class=sentence>{html.escape(assembly.data.tokenizer.decode(ids.tolist()))}"
+            f"<div>{pictures.verdict(logits, int(label), names)}</div></div>"
+            for ids, logits, label in zip(seen["input_ids"], outputs["logits"], seen["labels"], strict=True)
+        ]
     if "labels" not in seen or "guess" not in outputs or outputs["guess"].shape != seen["labels"].shape:
         return []
     word = functools.partial(written, assembly.data.tokenizer, assembly.data.vocabulary)
