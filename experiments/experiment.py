@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import tyro
@@ -40,10 +41,14 @@ class Phase:
     Attributes:
         share: of all steps.
         form: what its examples look like.
+        trainable: pattern of the parameters that are trained, searched for in their paths (`bert/layers/attention/query/kernel`);
+            all where it is empty. The others stay as they are, without gradients and moments; where another phase trains others,
+            all moments begin anew.
     """
 
     share: float = 1.0
     form: Form = TextForm()
+    trainable: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +152,10 @@ class Experiment:
             ends.append(round(total * self.steps))
         return ends
 
+    def phase_of(self, step: int) -> int:
+        """The number of the phase that a step, counted from 1, belongs to; of step 0 the first."""
+        return next(number for number, end in enumerate(self.phase_ends) if end >= step)
+
     def description(self) -> dict[str, Any]:
         """What decides the numbers of the run, as JSON; `parallel` and the run's bookkeeping do not."""
         fields = {
@@ -165,10 +174,12 @@ class Experiment:
         """A description of this experiment as it is written today, which may be from before phases had forms."""
         data = dict(description["data"])
         phases = [
-            {
+            phase
+            if "form" in phase
+            else {
                 "class": "Phase",
                 "share": phase["share"],
-                "form": phase.get("form") or describe(self.data.forms.before_forms(phase, data)),
+                "form": describe(self.data.forms.before_forms(phase, data)),
             }
             for phase in description["phases"]
         ]
@@ -209,20 +220,8 @@ def describe(value: Any) -> Any:
 def load(reference: str) -> Experiment:
     """The experiment that `FILE[:variant]` names: a function of the file that returns one, its first where unnamed."""
     path, _, variant = reference.partition(":")
-    file = Path(path)
-    if not file.exists() and (Path(__file__).parent.parent / path).exists():
-        file = Path(__file__).parent.parent / path
-    if file.suffix != ".py" or not file.is_file():
-        raise ExperimentError(
-            f"no experiment file {path!r}: expected a Python file such as experiments/bert/pretrain.py"
-        )
-    name = f"experiment_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    variants = experiments_of(module, name)
+    module = load_file(path)
+    variants = experiments_of(module, module.__name__)
     if not variants:
         raise ExperimentError(f"{path} has no function annotated `-> Experiment`")
     if variant and variant not in variants:
@@ -230,6 +229,22 @@ def load(reference: str) -> Experiment:
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ExperimentError(f"{path} has no experiment {variant!r}: {hint}it has {', '.join(variants)}")
     return variants[variant or next(iter(variants))]()
+
+
+def load_file(path: str, what: str = "experiment", such: str = "experiments/bert/pretrain.py") -> ModuleType:
+    """A Python file as a module; one of this repository also by its path there."""
+    file = Path(path)
+    if not file.exists() and (Path(__file__).parent.parent / path).exists():
+        file = Path(__file__).parent.parent / path
+    if file.suffix != ".py" or not file.is_file():
+        raise ExperimentError(f"no {what} file {path!r}: expected a Python file such as {such}")
+    name = f"{what}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def experiments_of(module: Any, name: str) -> dict[str, Callable[[], Experiment]]:

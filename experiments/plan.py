@@ -139,7 +139,7 @@ def plan_on(
             experiment.vocabulary_size, experiment.objective.needs
         ),
         devices=devices,
-    )
+    ).at(phase)
     mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
     share = experiment.batch_size * tensor // mesh.size
     rows = share // experiment.parallel.micro_batches
@@ -150,10 +150,13 @@ def plan_on(
     example = assembly.data.training(assembly.form(phase), 0)[0]
     batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
     teacher = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
-    gradients, frozen = held(state.params), held(assembly.frozen_shapes())
+    parameters, gradients = held(state.params), held(assembly.update.split(state.params)[0])
+    frozen = held(assembly.frozen_shapes())
     optimizer = held((state.opt_state, state.batch_stats, state.average))
     variables = nn.unbox(boxed).variables
-    activations = saved_for_backward(assembly.model, assembly.training_objective, variables, batch, teacher)
+    activations = saved_for_backward(
+        assembly.model, assembly.training_objective, assembly.update, variables, batch, teacher
+    )
     ends = experiment.phase_ends
     found = PhasePlan(
         topology,
@@ -165,11 +168,11 @@ def plan_on(
         rows=rows,
         remat=experiment.model.remat,
         memory=Memory(
-            gradients + frozen,
+            parameters + frozen,
             optimizer,
             activations,
             temporaries=gradients + activations,
-            total=2 * gradients + frozen + optimizer + activations,
+            total=parameters + gradients + frozen + optimizer + activations,
             limit=int(topology.chip.memory),
         ),
         model_flops=assembly.work(phase)[1] / mesh.size,
@@ -178,8 +181,11 @@ def plan_on(
         collectives=None,
         bound=lower_bound(mesh, params, param_shardings(assembly), experiment.model.dtype),
         # Each activation is written and read once; the optimizer reads and writes parameters and moments, and the
-        # gradients, as large as the parameters, are written and read. A teacher's parameters are read.
-        traffic=2.0 * (activations * experiment.parallel.micro_batches + 2 * gradients + optimizer) + frozen,
+        # gradients, as large as the parameters, are written and read. What is not trained is read, a teacher too.
+        traffic=2.0 * (activations * experiment.parallel.micro_batches + 2 * gradients + optimizer)
+        + parameters
+        - gradients
+        + frozen,
         compile_seconds=None,
     )
     if not compiled:

@@ -268,11 +268,14 @@ class Checkpoints:
                 figures[on] = {**figures.pop(on, {}), step: figure}
         return [(max if more else min)(steps, key=steps.__getitem__) for (_, more), steps in figures.items()]
 
-    def restore(self, template: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(
+        self, template: PyTree | Callable[[int], PyTree], step: int | None = None
+    ) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest whole checkpoint (or that of `step`) and the experiment it belongs to; `None` where there is none.
 
         Args:
-            template: state of the same structure, as `jax.ShapeDtypeStruct` with the shardings wanted.
+            template: state of the same structure, as `jax.ShapeDtypeStruct` with the shardings wanted; or what gives that of
+                a step.
 
         Damaged ones are passed over with a warning; `TrainingError` where there are some but none is whole.
         """
@@ -287,7 +290,7 @@ class Checkpoints:
             log.warning("checkpoint of step %d in %s passed over: %s", candidate, self.folder, damage)
         found = at_first(found)
         if found >= 0:
-            return self._read(found, template)
+            return self._read(found, template(found) if callable(template) else template)
         if steps:
             raise TrainingError(
                 f"no checkpoint in {self.folder} is whole ({'; '.join(damaged)}); move it away to start anew"

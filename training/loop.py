@@ -114,12 +114,14 @@ class Stage:
     Attributes:
         last: step of the run.
         step: compiled.
+        enter: makes the state what `step` wants, where the stage before left another.
     """
 
     last: int
     step: Step
     batches: Iterator[dict[str, Any]]
     speed: Speed
+    enter: Callable[[PyTree], PyTree] = lambda state: state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,6 +209,7 @@ class _Loop:
     def run(self, state: PyTree, stage: Stage, stop: StopRequest) -> PyTree:
         """Train to the end of a stage."""
         profile, speed = self.watch.profile, stage.speed
+        state = stage.enter(state)
         speed.pause()
         for batch in speed.feed(stage.batches):
             self.number += 1

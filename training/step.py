@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,43 +19,9 @@ from objectives import Objective
 from objectives.checks import STEP, loss_weights
 from objectives.losses import IGNORED
 from objectives.objective import Example, Losses, Sums, Targets
+from training.state import TrainState, Update, joined, variables_of
 
 Metrics = dict[str, Any]
-
-
-@flax.struct.dataclass
-class TrainState:
-    """All that a step changes, and so all that a checkpoint must hold.
-
-    Attributes:
-        step: int32 scalar, the steps done. Unchecked, like the others: trees of shapes and shardings look alike.
-        batch_stats: running statistics of batch norms; `None` where the model has none.
-        average: of the variables over the steps, as heavy as `train_step`'s `average_decay` says; `None` without.
-    """
-
-    step: Any
-    params: Any
-    opt_state: Any
-    batch_stats: Any = None
-    average: Any = None
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """What the model is applied with."""
-        return variables_of(self.params, self.batch_stats)
-
-
-def variables_of(params: PyTree, batch_stats: PyTree) -> dict[str, Any]:
-    return {"params": params} if batch_stats is None else {"params": params, "batch_stats": batch_stats}
-
-
-def create_state(
-    variables: dict[str, Any], optimizer: optax.GradientTransformation, averaged: bool = False
-) -> TrainState:
-    """Step 0; the average, where there is to be one, begins as the variables are."""
-    params, batch_stats = variables["params"], variables.get("batch_stats")
-    average = variables_of(params, batch_stats) if averaged else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), batch_stats, average)
 
 
 def example_keys(seed: int, index: UInt32[Array, " batch"]) -> tuple[Key[Array, " batch"], Key[Array, " batch"]]:
@@ -142,9 +107,8 @@ def train_step(
     *,
     model: nn.Module,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    update: Update,
     seed: int,
-    average_decay: float | None = None,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One step on a batch `[micro_batches, batch, ...]`; with `axis`, on this device's share of it.
@@ -152,7 +116,7 @@ def train_step(
     Args:
         frozen: what the model needs beside the state's parameters and no step changes (a teacher): no gradient is computed
             for it, the optimizer does not know it, and no checkpoint holds it.
-        average_decay: share of the old in the state's average of the variables, where it has one.
+        update: which parameters are trained, and how.
 
     Returns:
         The next state, and {name: (sum, weight)} over the global batch for each loss and metric, with `gradient_norm`
@@ -162,15 +126,16 @@ def train_step(
     total = (lambda tree: tree) if alone else (lambda tree: jax.lax.psum(tree, axis))
     corrupt = jax.vmap(lambda part: corrupted(objective, seed, part, state.step))
     seen, dropout_keys = corrupt(batch)
+    trained, others = update.split(state.params)
 
-    def sums(params: PyTree, part: Example, keys) -> tuple[Sums, tuple[Losses, PyTree]]:
-        variables = variables_of(params, state.batch_stats)
+    def sums(trained: PyTree, part: Example, keys) -> tuple[Sums, tuple[Losses, PyTree]]:
+        variables = variables_of(joined(trained, others), state.batch_stats)
         outputs, batch_stats = forward_in_training(model, variables, part, keys, frozen, axis)
         return objective.sums(outputs, part), (objective.metrics(outputs, part), batch_stats)
 
     def gradients_of(part, totals: Sums | None) -> tuple[tuple[PyTree, Sums, Losses], PyTree]:
         """Of a micro-batch, where `totals` are those of the global batch; `None` where it is this part's on all devices."""
-        amounts, pull_back, (metrics, batch_stats) = jax.vjp(lambda p: sums(p, *part), state.params, has_aux=True)
+        amounts, pull_back, (metrics, batch_stats) = jax.vjp(lambda x: sums(x, *part), trained, has_aux=True)
         slopes = jax.grad(objective_value, allow_int=True)(total(amounts) if totals is None else totals)
         return (*pull_back(slopes), amounts, metrics), batch_stats
 
@@ -180,24 +145,19 @@ def train_step(
     if batch["index"].shape[0] == 1:
         summed, batch_stats = gradients_of(jax.tree.map(lambda x: x[0], (seen, dropout_keys)), None)
     else:
-        totals = total(_totals(model, objective, state.variables, seen, sums, dropout_keys, frozen))
+        sums_of = lambda part: (sums(trained, *part)[0], ())  # noqa: E731
+        totals = total(_totals(model, objective, state.variables, (seen, dropout_keys), frozen, sums_of))
         summed, all_stats = _accumulate(lambda part: gradients_of(part, totals), (seen, dropout_keys))
         batch_stats = jax.tree.map(lambda x: x[-1], all_stats)
     gradients, totals, metrics = total(summed)
-
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    average = state.average
-    if average is not None:
-        new = variables_of(params, batch_stats)
-        average = jax.tree.map(lambda old, now: average_decay * old + (1 - average_decay) * now, average, new)
+    after = update(state, gradients, batch_stats)
     metrics = {
         **_as_pairs(objective, totals),
         **metrics,
         "gradient_norm": (optax.global_norm(gradients), jnp.ones(())),
         "digest": total(jax.vmap(digest)(seen).sum(dtype=jnp.uint32)),
     }
-    return TrainState(state.step + 1, params, opt_state, batch_stats, average), metrics
+    return after, metrics
 
 
 def _accumulate(function: Callable[[PyTree], tuple[PyTree, PyTree]], parts: PyTree) -> tuple[PyTree, PyTree]:
@@ -215,23 +175,22 @@ def _totals(
     model: nn.Module,
     objective: Objective,
     variables: dict[str, Any],
-    seen: Example,
-    sums: Callable[..., tuple[Sums, Any]],
-    dropout_keys: Key[Array, "micro_batches batch"],
+    parts: tuple[Example, Key[Array, "micro_batches batch"]],
     frozen: PyTree,
+    sums: Callable[[PyTree], tuple[Sums, tuple]],
 ) -> Sums:
     """The sums over all micro-batches, before any is differentiated.
 
     Where losses are ratios, their derivatives need the weights alone, which no model runs for: the amounts are left 0.
     """
     if not objective.ratios:
-        return _accumulate(lambda part: (sums(variables["params"], *part)[0], ()), (seen, dropout_keys))[0]
+        return _accumulate(sums, parts)[0]
 
     def weights(part: Example) -> dict[str, Array]:
         outputs = jax.eval_shape(lambda: forward(model, variables, part, frozen=frozen))
         return loss_weights(objective, outputs, part)
 
-    return {name: (jnp.zeros(()), weight.sum(axis=0)) for name, weight in jax.vmap(weights)(seen).items()}
+    return {name: (jnp.zeros(()), weight.sum(axis=0)) for name, weight in jax.vmap(weights)(parts[0]).items()}
 
 
 def _as_pairs(objective: Objective, totals: Sums) -> Losses:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from evaluation.metric import Metric, MetricError, State
+from inference import scores
 from objectives.losses import IGNORED
 
 
@@ -33,4 +34,4 @@ def guessed(logits: Array, labels: Array) -> tuple[Array, Array]:
     """The likeliest class for each label, int32, and the labels."""
     if logits.shape[:-1] != labels.shape:
         raise MetricError(f"labels {labels.shape} are not one for each of the logits {logits.shape}")
-    return logits.argmax(axis=-1).astype(jnp.int32), labels
+    return scores.guessed(logits).astype(jnp.int32), labels

@@ -20,6 +20,7 @@ from objectives import Augmented, Objective
 from training.parallel import logical_axes
 from training.progress import working
 from training.stacks import axes_of
+from training.state import Update
 
 Say = Callable[[str], None]
 
@@ -102,8 +103,8 @@ def _join(
         optimizer = experiment.optimizer.build(
             experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
         )
-        averaged = experiment.average_decay is not None
-        axes = logical_axes(jax.eval_shape(lambda: boxed_state(student, optimizer, 0, averaged)))
+        updates = [Update(optimizer, phase.trainable, experiment.average_decay) for phase in experiment.phases]
+        axes = [logical_axes(jax.eval_shape(lambda: boxed_state(student, update, 0))) for update in updates]  # noqa: B023
     frozen = None
     if model is not student:
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)
@@ -112,10 +113,10 @@ def _join(
         data=data,
         objective=objective,
         training_objective=training_objective,
-        spread=experiment.parallel.spread(axes, devices),
+        spread=experiment.parallel.spread(axes[0], devices),
         losses=losses,
         model=model,
-        optimizer=optimizer,
+        update=updates[0],
         initial=initial,
         teacher=teacher,
         frozen_spread=frozen,

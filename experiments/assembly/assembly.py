@@ -9,7 +9,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-import optax
 from jaxtyping import PyTree
 
 from experiments.assembly.feed import EVALUATION_SEED, Feed
@@ -21,8 +20,9 @@ from models import hub
 from models.student_teacher import as_teacher, initial_params
 from objectives.objective import Example
 from training.metrics import Speed
-from training.parallel import Spread
-from training.step import TrainState, create_state, forward, targets_step, train_step
+from training.parallel import Spread, logical_axes
+from training.state import TrainState, Update
+from training.step import forward, targets_step, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,14 @@ class Assembly(Feed):
 
     Attributes:
         model: what is trained; with its teacher (`StudentTeacher`) where the objective asks for one.
+        update: which parameters are trained in the first phase, and how; see `at`.
         initial: the checkpoint to start from, where the experiment names one.
         teacher: where the experiment names one.
         frozen_spread: how the teacher's parameters lie on the devices; `None` where the step has no use for them.
     """
 
     model: nn.Module
-    optimizer: optax.GradientTransformation
+    update: Update
     initial: Initial | None = None
     teacher: Teacher | None = None
     frozen_spread: Spread | None = None
@@ -78,16 +79,34 @@ class Assembly(Feed):
         if self.experiment.initial_model is not None:
             shapes = nn.unbox(boxed_shapes(self.student))
             variables = jax.tree.map(lambda x, shape: x.astype(shape.dtype), self.published_variables(), shapes)
-            return self.spread.put(create_state(variables, self.optimizer, self.averaged))
+            return self.spread.put(self.update.first(variables))
         if self.experiment.initial_layers is not None:
             teacher = self.teacher
             params = initial_params(self.student, teacher.model, teacher.params, self.experiment.initial_layers)
-            return self.spread.put(create_state({"params": params}, self.optimizer, self.averaged))
+            return self.spread.put(self.update.first({"params": params}))
         return self.spread.make(lambda: nn.unbox(self.boxed_state()))
 
-    def state_shapes(self) -> TrainState:
-        """Shapes and shardings of a checkpoint's state, to restore one where no other is made."""
-        return self.spread.whole_shapes(jax.eval_shape(self.boxed_state))
+    def at(self, phase: int) -> "Assembly":
+        """The parts as they are in a phase, in which other parameters may be trained, the state then having other moments."""
+        trainable = self.experiment.phases[phase].trainable
+        if trainable == self.update.trainable:
+            return self
+        update = dataclasses.replace(self.update, trainable=trainable)
+        axes = logical_axes(jax.eval_shape(lambda: boxed_state(self.student, update, 0)))
+        return dataclasses.replace(self, update=update, spread=dataclasses.replace(self.spread, logical_axes=axes))
+
+    def entered(self, state: TrainState) -> TrainState:
+        """A state of the phase before this one, on the devices, as this one's; the memory of the former is given away."""
+
+        def enter(state: TrainState, nothing: Example, axis: str | None = None) -> tuple[TrainState, None]:
+            return self.update.entered(state), None
+
+        return self.spread.compile(enter, donate=True)(state, {})[0]
+
+    def state_shapes(self, step: int = 0) -> TrainState:
+        """Shapes and shardings of the checkpoint of a step, to restore one where no other is made."""
+        parts = self.at(self.experiment.phase_of(step))
+        return parts.spread.whole_shapes(jax.eval_shape(parts.boxed_state))
 
     def published_variables(self) -> PyTree:
         """Those of `initial_model`. Where the data have labels, a head that it lacks or has for others is initialised from the
@@ -108,25 +127,20 @@ class Assembly(Feed):
         hub.check_shapes(self.student, variables)
         return variables
 
-    @property
-    def averaged(self) -> bool:
-        return self.experiment.average_decay is not None
-
     def boxed_state(self) -> TrainState:
         """Step 0 from the seed, the parameters with their logical axes."""
-        return boxed_state(self.student, self.optimizer, self.experiment.seed, self.averaged)
+        return boxed_state(self.student, self.update, self.experiment.seed)
 
-    def compile_train_step(self) -> Callable:
-        return self.given_frozen(self._train_step())
+    def compile_train_step(self, phase: int = 0) -> Callable:
+        return self.given_frozen(self.at(phase)._train_step())
 
     def _train_step(self) -> Callable:
         step = functools.partial(
             train_step,
             model=self.model,
             objective=self.training_objective,
-            optimizer=self.optimizer,
+            update=self.update,
             seed=self.experiment.seed,
-            average_decay=self.experiment.average_decay,
         )
         return self.spread.compile(step, donate=True)
 
@@ -147,9 +161,10 @@ class Assembly(Feed):
             )
             for name, value in example.items()
         }
-        state = self.spread.shapes(jax.eval_shape(self.boxed_state))
+        parts = self.at(phase)
+        state = parts.spread.shapes(jax.eval_shape(parts.boxed_state))
         frozen = [] if self.frozen_spread is None else [self.frozen_shapes()]
-        return self._train_step().lower(state, self.spread.batch_shapes(batch), *frozen)
+        return parts._train_step().lower(state, self.spread.batch_shapes(batch), *frozen)
 
     def frozen_shapes(self) -> PyTree:
         """Shapes and shardings of `frozen`."""
@@ -191,14 +206,17 @@ class Assembly(Feed):
         return Speed(*self.work(phase), peak, self.experiment.form(phase).items)
 
     def work(self, phase: int) -> tuple[int, float]:
-        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward formula, 1 × its teacher's."""
+        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward formula, 1 × its teacher's.
+
+        Where a part of the model is trained its formula counts once: how far back the gradients go is not reckoned.
+        """
         experiment = self.experiment
         example = self.data.training(self.form(phase), experiment.seed)[0]
         seen, _ = abstract_batch(self.training_objective, example, experiment.batch_size)
         shapes = {name: value.shape for name, value in seen.items()}
         if "label_positions" in shapes:  # asked at some places, but every place is projected
             shapes["masked_positions"] = shapes["input_ids"]
-        flops = 3 * experiment.model.forward_flops(shapes)
+        flops = (1 if experiment.phases[phase].trainable else 3) * experiment.model.forward_flops(shapes)
         if self.frozen_spread is not None:
             flops += self.teacher.model.config.forward_flops(shapes)
         return experiment.batch_size * experiment.form(phase).amount, float(flops)

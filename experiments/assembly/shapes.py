@@ -5,21 +5,18 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import numpy as np
-import optax
 from jaxtyping import PyTree
 
 from models.outputs import blank_inputs
 from models.student_teacher import as_teacher
 from objectives import Objective
-from training.step import TrainState, corrupted, create_state
+from training.state import TrainState, Update
+from training.step import corrupted
 
 
-def boxed_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, averaged: bool = False
-) -> TrainState:
+def boxed_state(model: nn.Module, update: Update, seed: int) -> TrainState:
     """Step 0 with the logical axes of the parameters still on them."""
-    variables = model.init(jax.random.key(seed, impl="threefry2x32"), **blank_inputs(model))
-    return create_state(variables, optimizer, averaged)
+    return update.first(model.init(jax.random.key(seed, impl="threefry2x32"), **blank_inputs(model)))
 
 
 def boxed_shapes(model: nn.Module) -> dict[str, PyTree]:

@@ -27,8 +27,12 @@ Step = Callable[[], None]
 Wait = Callable[[], object]
 
 
-def assembled(work: Work, kind: str = "pmap", dtype: str = "float32"):
-    """Our assembly for `work`, as `lacuna train` makes it but for the data, which are blank, and a batch to fill them with."""
+def assembled(work: Work, kind: str = "pmap", dtype: str = "float32", trainable: str = ""):
+    """Our assembly for `work`, as `lacuna train` makes it but for the data, which are blank, and a batch to fill them with.
+
+    Args:
+        trainable: pattern of the parameters that are trained; all where it is empty.
+    """
     import numpy as np
 
     from experiments.assembly.assemble import assemble
@@ -48,7 +52,7 @@ def assembled(work: Work, kind: str = "pmap", dtype: str = "float32"):
         data=source,
         optimizer=AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM),
         batch_size=work.batch,
-        phases=(Phase(1.0, form),),
+        phases=(Phase(1.0, form, trainable),),
         parallel=Parallel(kind=kind),
     )
     outline = source.outline(experiment.vocabulary_size, experiment.objective.needs)
@@ -82,11 +86,11 @@ def corruption(work: Work) -> tuple[Step, Wait]:
     return step, lambda: jax.block_until_ready(seen)
 
 
-def ours(work: Work, kind: str, dtype: str) -> tuple[Step, Wait]:
+def ours(work: Work, kind: str, dtype: str, trainable: str = "") -> tuple[Step, Wait]:
     """The step that a run trains with: a fresh corruption of every batch is part of it."""
     import jax
 
-    assembly, batch = assembled(work, kind, dtype)
+    assembly, batch = assembled(work, kind, dtype, trainable)
     state, compiled, done = assembly.initial_state(), assembly.compile_train_step(), 0
 
     def step() -> None:

@@ -11,7 +11,7 @@ from experiments.commands import parse_experiment
 from experiments.commands.train import EVALUATING, baselines, console, measured, open_checkpoints
 from experiments.experiment import ExperimentError
 from training.progress import working
-from training.step import TrainState
+from training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def restored(assembly: Assembly, which: str = "last", data_changed: str = "refus
         if not str(step).isdigit() or int(step) not in steps:
             raise ExperimentError(f"--checkpoint {which}: expected last, best or one of {', '.join(map(str, steps))}")
         step = int(step)
-    found = checkpoints.restore(assembly.state_shapes(), step)
+    found = checkpoints.restore(assembly.state_shapes, step)
     if found is None:
         raise ExperimentError(f"the run in {run} has no checkpoint yet")
     step = int(found[0].step)

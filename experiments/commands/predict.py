@@ -6,8 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from experiments.experiment import ExperimentError
+from experiments.experiment import ExperimentError, load_file
+from inference import tasks
 from inference.pipeline import pipeline
+from inference.task import Task
+from models.config import nearest
 from training.progress import working
 
 
@@ -16,50 +19,54 @@ class Options:
     """Ask a model: `lacuna predict fill-mask "The capital of France is [MASK]." --model runs/bert-demo/model`.
 
     Attributes:
-        task: fill-mask, feature-extraction, text-classification, token-classification, question-answering,
-            text-generation, text2text-generation, summarization, translation (also as translation_fr_XX_to_de_DE) or
-            image-classification.
-        text: one or more inputs, for image-classification the files of pictures; for question-answering the question and
-            the context.
+        task: one of those named above; or a Python file that defines one, FILE[:class].
+        text: one or more inputs: texts, the files of pictures, or questions, each with its context behind it.
         model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
-        explain: of image-classification, a picture to be made of where in the given one the likeliest label was seen.
-        top_k: answers for each mask of fill-mask (5), for each picture of image-classification (5), for each text of
-            text-classification (all).
-        source_language: of a translation, the language of the text, as the model calls it (`fr_XX`).
-        target_language: the one to translate into (`de_DE`).
     """
 
     task: tyro.conf.Positional[str]
     text: tyro.conf.Positional[tuple[str, ...]]
     model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")]
-    explain: Annotated[str | None, tyro.conf.arg(metavar="OUT.png")] = None
-    top_k: int | None = None
-    source_language: str | None = None
-    target_language: str | None = None
-
-
-FLAGS = {
-    "explain": ("explanation", ("image-classification",)),
-    "top_k": ("top_k", ("fill-mask", "image-classification", "text-classification")),
-    "source_language": ("source_language", ("translation", "text2text-generation")),
-    "target_language": ("target_language", ("translation", "text2text-generation")),
-}
-"""Flag → the pipeline's name for it, and the tasks that it is for."""
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(Options, args=arguments, prog="lacuna predict")
-    settings = {}
-    for flag, (name, tasks) in FLAGS.items():
-        value = getattr(options, flag)
-        if value is not None and options.task not in tasks:
-            raise ExperimentError(
-                f"--{flag.replace('_', '-')} is of {' and '.join(tasks)} alone, and the task is {options.task}"
-            )
-        settings |= {} if value is None else {name: value}
+    name, rest = (arguments[0], arguments[1:]) if arguments and not arguments[0].startswith("-") else ("", arguments)
+    task = in_file(name) if ".py" in name else tasks.named(name) if name else None
+    if task is not None:
+        program = f"lacuna predict {name}"
+        task, rest = tyro.cli(
+            type(task), default=task, args=rest, prog=program, return_unknown_args=True, add_help=False
+        )
+        if {"-h", "--help"} & set(rest):
+            tyro.extras.get_parser(type(task), default=task, prog=program, add_help=False).print_help()
+        rest = [name, *rest]
+    described = f"{Options.__doc__.partition(chr(10))[0]}\n\nTasks: {', '.join(tasks.known())}; each has a --help."
+    options, unknown = tyro.cli(
+        Options, args=rest, prog="lacuna predict", description=described, return_unknown_args=True
+    )
+    if unknown or task is None:
+        raise ExperimentError(refusal(task, unknown))
     with working(f"opening {options.model}"):
-        ask = pipeline(options.task, options.model)
+        ask = pipeline(task, options.model)
     with working("compiling and asking"):
-        answers = ask(list(options.text), **settings)
+        answers = ask(task.inputs(options.text))
     for answer in answers:
         print(json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist()))
+
+
+def in_file(reference: str) -> Task:
+    """The task that `FILE[:class]` names, its first where unnamed."""
+    path, _, name = reference.partition(":")
+    known = {task.__name__: task for task in tasks.in_module(load_file(path, "task", "inference/tasks/fill_mask.py"))}
+    if not known:
+        raise ExperimentError(f"{path} has no class that inherits from `inference.task.Task`")
+    if name and name not in known:
+        raise ExperimentError(f"{path} has no task {name!r}: {nearest(name, list(known))}")
+    return known[name or next(iter(known))]()
+
+
+def refusal(task: Task | None, unknown: list[str]) -> str:
+    """Why a command cannot be obeyed."""
+    if task is None:
+        return "the first argument of `lacuna predict` is a task, such as fill-mask"
+    return f"{task.name} has no {unknown[0]}; `lacuna predict {task.name} --help` says what it has"

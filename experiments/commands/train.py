@@ -28,6 +28,7 @@ from experiments.commands import experiment_flags, parse_experiment, supervised
 from experiments.experiment import BOOKKEEPING, Experiment, at_default, describe
 from experiments.folders import keep_settings, replaced
 from experiments.initial import RECORD
+from inference import tasks
 from models import hub
 from models.hub.beside import GENERATION
 from objectives.losses import NATS
@@ -39,20 +40,8 @@ from training.owner import Owner
 from training.processes import Processes, agree, at_first
 from training.profile import Profile
 from training.progress import working
-from training.step import TrainState
+from training.state import TrainState
 from training.weights_and_biases import WeightsAndBiases
-
-FILL = 'lacuna predict fill-mask "The capital of France is [MASK]." --model {model}'
-GENERATE = 'lacuna generate "The capital of France" --model {model}'
-TRY = {
-    "BertForPreTraining": FILL,
-    "ForMaskedLM": FILL,
-    "LMHeadModel": GENERATE,
-    "ForCausalLM": GENERATE,
-    "ForConditionalGeneration": GENERATE,
-    "ForImageClassification": "lacuna predict image-classification PICTURE --model {model}",
-}
-"""What to ask a trained model, by what its class ends with."""
 
 EVALUATING = "evaluating on held-out examples"
 
@@ -182,7 +171,7 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
 def newest(checkpoints: Checkpoints, assembly: Assembly, say: Callable[[str], None]) -> tuple[TrainState | None, int]:
     """The state to go on from and its step, `None` and 0 where there is none; damaged checkpoints behind it are removed."""
     with working("reading the newest checkpoint", say):
-        restored = checkpoints.restore(assembly.state_shapes())
+        restored = checkpoints.restore(assembly.state_shapes)
     if restored is None:
         return None, 0
     step = int(restored[0].step)
@@ -225,12 +214,18 @@ def scheduled(assembly: Assembly, first_step: int, peak: float) -> Schedule:
     Args:
         peak: FLOP/s of one device.
     """
-    experiment, step = assembly.experiment, assembly.compile_train_step()
+    experiment, steps = assembly.experiment, {}
     stages, begin = [], 0
     for number, end in enumerate(experiment.phase_ends):
-        if end > first_step:
+        if end > max(first_step, begin):
+            parts, before = assembly.at(number), assembly.at(experiment.phase_of(begin))
+            trainable = parts.update.trainable
+            if trainable not in steps:
+                steps[trainable] = assembly.compile_train_step(number)
             speed = assembly.speed(number, peak * assembly.spread.mesh.devices.size)
-            stages.append(Stage(end, step, assembly.batches(number, max(first_step, begin)), speed))
+            stage = Stage(end, steps[trainable], assembly.batches(number, max(first_step, begin)), speed)
+            enters = first_step <= begin and before.update.trainable != trainable
+            stages.append(dataclasses.replace(stage, enter=parts.entered) if enters else stage)
         begin = end
     return Schedule(
         stages=stages, first=first_step, last=experiment.steps, checkpoint_every=experiment.checkpoint_every
@@ -404,11 +399,11 @@ def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     ):
         out.print(f"  {folder / name}  {what}")
     out.print("try next:")
-    asks = next((ask for ending, ask in TRY.items() if exported.endswith(ending)), None)
-    if asks is not None:
-        settings = folder / "model" / "tokenizer_config.json"
-        mask = json.loads(settings.read_text()).get("mask_token") if settings.exists() else None
-        asked = asks.format(model=shlex.quote(str(folder / "model"))).replace("[MASK]", mask or "[MASK]")
-        out.print(f"  {asked}", markup=False)
+    settings = folder / "model" / "tokenizer_config.json"
+    mask = json.loads(settings.read_text()).get("mask_token") if settings.exists() else None
+    for task in tasks.that_fit(hub.outline(folder / "model")):
+        if "[MASK]" not in task.example or mask is not None:
+            asked = task.example.format(model=shlex.quote(str(folder / "model"))).replace("[MASK]", mask or "")
+            out.print(f"  {asked}", markup=False)
     for verb in ("evaluate", "explain", "bench"):
         out.print(f"  lacuna {verb} {reference}", markup=False)

@@ -23,6 +23,7 @@ from inference.generation.config import GenerationConfig, of_model
 from inference.generation.rules import Written, apply_rules, rules, warped
 from models.config import ModelError
 from models.layers.attention import Cache
+from models.outputs import model_inputs
 
 NEVER = -1e9
 """Score of what must not be chosen. Finite, as in `transformers`: sums of it still compare."""
@@ -72,7 +73,7 @@ def generate(
         ModelError: prompt and new tokens do not fit the model, a prompt is empty, a key is missing, or a setting names tokens
             that the model does not have.
     """
-    config, reads = model.config, past_key_values is None and writes_anew(type(model))
+    config, reads = model.config, past_key_values is None and writes_anew(model)
     settings = settings or GenerationConfig.from_json(of_model(config.to_json()))
     settings.check_vocabulary(config.vocab_size)
     input_ids = np.asarray(input_ids, np.int32)
@@ -106,9 +107,9 @@ def generate(
     return _generate(model, settings, new, variables, inputs, keys, past_key_values)
 
 
-def writes_anew(model: type[nn.Module]) -> bool:
+def writes_anew(model: nn.Module) -> bool:
     """Whether a model reads one text and writes another, rather than going on with the one it reads."""
-    return hasattr(model, "encode")
+    return "decoder_input_ids" in model_inputs(model)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

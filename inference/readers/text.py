@@ -1,9 +1,10 @@
-"""A model with its tokenizer, as the pipelines of text ask it."""
+"""Texts, alone or in pairs, as tasks are given them."""
 
 import dataclasses
 import functools
-import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -12,19 +13,25 @@ import numpy as np
 from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
-from data.text import tokenizers
+from data.text import tokenizer_files, tokenizers
 from data.text.framing import Framing
+from data.text.token_ids import disagreements
+from inference.generation.config import heeded, of_model
 from inference.languages import Languages
+from inference.readers.reader import Output, Reader, asked_for
 from models.config import ModelError
-from models.outputs import ModelOutput
+from models.hub import files
+from models.outputs import model_inputs
+
+log = logging.getLogger("lacuna")
 
 TEXT = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Inputs that a model may take of a text, and what they are called in its encoding."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Asker:
-    """A model, its tokenizer, and the way from encoded texts to its outputs.
+class TextReader(Reader):
+    """A model of text with its tokenizer.
 
     Attributes:
         generation: what the folder says of generation, and of the task in it.
@@ -33,21 +40,34 @@ class Asker:
         roles: {role: token} of special tokens, as the settings beside the tokenizer have it.
     """
 
-    model: nn.Module
-    variables: dict[str, Any]
     tokenizer: Tokenizer
     generation: Mapping[str, Any] = FrozenDict()
     prefix: str = ""
     languages: Languages = Languages()
     roles: Mapping[str, str] = FrozenDict()
 
-    def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
+    what = "text"
+    types = (str,)
+
+    @classmethod
+    def open(cls, model: nn.Module, variables: dict[str, Any], folder: Path, task: str) -> "TextReader":
+        """Ids on which the folder's files disagree are named in a warning."""
+        tokenizer = tokenizers.load(folder)
+        published, about = files.read_json(folder / "config.json"), tokenizer_files.about_tokenizer(folder)
+        languages = Languages.of(tokenizer, model.config, published, about)
+        roles = tokenizer_files.special_tokens(folder)
+        reader = cls(model, variables, tokenizer, *generation_of(folder, task), languages, roles)
+        for found in disagreements(model.config, reader.vocabulary):
+            log.warning("%s: %s", folder, found.what)
+        return reader
+
+    def read(self, given: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
         """Token ids with special tokens. A text that the model has no room for is refused, and one without any token."""
-        encodings = self.tokenizer.encode_batch(list(texts))
-        for text, encoding in zip(texts, encodings, strict=True):
+        encodings = self.tokenizer.encode_batch(list(given))
+        for text, encoding in zip(given, encodings, strict=True):
             if not encoding.ids:
                 raise ModelError(f"the text {text!r} has no tokens: there is nothing to read")
-        self.check_room(texts, [encoding.ids for encoding in encodings])
+        self.check_room(given, [encoding.ids for encoding in encodings])
         return encodings
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
@@ -92,11 +112,9 @@ class Asker:
         """{input: a row for each text}, those that the model takes, padded on the right to a power of two, and rows of padding
         behind them: so few shapes are compiled."""
         texts = values["input_ids"]
-        longest = max(len(ids) for ids in texts)
-        length = max(16, 1 << (longest - 1).bit_length())
+        rows, length = few_shapes(len(texts), max(len(ids) for ids in texts))
         length = min(length, self.model.config.longest_input or length)
-        rows = 1 << (len(texts) - 1).bit_length()
-        taken = inspect.signature(type(self.model).__call__).parameters
+        taken = model_inputs(self.model)
         inputs = {name: np.zeros((rows, length), np.int32) for name in values if name in taken}
         inputs["input_ids"][:] = self.model.config.pad_token_id or 0
         for name, array in inputs.items():
@@ -104,10 +122,14 @@ class Asker:
                 array[row, : len(numbers)] = numbers
         return inputs
 
-    def outputs(self, encodings: Sequence[Encoding]) -> ModelOutput:
-        """The model's outputs as numpy arrays."""
-        values = {name: [getattr(encoding, of) for encoding in encodings] for name, of in TEXT.items()}
-        return jax.device_get(self._apply(self.variables, self.padded(values)))
+    def outputs(self, read: Sequence[Encoding], asks: tuple[Output, ...]) -> list[dict[str, np.ndarray]]:
+        values = {name: [getattr(encoding, of) for encoding in read] for name, of in TEXT.items()}
+        outputs = jax.device_get(self._apply(asks, self.variables, self.padded(values)))
+        by_token = [ask.name for ask in asks if ask.axes.startswith("tokens")]
+        return [
+            {name: x[row, : len(encoding.ids)] if name in by_token else x[row] for name, x in outputs.items()}
+            for row, encoding in enumerate(read)
+        ]
 
     @functools.cached_property
     def framing(self) -> Framing:
@@ -120,5 +142,22 @@ class Asker:
         return tokenizers.vocabulary(self.tokenizer, self.roles)
 
     @functools.cached_property
-    def _apply(self) -> Callable[..., ModelOutput]:
-        return jax.jit(lambda variables, inputs: self.model.apply(variables, **inputs))
+    def _apply(self) -> Callable[..., dict[str, jax.Array]]:
+        apply = self.model.apply
+        return jax.jit(lambda asks, variables, inputs: asked_for(apply(variables, **inputs), asks), static_argnums=0)
+
+
+def few_shapes(rows: int, length: int) -> tuple[int, int]:
+    """Both rounded up to powers of two, the length to 16 at least: few shapes are compiled."""
+    return 1 << (rows - 1).bit_length(), max(16, 1 << (length - 1).bit_length())
+
+
+def generation_of(folder: Path, task: str) -> tuple[dict[str, Any], str]:
+    """What a folder says of generation, and the prefix of a text: its `generation_config.json`, or `config.json` where there
+    is none, as older folders have it; and what that has for the task in particular (`task_specific_params`)."""
+    published, path = files.read_json(folder / "config.json"), folder / "generation_config.json"
+    special = dict((published.get("task_specific_params") or {}).get(task) or {})
+    prefix = special.pop("prefix", None) or published.get("prefix") or ""
+    if path.is_file():
+        return heeded({**files.read_json(path), **special}, path), prefix
+    return heeded({**of_model(published), **special}, folder / "config.json"), prefix

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data.text import tokenizers
 from data.text.tokenizers import train_tokenizer
 from inference import pipeline as pipelines
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import of_model
 from inference.pipeline import pipeline
-from inference.tasks.scores import probabilities
+from inference.readers.text import TextReader
+from inference.scores import probabilities
 from models import bart, bert, electra, gpt2, hub, llama, t5
 from models.config import ModelError
 
@@ -57,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path):
 
 def outputs(path: Path, *texts: str):
     """The model's outputs for one text or a pair, unpadded, and the encoding."""
-    encoding = pipelines.tokenizers.load(path).encode(*texts)
+    encoding = tokenizers.load(path).encode(*texts)
     model, variables = hub.load(path)
     ids, types = (jnp.asarray([x], jnp.int32) for x in (encoding.ids, encoding.type_ids))
     return model.apply(variables, ids, token_type_ids=types), encoding
@@ -96,9 +98,11 @@ def test_of_electra_the_generator_fills_masks(tokenizer, tmp_path):
     hub.save(tmp_path, model, model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)), tokenizer=tokenizer)
     assert len(pipeline("fill-mask", tmp_path / "generator")("the [MASK] sat", top_k=3)) == 3
     with pytest.raises(
-        ModelError, match="ElectraForPreTraining has one score for each token of the text: fill-mask takes"
+        ModelError,
+        match=r"fill-mask asks for logits or prediction_logits \(tokens, vocabulary\); ElectraForPreTraining gives"
+        r" .*logits \(tokens\)",
     ):
-        pipeline("fill-mask", tmp_path)("the [MASK] sat")
+        pipeline("fill-mask", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +147,8 @@ def test_a_list_is_answered_as_its_texts_one_by_one(task, head, folder, monkeypa
 
 def test_few_shapes_are_compiled(folder, monkeypatch):
     made = []
-    asker = pipelines.Asker
-    monkeypatch.setattr(pipelines, "Asker", lambda *parts: made.append(asker(*parts)) or made[-1])
+    opened = TextReader.open
+    monkeypatch.setattr(TextReader, "open", lambda *parts: made.append(opened(*parts)) or made[-1])
     ask = pipeline("feature-extraction", folder("BertModel"))
     for length in range(1, 30):
         ask(" ".join(["cat"] * length))
@@ -196,16 +200,37 @@ def test_question_answering_takes_the_likeliest_span_of_the_context(longest, fol
         if 0 <= j - i < longest
     }
     start, end = max(scores, key=scores.get)
-    (answer,) = pipeline("question-answering", path)([question, context], longest=longest)
+    answer = pipeline("question-answering", path)((question, context), longest=longest)
     assert (answer["start"], answer["end"]) == (encoding.offsets[start][0], encoding.offsets[end][1])
     assert answer["answer"] == context[answer["start"] : answer["end"]]
     assert 0 < answer["score"] <= 1
 
 
+def test_questions_are_answered_together_as_alone(folder, monkeypatch):
+    monkeypatch.setattr(pipelines, "TOGETHER", 3)
+    ask, questions = pipeline("question-answering", folder("BertForQuestionAnswering")), ["who sat", "what", "the dog"]
+    pairs = [(question, context) for question in questions for context in ("the mat", TEXTS[1])]
+    together = ask(pairs)
+    assert len({answer["answer"] for answer in together}) > 2
+    for answer, pair in zip(together, pairs, strict=True):
+        alone = ask(pair)
+        assert alone.pop("score") == pytest.approx(answer.pop("score"), rel=1e-5) and alone == answer
+
+
+def test_what_is_no_question(folder):
+    ask = pipeline("question-answering", folder("BertForQuestionAnswering"))
+    with pytest.raises(ModelError, match=r"takes a pair \(question, context\), and 'who' came"):
+        ask(["who", "the cat"])
+    with pytest.raises(ModelError, match=r"takes a pair \(question, context\), and \('who', 'the cat', 'sat'\) came"):
+        ask(("who", "the cat", "sat"))
+    with pytest.raises(ModelError, match="the context of 'who' is empty"):
+        ask([("what", "the cat"), ("who", "")])
+
+
 def test_what_cannot_be_asked(folder, tmp_path):
     with pytest.raises(ModelError, match="unknown task 'fill-maks': did you mean 'fill-mask'"):
         pipeline("fill-maks", folder("BertModel"))
-    with pytest.raises(ModelError, match="holds a BertModel; fill-mask takes a model …ForMaskedLM or …ForPreTraining"):
+    with pytest.raises(ModelError, match=r"fill-mask asks for .*; BertModel gives last_hidden_state \(tokens, 16\)"):
         pipeline("fill-mask", folder("BertModel"))
     with pytest.raises(ModelError, match="no checkpoint folder"):
         pipeline("fill-mask", tmp_path / "nothing")
@@ -214,8 +239,10 @@ def test_what_cannot_be_asked(folder, tmp_path):
         ask([])
     with pytest.raises(ModelError, match="a text of 62 tokens does not fit a model with room for 40"):
         ask(" ".join(["cat"] * 60))
-    with pytest.raises(ModelError, match="the context is empty"):
-        pipeline("question-answering", folder("BertForQuestionAnswering"))(["who", ""])
+    with pytest.raises(ModelError, match="takes a text, and 7 came"):
+        ask(["the cat", 7])
+    with pytest.raises(ModelError, match="feature-extraction has no setting 'top_k'"):
+        ask("the cat", top_k=3)
 
 
 # ── What scores are, and where they are read ─────────────────────────────────────────────────────────────────────────
@@ -290,7 +317,7 @@ def test_causal_classifiers_read_their_last_real_token(kind, padding, tokenizer,
 
 
 def ask_ids(path: Path, text: str) -> list[int]:
-    return pipelines.tokenizers.load(path).encode(text).ids
+    return tokenizers.load(path).encode(text).ids
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, True])
@@ -300,7 +327,7 @@ def test_numbers_of_answers_that_cannot_be(count, folder):
     with pytest.raises(ModelError, match=f"top_k={count}: expected"):
         pipeline("text-classification", folder("BertForSequenceClassification"))("the cat", top_k=count)
     with pytest.raises(ModelError, match=f"longest={count}: expected"):
-        pipeline("question-answering", folder("BertForQuestionAnswering"))(["who", "the cat"], longest=count)
+        pipeline("question-answering", folder("BertForQuestionAnswering"))(("who", "the cat"), longest=count)
 
 
 # ── Encoders with decoders ───────────────────────────────────────────────────────────────────────────────────────────
@@ -330,7 +357,7 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_fill_mask_takes_the_mask_and_the_inputs_that_the_model_has(writers):
     text = "the<mask> sat on the mat"
-    encoding = pipelines.tokenizers.load(writers["bart"]).encode(text)
+    encoding = tokenizers.load(writers["bart"]).encode(text)
     model, variables = hub.load(writers["bart"])
     place = encoding.tokens.index("<mask>")
     shares = np.asarray(jax.nn.softmax(model.apply(variables, jnp.array([encoding.ids])).logits[0, place]))
@@ -340,7 +367,7 @@ def test_fill_mask_takes_the_mask_and_the_inputs_that_the_model_has(writers):
     assert next(a for a in answers if a["token_str"] == " cat")["sequence"] == "the cat sat on the mat"
     with pytest.raises(ModelError, match="no <mask> in 'the cat': put one"):
         ask("the cat")
-    with pytest.raises(ModelError, match="holds a T5ForConditionalGeneration; fill-mask takes a model"):
+    with pytest.raises(ModelError, match="the tokenizer has no mask token: fill-mask takes"):
         pipeline("fill-mask", writers["t5"])
 
 
@@ -359,7 +386,7 @@ def test_writing_is_what_generate_gives(name, writers):
     texts = ["the cat sat on the mat and looked at the dog", "dogs", "a mat"]
     found = pipeline("text2text-generation", writers[name])(texts, max_new_tokens=6, num_beams=2)
     model, variables = hub.load(writers[name])
-    tokenizer = pipelines.tokenizers.load(writers[name])
+    tokenizer = tokenizers.load(writers[name])
     for text, (answer,) in zip(texts, found, strict=True):
         settings = GenerationConfig.from_json(of_model(model.config.to_json()), max_new_tokens=6, num_beams=2)
         sequence = generate(model, variables, [tokenizer.encode(text).ids], settings=settings).sequences[0]
@@ -368,7 +395,7 @@ def test_writing_is_what_generate_gives(name, writers):
         again = pipeline(task, writers[name])(texts[1], max_new_tokens=6, num_beams=2)
         assert again == [{key: found[1][0]["generated_text"]}]
     assert pipelines.writing_task(writers[name]) == "text2text-generation"
-    with pytest.raises(ModelError, match="text-generation takes a model …LMHeadModel"):
+    with pytest.raises(ModelError, match="text-generation takes a model that sees what stands before"):
         pipeline("text-generation", writers[name])
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from data.text import tokenizers
 from data.text.framing import Framing
 from data.text.tokenizers import train_tokenizer
 from inference import pipeline as pipelines
@@ -52,7 +53,7 @@ def test_a_published_length_counts_the_prompt(folder, tmp_path):
     path = shutil.copytree(folder, tmp_path / "model")
     texts = ["the cat sat on the mat", "the"]
     alone = pipeline("text-generation", folder)
-    tokenizer = pipelines.tokenizers.load(path)
+    tokenizer = tokenizers.load(path)
     tokens = [len(Framing.of(tokenizer).prompt(tokenizer.encode(text, add_special_tokens=False).ids)) for text in texts]
     (path / "generation_config.json").write_text(json.dumps({"max_length": 12, "eos_token_id": [88, 89]}))
     expected = [

@@ -20,7 +20,8 @@ from tests.examples import batch
 from tests.models.test_encoder_decoders import dot_flops
 from training.optimizers import AdamW
 from training.parallel import Parallel, logical_axes
-from training.step import corrupted, create_state, forward, host_values, train_step
+from training.state import Update
+from training.step import corrupted, forward, host_values, train_step
 
 SMALL = ElectraConfig(
     vocab_size=200,
@@ -261,12 +262,12 @@ def test_every_layout_takes_the_same_steps(parallel, vocabulary):
     optimizer = AdamW(learning_rate=1e-3, warmup_steps=1).build(10)
 
     def initial():
-        return create_state(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)), optimizer)
+        return Update(optimizer).first(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))
 
     def steps(parallel: Parallel) -> tuple[dict, list]:
         spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
         state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))
-        step = functools.partial(train_step, model=model, objective=objective, optimizer=optimizer, seed=3)
+        step = functools.partial(train_step, model=model, objective=objective, update=Update(optimizer), seed=3)
         step, metrics = spread.compile(step, donate=True), []
         for number in range(2):
             rows = batch(range(number * ROWS, (number + 1) * ROWS), LENGTH)

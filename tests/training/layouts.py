@@ -25,7 +25,8 @@ from tests.examples import batch
 from tests.training import totals
 from training.optimizers import AdamW
 from training.parallel import Parallel, logical_axes
-from training.step import corrupted, create_state, host_values, train_step
+from training.state import Update
+from training.step import corrupted, host_values, train_step
 
 BATCH, LENGTH, STEPS, SEED, SHARDS = 32, 64, 20, 7, 8
 LEARNING_RATE = 3e-4
@@ -118,11 +119,11 @@ def run(layout: Layout) -> dict[str, np.ndarray]:
     def initial():
         params = model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"]
         params = one_rounding(params, jax.random.key(1)) if layout.rounded else params
-        return create_state({"params": params}, optimizer)
+        return Update(optimizer).first({"params": params})
 
     spread = layout.parallel.spread(logical_axes(jax.eval_shape(initial)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))
-    step = functools.partial(train_step, model=model, objective=objective, optimizer=optimizer, seed=SEED)
+    step = functools.partial(train_step, model=model, objective=objective, update=Update(optimizer), seed=SEED)
     step = spread.compile(step, donate=True)
     part, parts = spread.share
     digests, masked = [], []

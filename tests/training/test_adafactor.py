@@ -12,7 +12,7 @@ from tests.training.test_checkpoints import template_of
 from training.checkpoints import Checkpoints
 from training.optimizers import Adafactor
 from training.parallel import Parallel, logical_axes
-from training.step import create_state
+from training.state import Update
 
 
 def trees(seed: int, layers: int) -> dict:
@@ -70,7 +70,7 @@ def test_keeps_rows_and_columns_of_large_matrices_alone():
 
 def test_a_checkpoint_holds_its_state(tmp_path):
     optimizer, params = Adafactor().build(10), trees(0, 3)
-    state = create_state({"params": params}, optimizer)
+    state = Update(optimizer).first({"params": params})
     _, moved = optimizer.update(trees(1, 3), state.opt_state, params)
     checkpoints = Checkpoints(tmp_path, keep=1, description={})
     checkpoints.save(state.replace(step=jnp.int32(1), opt_state=moved))
@@ -91,7 +91,7 @@ def test_state_is_spread_as_its_parameters(parallel):
     model = T5ForConditionalGeneration(config)
 
     def boxed():
-        return create_state(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)), Adafactor().build(9))
+        return Update(Adafactor().build(9)).first(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))
 
     spread = parallel.spread(logical_axes(jax.eval_shape(boxed)), jax.devices()[:4])
     state = spread.put(jax.device_get(nn.unbox(boxed())))

@@ -15,7 +15,8 @@ from objectives import Augmented, Classification
 from tests.training.test_step import distance
 from training.optimizers import SGD
 from training.parallel import Parallel, logical_axes
-from training.step import corrupted, create_state, host_values, train_step
+from training.state import Update
+from training.step import corrupted, host_values, train_step
 
 BATCH, SIZE, STEPS, SEED, DECAY = 16, 16, 6, 3, 0.8
 SHAPE = dict(embedding_size=8, hidden_sizes=(8, 16), depths=(2, 1), layer_type="basic", labels=tuple("abcde"))
@@ -42,12 +43,12 @@ def run(parallel: Parallel, steps: int = STEPS, **changes):
     optimizer = SGD(learning_rate=0.05, warmup_steps=0, decay="constant").build(steps)
 
     def initial():
-        return create_state(model.init(jax.random.key(0), **blank_inputs(model)), optimizer, averaged=True)
+        return Update(optimizer, average_decay=DECAY).first(model.init(jax.random.key(0), **blank_inputs(model)))
 
     spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))
     step = functools.partial(
-        train_step, model=model, objective=OBJECTIVE, optimizer=optimizer, seed=SEED, average_decay=DECAY
+        train_step, model=model, objective=OBJECTIVE, update=Update(optimizer, average_decay=DECAY), seed=SEED
     )
     step, metrics, variables = spread.compile(step, donate=True), [], [spread.gather(state.variables)]
     for number in range(steps):

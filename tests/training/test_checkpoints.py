@@ -12,7 +12,7 @@ import pytest
 
 from training.checkpoints import Checkpoints, digest
 from training.parallel import TrainingError
-from training.step import TrainState
+from training.state import TrainState
 
 DESCRIPTION = {"seed": 0, "model": {"hidden_size": 8}}
 

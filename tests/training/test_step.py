@@ -21,9 +21,9 @@ from objectives.losses import IGNORED
 from tests.examples import batch
 from training.optimizers import AdamW, decayed
 from training.parallel import Parallel, TrainingError, logical_axes
+from training.state import Update
 from training.step import (
     corrupted,
-    create_state,
     example_keys,
     forward,
     host_values,
@@ -48,11 +48,11 @@ def run(parts, parallel: Parallel, steps: int = STEPS, **execution):
     optimizer = OPTIMIZER.build(100)
 
     def initial():
-        return create_state(model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)), optimizer)
+        return Update(optimizer).first(model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)))
 
     spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))
-    step = functools.partial(train_step, model=model, objective=objective, optimizer=optimizer, seed=SEED)
+    step = functools.partial(train_step, model=model, objective=objective, update=Update(optimizer), seed=SEED)
     step = spread.compile(step, donate=True)
     metrics = []
     for number in range(steps):
@@ -148,7 +148,7 @@ def test_gradient_is_that_of_the_global_means(parts):
     sgd = optax.sgd(1.0)
     micro = {name: x.reshape(4, -1, *x.shape[1:]) for name, x in examples.items()}
     state, _ = train_step(
-        create_state({"params": params}, sgd), micro, model=model, objective=objective, optimizer=sgd, seed=SEED
+        Update(sgd).first({"params": params}), micro, model=model, objective=objective, update=Update(sgd), seed=SEED
     )
     found = jax.tree.map(lambda before, after: before - after, params, state.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), expected, found)
@@ -192,8 +192,8 @@ def test_a_weight_may_be_any_positive_number(weight, micro_batches):
     batch = {name: x.reshape(micro_batches, -1) for name, x in examples.items()}
     sgd = optax.sgd(1.0)
     parts = dict(model=Line(), objective=Weighted(weight), seed=0)
-    state = create_state({"params": {"w": jnp.ones(())}}, sgd)
-    after, metrics = train_step(state, batch, optimizer=sgd, **parts)
+    state = Update(sgd).first({"params": {"w": jnp.ones(())}})
+    after, metrics = train_step(state, batch, update=Update(sgd), **parts)
     assert host_values(metrics)["line_loss"] == pytest.approx(4.5)
     assert 1 - float(after.params["w"]) == pytest.approx(4.5)
     metrics = (OfObjective(parts["objective"]),)
@@ -206,8 +206,8 @@ def test_what_nothing_is_asked_for_is_nothing(vocabulary):
     examples = {"input_ids": jnp.arange(1.0, 9.0)[None], "index": jnp.arange(8, dtype=jnp.uint32)[None]}
     sgd = optax.sgd(1.0)
     parts = dict(model=Line(), objective=Weighted(0.0), seed=0)
-    state = create_state({"params": {"w": jnp.ones(())}}, sgd)
-    after, metrics = train_step(state, examples, optimizer=sgd, **parts)
+    state = Update(sgd).first({"params": {"w": jnp.ones(())}})
+    after, metrics = train_step(state, examples, update=Update(sgd), **parts)
     assert host_values(metrics)["line_loss"] == host_values(metrics)["gradient_norm"] == 0.0
     assert float(after.params["w"]) == 1.0
 

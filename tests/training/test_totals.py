@@ -20,7 +20,8 @@ from objectives import Objective, ObjectiveError, Sum
 from objectives.checks import loss_weights
 from tests.training import totals
 from training.parallel import Parallel
-from training.step import create_state, train_step
+from training.state import Update
+from training.step import train_step
 
 
 def test_held_out_losses_are_those_of_all_batches_together():
@@ -43,8 +44,10 @@ def test_held_out_losses_are_those_of_all_batches_together():
 def products(micro_batches: int, objective: Objective) -> int:
     """Matrix products in the compiled step."""
     batch = {name: x.reshape(micro_batches, -1, *x.shape[1:]) for name, x in totals.examples().items()}
-    state = create_state(nn.unbox(totals.Scores().init(jax.random.key(0), batch["features"][0, :1])), optax.sgd(1.0))
-    step = functools.partial(train_step, model=totals.Scores(), objective=objective, optimizer=optax.sgd(1.0), seed=0)
+    state = Update(optax.sgd(1.0)).first(nn.unbox(totals.Scores().init(jax.random.key(0), batch["features"][0, :1])))
+    step = functools.partial(
+        train_step, model=totals.Scores(), objective=objective, update=Update(optax.sgd(1.0)), seed=0
+    )
     return len(re.findall(r"\bdot\(|__onednn\$matmul", jax.jit(step).lower(state, batch).compile().as_text()))
 
 
@@ -103,11 +106,13 @@ def test_an_example_knows_the_step():
     for objective in (Scheduled(), Sum(Scheduled())):
         batch = {name: jnp.asarray(x)[None] for name, x in totals.examples().items()}
         optimizer = optax.sgd(1.0)
-        state = create_state(nn.unbox(totals.Scores().init(jax.random.key(0), batch["features"][0, :1])), optimizer)
+        state = Update(optimizer).first(nn.unbox(totals.Scores().init(jax.random.key(0), batch["features"][0, :1])))
         moved = []
         for _ in range(3):
             before = state.params["kernel"]
-            state, _ = train_step(state, batch, model=totals.Scores(), objective=objective, optimizer=optimizer, seed=0)
+            state, _ = train_step(
+                state, batch, model=totals.Scores(), objective=objective, update=Update(optimizer), seed=0
+            )
             moved.append(before - state.params["kernel"])
         assert (moved[0] == 0).all() and np.abs(moved[1]).max() > 0
         np.testing.assert_allclose(moved[2], 2 * moved[1], rtol=1e-5, atol=1e-7)

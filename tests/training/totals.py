@@ -12,7 +12,8 @@ import optax
 from models.outputs import ModelOutput
 from objectives import Objective, Sum
 from training.parallel import Parallel, logical_axes
-from training.step import create_state, host_values, train_step
+from training.state import Update
+from training.step import host_values, train_step
 
 ROWS, PLACES, FEATURES, CODES = 32, 6, 8, 16
 
@@ -97,11 +98,11 @@ def one_step(parallel: Parallel) -> tuple[np.ndarray, dict[str, float]]:
     optimizer, batch = optax.sgd(1.0), examples()
 
     def initial():
-        return create_state(Scores().init(jax.random.key(0), batch["features"][:1]), optimizer)
+        return Update(optimizer).first(Scores().init(jax.random.key(0), batch["features"][:1]))
 
     spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
     before = jax.device_get(nn.unbox(jax.jit(initial)()))
-    step = functools.partial(train_step, model=Scores(), objective=OBJECTIVE, optimizer=optimizer, seed=0)
+    step = functools.partial(train_step, model=Scores(), objective=OBJECTIVE, update=Update(optimizer), seed=0)
     part, parts = spread.share
     mine = {name: x.reshape(parallel.micro_batches, parts, -1, *x.shape[1:])[:, part] for name, x in batch.items()}
     state, metrics = spread.compile(step, donate=True)(spread.put(before), spread.put_batch(mine))

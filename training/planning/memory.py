@@ -10,7 +10,8 @@ from jaxtyping import PyTree
 
 from objectives import Objective
 from training.hardware import GIB
-from training.step import corrupted, forward_in_training, variables_of
+from training.state import Update, joined, variables_of
+from training.step import corrupted, forward_in_training
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -50,7 +51,7 @@ def held(shapes: PyTree) -> int:
 
 
 def saved_for_backward(
-    model: nn.Module, objective: Objective, variables: PyTree, batch: PyTree, frozen: PyTree = None
+    model: nn.Module, objective: Objective, update: Update, variables: PyTree, batch: PyTree, frozen: PyTree = None
 ) -> int:
     """Bytes that the forward pass leaves for the backward pass, parameters apart, as JAX asks for them.
 
@@ -61,12 +62,14 @@ def saved_for_backward(
     seen, keys = jax.eval_shape(lambda batch: corrupted(objective, 0, batch), batch)
 
     def saved(variables, seen, keys, frozen):
-        def loss(params):
-            own = variables_of(params, variables.get("batch_stats"))
-            outputs, _ = forward_in_training(model, own, seen, keys, frozen, axis=None)
+        trained, others = update.split(variables["params"])
+
+        def loss(trained):
+            given = variables_of(joined(trained, others), variables.get("batch_stats"))
+            outputs, _ = forward_in_training(model, given, seen, keys, frozen, axis=None)
             return sum(objective.losses(objective.sums(outputs, seen)).values())
 
-        return jax.vjp(loss, variables["params"])[1]
+        return jax.vjp(loss, trained)[1]
 
     jaxpr = jax.make_jaxpr(saved)(variables, seen, keys, frozen).jaxpr
     given = {id(variable) for variable in jaxpr.invars}

@@ -1,4 +1,4 @@
-"""What the pipelines of texts and of pictures have in common."""
+"""Scores of logits, for pipelines and for metrics alike."""
 
 from typing import Any
 
@@ -7,9 +7,6 @@ import numpy as np
 from models.config import ModelConfig, ModelError
 
 Answer = dict[str, Any]
-
-TOGETHER = 32
-"""Inputs that the model sees at a time: a longer list is answered piece by piece."""
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -29,6 +26,18 @@ def probabilities(logits: np.ndarray, config: ModelConfig) -> np.ndarray:
     if config.problem_type == "multi_label_classification" or len(config.labels) == 1:
         return sigmoid(logits)
     return softmax(logits)
+
+
+def guessed(logits: Any) -> Any:
+    """The likeliest class of each place (…), of logits (…, classes); the first of several."""
+    return logits.argmax(axis=-1)
+
+
+def ranked(logits: np.ndarray, config: ModelConfig, count: int | None) -> list[Answer]:
+    """The labels of an example with their scores, the likeliest first; `count` of them, or all."""
+    scores = probabilities(logits, config)
+    best = np.argsort(-scores, kind="stable")[:count]
+    return [{"label": config.labels[label], "score": float(scores[label])} for label in best]
 
 
 def check_count(name: str, value: Any) -> None:

@@ -1,0 +1,90 @@
+"""Which tasks a model can be asked for: by what it takes and gives, not by what it is called."""
+
+import dataclasses
+
+import pytest
+
+from inference import tasks
+from inference.task import Output, Task
+from models import hub
+from models.config import ModelError
+
+FEATURES = "feature-extraction"
+WRITTEN = ["summarization", "text2text-generation", "translation"]
+SUITED = {
+    "BertModel": [FEATURES],
+    "BertForPreTraining": [FEATURES, "fill-mask"],
+    "BertForMaskedLM": [FEATURES, "fill-mask"],
+    "BertForNextSentencePrediction": [FEATURES],
+    "BertForSequenceClassification": [FEATURES, "text-classification"],
+    "BertForTokenClassification": [FEATURES, "token-classification"],
+    "BertForQuestionAnswering": [FEATURES, "question-answering"],
+    "BertForMultipleChoice": [],
+    "ElectraForPreTraining": [FEATURES],
+    "ElectraForMaskedLM": [FEATURES, "fill-mask"],
+    "ElectraForJointPreTraining": [],
+    "GPT2LMHeadModel": [FEATURES, "text-generation"],
+    "GPT2ForSequenceClassification": [FEATURES, "text-classification"],
+    "LlamaForCausalLM": [FEATURES, "text-generation"],
+    "BartForConditionalGeneration": [FEATURES, "fill-mask", *WRITTEN],
+    "BartForSequenceClassification": [FEATURES, "text-classification"],
+    "BartForQuestionAnswering": [FEATURES, "question-answering"],
+    "T5EncoderModel": [FEATURES],
+    "T5ForConditionalGeneration": [
+        FEATURES,
+        "fill-mask",
+        *WRITTEN,
+    ],  # that its tokenizer has no mask is said when a folder is opened
+    "ViTModel": [],
+    "ViTForImageClassification": ["image-classification"],
+    "LevitForImageClassificationWithTeacher": ["image-classification"],
+    "ViTMAEForPreTraining": [],
+}
+"""Class → tasks."""
+
+
+def model_of(name: str, **changes):
+    kind = next(kind for kind in hub.model_types() if name in hub.model_classes(kind))
+    return hub.model_class(kind, name)(dataclasses.replace(hub.config_class(kind)(), **changes))
+
+
+@pytest.mark.parametrize("name", SUITED)
+@pytest.mark.parametrize("labels", [1, 2])
+def test_which_tasks_fit_a_model(name, labels):
+    """Also with as many labels as a sample text has tokens, or as next sentences have answers."""
+    changes = {"labels": tuple(map(str, range(labels)))} if "labels" in vars(model_of(name).config) else {}
+    model, fit = model_of(name, **changes), []
+    for task in tasks.known().values():
+        try:
+            task().check(model)
+            fit.append(task.name)
+        except ModelError:
+            pass
+    assert fit == sorted(SUITED[name])
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes(Task):
+    name = "object-detection"
+    takes = ("pixel_values",)
+    asks = (Output("pred_boxes", "queries 4"),)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(
+        ModelError, match=r"asks for pred_boxes \(queries, 4\); ViTForImageClassification gives logits \("
+    ):
+        Boxes().check(model_of("ViTForImageClassification"))
+    with pytest.raises(
+        ModelError, match="object-detection gives pixel_values, which BertModel does not take; it takes in"
+    ):
+        Boxes().check(model_of("BertModel"))
+    with pytest.raises(
+        ModelError, match="fill-mask takes a model that sees both sides of a token, and GPT2LMHeadModel d"
+    ):
+        tasks.named("fill-mask").check(model_of("GPT2LMHeadModel"))
+
+
+def test_examples_of_what_to_try_are_of_tasks_that_fit():
+    assert [task.name for task in tasks.that_fit(model_of("GPT2LMHeadModel"))] == ["text-generation"]
+    assert [task.name for task in tasks.that_fit(model_of("BertForNextSentencePrediction"))] == []
