@@ -128,7 +128,7 @@ class Experiment:
     @property
     def vocabulary_size(self) -> int:
         """Tokens that the model has room for, or classes that it tells apart."""
-        return self.model.vocab_size if hasattr(self.model, "vocab_size") else len(self.model.labels)
+        return self.model.vocab_size or len(self.model.labels)
 
     def form(self, phase: int) -> Form:
         """What the examples of a phase look like.

@@ -51,18 +51,18 @@ class Initial:
         Raises:
             ExperimentError: the checkpoint is of another architecture, or the command line contradicts it.
         """
-        model = experiment.model
+        model, asked = experiment.model, vars(experiment.model)
         self._check_type(model)
         other = {
-            field.name: getattr(self.config, field.name)
-            for field in dataclasses.fields(model)
-            if field.name not in model.execution
-            and not CHOICES.fullmatch(field.name)
-            and not (field.name.endswith("_token_id") and field.name in experiment.set_of_model)
-            and getattr(model, field.name) != getattr(self.config, field.name)
+            name: value
+            for name, value in vars(self.config).items()
+            if name not in model.execution
+            and not CHOICES.fullmatch(name)
+            and not (name.endswith("_token_id") and name in experiment.set_of_model)
+            and asked[name] != value
         }
         wrong = [
-            f"{name} is {value} and --model.{name.replace('_', '-')} says {getattr(model, name)}"
+            f"{name} is {value} and --model.{name.replace('_', '-')} says {asked[name]}"
             for name, value in other.items()
             if name in experiment.set_of_model
         ]
@@ -72,7 +72,7 @@ class Initial:
                 " flags out, and the checkpoint's are taken"
             )
         if other:
-            values = ", ".join(f"{name} {value} (not {getattr(model, name)})" for name, value in other.items())
+            values = ", ".join(f"{name} {value} (not {asked[name]})" for name, value in other.items())
             say(f"settings of {self.name}: {values}")
         return dataclasses.replace(experiment, model=dataclasses.replace(model, **other))
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import flax.linen as nn
 import numpy as np
 
 from data.forms import TextForm
@@ -16,14 +15,12 @@ from data.text.source import Text
 from data.text.tokenizers import blank_vocabulary
 from experiments.assembly.checks import check_parts
 from models import hub
-from models.outputs import model_inputs
+from models.model import Model
 from models.student_teacher import StudentTeacher
 from objectives import KINDS, CausalLM, Distillation, Objective, ObjectiveError
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- matrix: python -m experiments.matrix --write -->", "<!-- end of matrix -->"
-HEADS = ("PreTraining", "MaskedLM", "NextSentencePrediction", "LMHeadModel", "CausalLM", "Generation", "MTModel")
-"""What the class of a model that is pretrained on text ends with."""
 LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
 TEXT = {name: kind for name, kind in KINDS.items() if "pixel_values" not in kind().takes}
 """The objectives that are about text."""
@@ -36,14 +33,14 @@ REASONS = (
 """How a refusal begins, and what the table says of it."""
 
 
-def models() -> dict[str, nn.Module]:
+def models() -> dict[str, Model]:
     """Every model here that is pretrained on text, by the name of its class; no parameters are made."""
     found = {}
     for model_type in hub.model_types():
         config = hub.config_class(model_type)(scan_layers=True)
         for name, kind in hub.model_classes(model_type).items():
             model = kind(config)
-            if name.endswith(HEADS) and "input_ids" in model_inputs(model):
+            if model.labelled is None and not model.choices and "input_ids" in model.inputs:
                 found[name] = model
     return found
 
@@ -55,15 +52,17 @@ def example(objective: Objective) -> Mapping[str, np.ndarray]:
     return Text().outline(VOCABULARY).training(TextForm(LENGTH).read_by(objective), 0)[0]
 
 
-def refusal(kind: type[Objective], model: nn.Module) -> str | None:
+def refusal(kind: type[Objective], model: Model) -> str | None:
     """Why an objective, as it is by default, does not fit a model; `None` where it does.
 
     A `Distillation` is tried on the model with one of its kind for a teacher, with next tokens where the model is causal.
     """
     objective = kind()
     if isinstance(objective, Distillation):
-        causal = getattr(model, "causal", False)
-        objective, model = (Distillation(CausalLM()) if causal else objective), StudentTeacher(model, model.clone())
+        objective, model = (
+            (Distillation(CausalLM()) if model.causal else objective),
+            StudentTeacher(model, model.clone()),
+        )
     objective = objective.bind(blank_vocabulary(VOCABULARY, SENTINELS))
     try:
         check_parts(objective, model, example(objective), "text")

@@ -82,7 +82,7 @@ class Languages:
         framing = Framing.of(tokenizer) if codes or targets else Framing()
         languages = set(codes.values())
         started = bool(languages & set(framing.end)) or (
-            not languages & set(framing.begin) and getattr(config, "decoder_start_token_id", None) in languages
+            not languages & set(framing.begin) and config.decoder_start_token_id in languages
         )
         return cls(codes, targets, tasks, pair, framing, started)
 

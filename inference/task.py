@@ -8,14 +8,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from inference.readers.reader import Output, Reader
 from inference.readers.text import TextReader
 from models.config import ModelError, nearest
-from models.outputs import blank_inputs, model_inputs
+from models.model import Model
 
 __all__ = ["Output", "Task"]
 
@@ -51,15 +50,15 @@ class Task:
         """The task that is called so, `None` where that is another one."""
         return cls() if name == cls.name else None
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: Model) -> None:
         """Raise `ModelError` where the model lacks an input or output; nothing is computed."""
-        name, inputs = type(model).__name__, model_inputs(model)
+        name, inputs = type(model).__name__, model.inputs
         for wanted in self.takes:
             if wanted not in inputs:
                 raise ModelError(
                     f"{self.name} gives {wanted}, which {name} does not take; it takes {', '.join(inputs)}"
                 )
-        if self.causal is not None and self.causal != getattr(model, "causal", False):
+        if self.causal is not None and self.causal != model.causal:
             sees = "what stands before a token alone" if self.causal else "both sides of a token"
             raise ModelError(f"{self.name} takes a model that sees {sees}, and {name} does not")
         outputs, sizes = abstract(model, self.takes)
@@ -113,19 +112,19 @@ class Task:
 
 
 @functools.lru_cache(maxsize=8)
-def abstract(model: nn.Module, takes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int | None]]:
+def abstract(model: Model, takes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int | None]]:
     """Shapes of what the model gives for one blank example of these inputs, and the sizes of the axes that have names.
 
     It is given two labels more than it has, so that they are never as many as the example's tokens or choices, or as the
     two answers of a head whose answers are no labels.
     """
     config, sizes = model.config, dict.fromkeys(("tokens", "labels", "vocabulary"))
-    sizes["vocabulary"] = vars(config).get("vocab_size")
-    if "labels" in vars(config):
+    sizes["vocabulary"] = config.vocab_size
+    if config.labels:
         config = dataclasses.replace(config, labels=(*config.labels, "one more", "another"))
         sizes["labels"] = len(config.labels)
     model = model.clone(config=config)
-    inputs = {name: value for name, value in blank_inputs(model).items() if name in takes}
+    inputs = {name: value for name, value in model.blank().items() if name in takes}
     if "input_ids" in inputs:
         sizes["tokens"] = inputs["input_ids"].shape[-1]
     outputs, _ = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), **inputs))

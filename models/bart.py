@@ -66,6 +66,7 @@ class BartForSequenceClassification(EncoderDecoderHead):
     Without `decoder_input_ids`, the decoder is given the text that the encoder reads.
     """
 
+    labelled: ClassVar[bool | None] = True
     base: ClassVar[type[EncoderDecoderModel]] = BartModel
 
     def head(self, model, hidden, input_ids, keys):
@@ -93,7 +94,7 @@ class BartForQuestionAnswering(EncoderDecoderHead):
     """Outputs: `start_logits` and `end_logits` (batch, targets) of the answer's span, whatever `config.labels` holds."""
 
     base: ClassVar[type[EncoderDecoderModel]] = BartModel
-    unlabelled: ClassVar[bool] = True
+    labelled: ClassVar[bool | None] = False
 
     def head(self, model, hidden, input_ids, keys):
         config = self.config

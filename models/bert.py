@@ -4,6 +4,7 @@ Devlin, Chang, Lee, Toutanova: "BERT: Pre-training of Deep Bidirectional Transfo
 arXiv 1810.04805. The small variants: Turc et al., "Well-Read Students Learn Better", 2019, arXiv 1908.08962.
 """
 
+import abc
 import dataclasses
 import math
 from typing import ClassVar
@@ -23,6 +24,7 @@ from models.layers.linear import by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.positions import sinusoids
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
@@ -188,7 +190,7 @@ def embeddings(config: ModelConfig, token_types: bool = True) -> tuple[nn.Module
     )
 
 
-class BertModel(nn.Module):
+class BertModel(Model):
     """Embeddings, encoder and (where a head wants it) pooler.
 
     Attributes:
@@ -260,7 +262,7 @@ class BertModel(nn.Module):
         return matmul(hidden, self.word_embeddings.embedding.T)
 
 
-class BertHead(nn.Module):
+class BertHead(Model):
     """Base of the models with a head, which differ in `head` and in whether they pool.
 
     `masked_positions` (batch, positions) are the places that a head over the vocabulary is to predict: it projects those
@@ -302,6 +304,10 @@ class BertHead(nn.Module):
         )
         head_keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
         return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
+
+    @abc.abstractmethod
+    def head(self, encoder, encoded, masked_positions, keys) -> dict[str, Array]:
+        """The outputs beside those of the model below."""
 
     def predict_tokens(
         self, encoder: BertModel, hidden: Hidden, masked_positions, hidden_act: str | None = None
@@ -371,6 +377,7 @@ class BertForNextSentencePrediction(BertHead):
 class BertForSequenceClassification(BertHead):
     """Output: `logits` (batch, labels)."""
 
+    labelled: ClassVar[bool | None] = True
     pooling: ClassVar[bool] = True
 
     def head(self, encoder, encoded, masked_positions, keys):
@@ -379,6 +386,8 @@ class BertForSequenceClassification(BertHead):
 
 class BertForTokenClassification(BertHead):
     """Output: `logits` (batch, length, labels)."""
+
+    labelled: ClassVar[bool | None] = True
 
     def head(self, encoder, encoded, masked_positions, keys):
         return dict(
@@ -389,7 +398,7 @@ class BertForTokenClassification(BertHead):
 class BertForQuestionAnswering(BertHead):
     """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
 
-    unlabelled: ClassVar[bool] = True
+    labelled: ClassVar[bool | None] = False
 
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")

@@ -42,13 +42,26 @@ class ModelConfig:
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
         problem_type: what a classifier's scores are, one of `PROBLEMS`; told by the number of labels where `None`.
 
-    What an architecture's published files are, rather than a shape of it:
+    What an architecture is, rather than a shape of it; of the fields that most architectures have, what stands for those that one
+    lacks:
 
         aliases: other names that a `config.json` may have for a field → the field's (`attribute_map` of `transformers`).
         published_labels: how many labels a classifier has whose `config.json` neither names nor counts them.
     """
 
     model_type: ClassVar[str]
+    vocab_size: ClassVar[int | None] = None
+    hidden_size: ClassVar[int | None] = None
+    num_attention_heads: ClassVar[int | None] = None
+    hidden_act: ClassVar[str | None] = None
+    layer_norm_eps: ClassVar[float | None] = None
+    image_size: ClassVar[int | tuple[int, int] | None] = None
+    labels: ClassVar[tuple[str, ...]] = ()
+    bos_token_id: ClassVar[int | None] = None
+    eos_token_id: ClassVar[int | None] = None
+    pad_token_id: ClassVar[int | None] = None
+    decoder_start_token_id: ClassVar[int | None] = None
+    freeze_batch_norm: ClassVar[bool] = False
     aliases: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
     published_labels: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ()
@@ -61,15 +74,15 @@ class ModelConfig:
     problem_type: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("dtype", "param_dtype"):
-            if getattr(self, name) not in ("float32", "bfloat16", "float16", "float64"):
-                raise ModelError(f"{name}={getattr(self, name)!r}: expected float32, bfloat16, float16 or float64")
+        for name, dtype in (("dtype", self.dtype), ("param_dtype", self.param_dtype)):
+            if dtype not in ("float32", "bfloat16", "float16", "float64"):
+                raise ModelError(f"{name}={dtype!r}: expected float32, bfloat16, float16 or float64")
         if self.remat not in ("none", "dots", "full"):
             raise ModelError(f"remat={self.remat!r}: expected none, dots or full")
         if self.problem_type not in (None, *PROBLEMS):
             raise ModelError(f"problem_type={self.problem_type!r}: expected {', '.join(PROBLEMS)} or nothing")
         for field in dataclasses.fields(self):
-            self._check(field.name, getattr(self, field.name), field.default)
+            self._check(field.name, vars(self)[field.name], field.default)
 
     def _check(self, name: str, value: Any, default: Any) -> None:
         """Raise unless `value` is a number like `default`: whole where it is whole, positive where it is positive.

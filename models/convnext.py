@@ -21,6 +21,7 @@ from models.layers.dropout import Keys, drop_path, fold_in
 from models.layers.linear import dense
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 KERNEL = 7
@@ -148,7 +149,7 @@ class ConvNextLayer(nn.Module):
         return hidden + drop_path(inner, rate, fold_in(dropout_keys, index)), None
 
 
-class ConvNextModel(nn.Module):
+class ConvNextModel(Model):
     """Patches, and stages of blocks, each but the first at half the resolution of the one before.
 
     Outputs: `last_hidden_state` (batch, height / 32, width / 32, features); `pooler_output` (batch, features), the norm of
@@ -191,9 +192,10 @@ class ConvNextModel(nn.Module):
         )
 
 
-class ConvNextForImageClassification(nn.Module):
+class ConvNextForImageClassification(Model):
     """Output: `logits` (batch, labels), beside those of the model without the head."""
 
+    labelled: ClassVar[bool | None] = True
     config: ConvNextConfig
 
     def layer_depths(self, path: str) -> int | tuple[int, ...]:

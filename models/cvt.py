@@ -20,6 +20,7 @@ from models.layers.dropout import Keys, drop_path, dropout, fold_in
 from models.layers.linear import Initializer, dense, torch_uniform
 from models.layers.norm import BatchAxes, BatchNorm, layer_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Tokens = Float[Array, "batch tokens hidden"]
@@ -70,7 +71,7 @@ class CvtConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value = vars(self)[field.name]
             if isinstance(field.default, tuple) and field.name != "labels" and len(value) != self.stages:
                 raise ModelError(f"{field.name}={value}: expected one entry for each of the {self.stages} of depth")
         for stage in range(self.stages):
@@ -97,7 +98,7 @@ class CvtConfig(ModelConfig):
     def to_json(self) -> dict:
         """As a published `config.json`; `transformers` takes no whole numbers where it expects fractions."""
         fractions = ("mlp_ratio", "attention_drop_rate", "drop_rate", "drop_path_rate")
-        as_floats = {name: tuple(map(float, getattr(self, name))) for name in fractions}
+        as_floats = {name: tuple(map(float, vars(self)[name])) for name in fractions}
         return {**super().to_json(), **as_floats, "qkv_projection_method": ("dw_bn",) * self.stages}
 
     @classmethod
@@ -294,7 +295,7 @@ class CvtStage(nn.Module):
         return image, first if config.cls_token[stage] else None
 
 
-class CvtModel(nn.Module):
+class CvtModel(Model):
     """All stages.
 
     A fresh model is the released code's: linear layers and the class token N(0, initializer_range²), convolutions
@@ -333,9 +334,10 @@ class CvtModel(nn.Module):
         )
 
 
-class CvtForImageClassification(nn.Module):
+class CvtForImageClassification(Model):
     """Output: `logits` (batch, labels), of the normalised class token; of the mean of all tokens where there is none."""
 
+    labelled: ClassVar[bool | None] = True
     batch_statistics: ClassVar[bool] = True
 
     config: CvtConfig

@@ -186,12 +186,16 @@ class DistilBertForMaskedLM(DistilBertHead):
 class DistilBertForSequenceClassification(DistilBertHead):
     """Output: `logits` (batch, labels), of the first token."""
 
+    labelled: ClassVar[bool | None] = True
+
     def head(self, encoder, encoded, masked_positions, keys):
         return dict(logits=self.classify(encoded.last_hidden_state[:, 0], len(self.config.labels), keys))
 
 
 class DistilBertForTokenClassification(DistilBertHead):
     """Output: `logits` (batch, length, labels)."""
+
+    labelled: ClassVar[bool | None] = True
 
     def head(self, encoder, encoded, masked_positions, keys):
         dropped = dropout(encoded.last_hidden_state, self.config.dropout, keys)
@@ -201,7 +205,7 @@ class DistilBertForTokenClassification(DistilBertHead):
 class DistilBertForQuestionAnswering(DistilBertHead):
     """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
 
-    unlabelled: ClassVar[bool] = True
+    labelled: ClassVar[bool | None] = False
 
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(dropout(encoded.last_hidden_state, self.config.qa_dropout, keys), 2, "qa_outputs")

@@ -17,6 +17,7 @@ from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids
 from models.config import ModelError, nearest
 from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout, dropout_bits, fold_in
+from models.model import Model
 from models.outputs import ModelOutput
 
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "embedding_norm")
@@ -150,6 +151,8 @@ class ElectraForMaskedLM(ElectraHead):
 class ElectraForSequenceClassification(ElectraHead):
     """Output: `logits` (batch, labels)."""
 
+    labelled: ClassVar[bool | None] = True
+
     def head(self, encoder, encoded, masked_positions, keys):
         first = self.drop(encoded.last_hidden_state[:, 0], fold_in(keys, 0))
         hidden = activation("gelu")(self.linear(first, self.config.hidden_size, "classifier_transform"))
@@ -160,6 +163,8 @@ class ElectraForSequenceClassification(ElectraHead):
 class ElectraForTokenClassification(ElectraHead):
     """Output: `logits` (batch, length, labels)."""
 
+    labelled: ClassVar[bool | None] = True
+
     def head(self, encoder, encoded, masked_positions, keys):
         return dict(
             logits=self.linear(self.drop(encoded.last_hidden_state, keys), len(self.config.labels), "classifier")
@@ -169,7 +174,7 @@ class ElectraForTokenClassification(ElectraHead):
 class ElectraForQuestionAnswering(ElectraHead):
     """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
 
-    unlabelled: ClassVar[bool] = True
+    labelled: ClassVar[bool | None] = False
 
     def head(self, encoder, encoded, masked_positions, keys):
         logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")
@@ -201,14 +206,14 @@ def sample(keys: UInt32[Array, "batch words"], logits: Float[Array, "batch slots
     return jnp.argmax(jax.lax.stop_gradient(logits).astype(jnp.float32) + gumbel, axis=-1).astype(jnp.int32)
 
 
-PARTS: Mapping[str, tuple[str, type[nn.Module]]] = {
+PARTS: Mapping[str, tuple[str, type[Model]]] = {
     "discriminator": ("", ElectraForPreTraining),
     "generator": ("generator", ElectraForMaskedLM),
 }
 """The parts of the joint model: the folder inside the checkpoint's in which each is published, and its class there."""
 
 
-class ElectraForJointPreTraining(nn.Module):
+class ElectraForJointPreTraining(Model):
     """Generator and discriminator in one pass, for replaced-token detection; their embeddings, and the norm of these, are
     shared (section 3.2 of the paper; the norm as in the released code).
 
@@ -226,9 +231,10 @@ class ElectraForJointPreTraining(nn.Module):
     config: ElectraConfig
 
     def setup(self) -> None:
-        shared = embeddings(self.config)
-        self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.embedding_norm = shared
-        shared = tuple(getattr(self, name) for name in EMBEDDINGS)
+        self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.embedding_norm = embeddings(
+            self.config
+        )
+        shared = self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.embedding_norm
         self.generator = ElectraForMaskedLM(self.config.generator, shared)
         self.discriminator = ElectraForPreTraining(self.config, shared)
 
@@ -259,18 +265,22 @@ class ElectraForJointPreTraining(nn.Module):
         return ModelOutput(generator_logits=generated, discriminator_logits=judged, replaced=replaced)
 
     @nn.nowrap
-    def published(self, params: Mapping[str, Any]) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
-        """{folder inside the checkpoint's: model and parameters}, the discriminator's being the checkpoint's own; each
+    def published(self, variables: Mapping[str, Any]) -> dict[str, tuple[Model, dict[str, Any]]]:
+        """{folder inside the checkpoint's: model and variables}, the discriminator's being the checkpoint's own; each
         part has the embeddings."""
+        params = nn.unbox(variables["params"])
         shared = {name: params[name] for name in EMBEDDINGS}
         configs = {"discriminator": self.config, "generator": self.config.generator}
         return {
-            folder: (kind(configs[name]), {**params[name], "electra": {**params[name]["electra"], **shared}})
+            folder: (
+                kind(configs[name]),
+                {"params": {**params[name], "electra": {**params[name]["electra"], **shared}}},
+            )
             for name, (folder, kind) in PARTS.items()
         }
 
     @classmethod
-    def joined(cls, load: Callable[[str, type[nn.Module]], tuple[nn.Module, dict[str, Any]]]):
+    def joined(cls, load: Callable[[str, type[Model]], tuple[Model, dict[str, Any]]]):
         """The inverse: model and variables, of what `load` finds in a folder inside the checkpoint's for a class."""
         found = {name: load(*part) for name, part in PARTS.items()}
         config, generator = (found[name][0].config for name in ("discriminator", "generator"))

@@ -12,6 +12,7 @@ A model takes `input_ids` and `decoder_input_ids`. To decode step by step, the e
     outputs = model.apply(variables, decoder_input_ids=token, past_key_values=outputs.past_key_values)
 """
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from models.layers.embedding import embedding
 from models.layers.linear import Initializer, by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
@@ -98,9 +100,9 @@ class EncoderDecoderConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         activation(self.activation_function)
-        for heads in ("encoder_attention_heads", "decoder_attention_heads"):
-            if self.d_model % getattr(self, heads):
-                raise ModelError(f"d_model={self.d_model} does not divide into {heads}={getattr(self, heads)}")
+        for name in ("encoder_attention_heads", "decoder_attention_heads"):
+            if self.d_model % vars(self)[name]:
+                raise ModelError(f"d_model={self.d_model} does not divide into {name}={vars(self)[name]}")
         if self.static_position_embeddings and self.d_model % 2:
             raise ModelError(f"d_model={self.d_model}: sines and cosines want an even number")
         if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
@@ -115,6 +117,10 @@ class EncoderDecoderConfig(ModelConfig):
         if not published.get("tie_word_embeddings", True):
             raise ModelError(f"tie_word_embeddings is off: only the tied head is implemented for {cls.model_type}")
         return super().from_json(published, **changes)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.d_model
 
     @property
     def longest_input(self) -> int | None:
@@ -453,7 +459,7 @@ class Decoder(Stack):
 # ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Reader(nn.Module):
+class Reader(Model):
     """Base of all models here: what reads a text into a cache."""
 
     config: ModelConfig
@@ -600,6 +606,10 @@ class EncoderDecoderHead(Reader):
         )
         return ModelOutput(**self.head(model, read.last_hidden_state, input_ids, fold_in(dropout_keys, 2)), **read)
 
+    @abc.abstractmethod
+    def head(self, model, hidden, input_ids, keys) -> dict[str, Array]:
+        """The outputs beside those of the model below."""
+
 
 class ConditionalGeneration(EncoderDecoderHead):
     """Output: `logits` (batch, targets, vocab) of the token after each place.
@@ -607,6 +617,7 @@ class ConditionalGeneration(EncoderDecoderHead):
     `final_logits_bias` is published with the weights and added to the scores, but not trained: it gets no gradient.
     """
 
+    generates: ClassVar[bool] = True
     biased: ClassVar[bool] = True
 
     def head(self, model, hidden, input_ids, keys):

@@ -4,6 +4,7 @@ Radford, Wu, Child, Luan, Amodei, Sutskever: "Language Models are Unsupervised M
 DistilGPT-2: Sanh et al., "DistilBERT, a distilled version of BERT", 2019, arXiv 1910.01108, its method on GPT-2.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from models.layers.embedding import embedding, last_token
 from models.layers.linear import by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
@@ -114,6 +116,10 @@ class GPT2Config(ModelConfig):
         return self.n_inner or 4 * self.n_embd
 
     @property
+    def hidden_size(self) -> int:
+        return self.n_embd
+
+    @property
     def longest_input(self) -> int:
         return self.n_positions
 
@@ -173,13 +179,15 @@ class GPT2Block(nn.Module):
         return hidden, (hidden, probabilities, None if cached is None else cache)
 
 
-class GPT2Model(nn.Module):
+class GPT2Model(Model):
     """Embeddings and decoder.
 
     Outputs: `last_hidden_state` (batch, length, hidden); `past_key_values`, the new cache, where one was given;
     `hidden_states` (layers + 1, batch, length, hidden), the embeddings first and the last one normalised, and
     `attentions` (layers, batch, heads, length, keys) where asked for.
     """
+
+    causal: ClassVar[bool] = True
 
     config: GPT2Config
 
@@ -244,7 +252,7 @@ class GPT2Model(nn.Module):
         return matmul(hidden, self.word_embeddings.embedding.T)
 
 
-class GPT2Head(nn.Module):
+class GPT2Head(Model):
     """Base of the models with a head, which differ in `head`."""
 
     causal: ClassVar[bool] = True
@@ -279,9 +287,15 @@ class GPT2Head(nn.Module):
         )
         return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask), **decoded)
 
+    @abc.abstractmethod
+    def head(self, decoder, hidden, input_ids, attention_mask) -> dict[str, Array]:
+        """The outputs beside those of the model below."""
+
 
 class GPT2LMHeadModel(GPT2Head):
     """Output: `logits` (batch, length, vocab) of the token after each place."""
+
+    generates: ClassVar[bool] = True
 
     def head(self, decoder, hidden, input_ids, attention_mask):
         config = self.config
@@ -293,6 +307,8 @@ class GPT2LMHeadModel(GPT2Head):
 
 class GPT2ForSequenceClassification(GPT2Head):
     """Output: `logits` (batch, labels), read at the last token that is not padding, by `pad_token_id` and `attention_mask`."""
+
+    labelled: ClassVar[bool | None] = True
 
     def head(self, decoder, hidden, input_ids, attention_mask):
         normal = nn.initializers.normal(self.config.initializer_range)

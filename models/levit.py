@@ -4,6 +4,7 @@ Graham, El-Nouby, Touvron, Stock, Joulin, Jégou, Douze: "LeViT: a Vision Transf
 Inference", 2021, arXiv 2104.01136; details after the released `levit.py`.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from models.layers.dropout import Keys, drop_path, fold_in
 from models.layers.linear import Initializer, dense, torch_uniform
 from models.layers.norm import BatchAxes, BatchNorm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Tokens = Float[Array, "batch tokens hidden"]
@@ -77,7 +79,7 @@ class LevitConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("hidden_sizes", "num_attention_heads", "depths", "key_dim", "mlp_ratio", "attention_ratio"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if len(value) != STAGES or min(value) < 1:
                 raise ModelError(f"{name}={value}: expected a whole number of at least 1 for each of {STAGES} stages")
         grid = self.stem_sizes[-1]
@@ -370,7 +372,7 @@ class LevitStage(nn.Module):
         return tokens + drop_path(mlp(tokens), config.drop_path_rate, fold_in(dropout_keys, depth))
 
 
-class LevitModel(nn.Module):
+class LevitModel(Model):
     """Stem and stages.
 
     A fresh model is the released code's: where a residual branch ends in a batch norm, its scale begins at 0
@@ -433,9 +435,10 @@ class LevitClassifier(nn.Module):
         return linear(normalize(config, pooled, batch_axes, nn.initializers.ones))
 
 
-class LevitHead(nn.Module):
+class LevitHead(Model):
     """Base of the models with a head, which differ in `head`."""
 
+    labelled: ClassVar[bool | None] = True
     batch_statistics: ClassVar[bool] = True
 
     config: LevitConfig
@@ -456,6 +459,10 @@ class LevitHead(nn.Module):
             output_hidden_states=output_hidden_states,
         )
         return ModelOutput(**self.head(encoded.pooler_output, batch_axes), **encoded)
+
+    @abc.abstractmethod
+    def head(self, pooled, batch_axes) -> dict[str, Array]:
+        """The outputs beside those of the model below."""
 
 
 class LevitForImageClassification(LevitHead):

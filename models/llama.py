@@ -5,6 +5,7 @@ arXiv 2307.09288; Dubey et al.: "The Llama 3 Herd of Models", 2024, arXiv 2407.2
 arXiv 2401.02385) and SmolLM2 (Ben Allal et al., 2025, arXiv 2502.02737) are shapes of it.
 """
 
+import abc
 import dataclasses
 import math
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from models.layers.embedding import embedding, last_token
 from models.layers.linear import by_example, dense
 from models.layers.norm import rms_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
@@ -58,7 +60,7 @@ class RopeScaling:
         if self.rope_type not in SCALINGS:
             raise ModelError(f"unknown rope_type {self.rope_type!r}: {nearest(self.rope_type, ['default', *SCALINGS])}")
         for name in SCALINGS[self.rope_type]:
-            value = getattr(self, name)
+            value = vars(self)[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ModelError(f"rope_scaling {self.rope_type} with {name}={value!r}: expected a number above 0")
         if self.rope_type == "llama3" and not self.low_freq_factor < self.high_freq_factor:
@@ -118,8 +120,8 @@ class LlamaConfig(ModelConfig):
         super().__post_init__()
         activation(self.hidden_act)
         for name in ("num_key_value_heads", "head_dim"):
-            if getattr(self, name) is not None:
-                self._check(name, getattr(self, name), 1)
+            if vars(self)[name] is not None:
+                self._check(name, vars(self)[name], 1)
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
             raise ModelError(
                 f"hidden_size={self.hidden_size} does not divide into num_attention_heads={self.num_attention_heads}"
@@ -159,7 +161,7 @@ class LlamaConfig(ModelConfig):
         published = super().to_json()
         if self.rope_scaling is not None:
             names = ("rope_type", *SCALINGS[self.rope_scaling.rope_type])
-            published["rope_scaling"] = {name: getattr(self.rope_scaling, name) for name in names}
+            published["rope_scaling"] = {name: vars(self.rope_scaling)[name] for name in names}
         return published
 
     @classmethod
@@ -384,13 +386,15 @@ class LlamaLayer(nn.Module):
         return hidden, (hidden, probabilities, None if cached is None else cache)
 
 
-class LlamaModel(nn.Module):
+class LlamaModel(Model):
     """Embeddings and decoder.
 
     Outputs: `last_hidden_state` (batch, length, hidden); `past_key_values`, the new cache, where one was given;
     `hidden_states` (layers + 1, batch, length, hidden), the embeddings first and the last one normalised, and
     `attentions` (layers, batch, heads, length, keys) where asked for.
     """
+
+    causal: ClassVar[bool] = True
 
     config: LlamaConfig
 
@@ -453,7 +457,7 @@ class LlamaModel(nn.Module):
         )
 
 
-class LlamaHead(nn.Module):
+class LlamaHead(Model):
     """Base of the models with a head, which differ in `head`."""
 
     causal: ClassVar[bool] = True
@@ -488,6 +492,10 @@ class LlamaHead(nn.Module):
         )
         return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask), **decoded)
 
+    @abc.abstractmethod
+    def head(self, decoder, hidden, input_ids, attention_mask) -> dict[str, Array]:
+        """The outputs beside those of the model below."""
+
     def project(self, name: str, outputs: int, axis: str, hidden: Float[Array, "*shape hidden"]) -> Array:
         """A linear layer without bias."""
         normal = nn.initializers.normal(self.config.initializer_range)
@@ -497,6 +505,8 @@ class LlamaHead(nn.Module):
 class LlamaForCausalLM(LlamaHead):
     """Output: `logits` (batch, length, vocab) of the token after each place."""
 
+    generates: ClassVar[bool] = True
+
     def head(self, decoder, hidden, input_ids, attention_mask):
         if self.config.tie_word_embeddings:
             return matmul(hidden, decoder.word_embeddings.embedding.T)
@@ -505,6 +515,8 @@ class LlamaForCausalLM(LlamaHead):
 
 class LlamaForSequenceClassification(LlamaHead):
     """Output: `logits` (batch, labels), read at the last token that is not padding, by `pad_token_id` and `attention_mask`."""
+
+    labelled: ClassVar[bool | None] = True
 
     def head(self, decoder, hidden, input_ids, attention_mask):
         place = last_token(input_ids, self.config.pad_token_id, attention_mask)

@@ -1,34 +1,9 @@
-"""What a model takes and returns: named arrays, under the names that `transformers` gives them."""
+"""What a model returns: named arrays, under the names that `transformers` gives them."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
-
-
-def model_inputs(model: nn.Module) -> tuple[str, ...]:
-    """The names of the arrays that `model` takes: its property `inputs`, or else what stands in its signature."""
-    if hasattr(model, "inputs"):
-        return model.inputs
-    parameters = inspect.signature(type(model).__call__).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
-
-
-def blank_inputs(model: nn.Module) -> dict[str, jax.Array]:
-    """Zeros of the kind that `model` takes: what `init` wants to see, parameters depending on nothing else.
-
-    An image (1, height, width, channels) of the config's `image_size`, of 64 pixels where it names none; or two tokens, of
-    each of two `choices` where the model compares some, and as many for a decoder that reads an encoder.
-    """
-    if "pixel_values" in model_inputs(model):
-        size = getattr(model.config, "image_size", 64)
-        height, width = size if isinstance(size, tuple) else (size, size)
-        return {"pixel_values": jnp.zeros((1, height, width, model.config.num_channels))}
-    ids = jnp.zeros((1, 2, 2) if getattr(model, "choices", False) else (1, 2), jnp.int32)
-    return {name: ids for name in ("input_ids", "decoder_input_ids") if name in model_inputs(model)}
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -19,6 +19,7 @@ from models.layers.dropout import Keys
 from models.layers.linear import dense
 from models.layers.norm import BatchAxes, BatchNorm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 REDUCTION = 4
@@ -176,7 +177,7 @@ class ResNetLayer(nn.Module):
         return activation(config.hidden_act)(hidden + residual), None
 
 
-class ResNetModel(nn.Module):
+class ResNetModel(Model):
     """A convolution and a pooling that quarter the resolution, and stages of layers, most of which halve it.
 
     Outputs: `last_hidden_state` (batch, height / 32, width / 32, features); `pooler_output` (batch, features), its mean;
@@ -187,7 +188,10 @@ class ResNetModel(nn.Module):
     """
 
     config: ResNetConfig
-    batch_statistics: ClassVar[bool] = True
+
+    @property
+    def batch_statistics(self) -> bool:
+        return not self.config.freeze_batch_norm
 
     @nn.compact
     def __call__(
@@ -219,11 +223,15 @@ class ResNetModel(nn.Module):
         )
 
 
-class ResNetForImageClassification(nn.Module):
+class ResNetForImageClassification(Model):
     """Output: `logits` (batch, labels), beside those of the model without the head."""
 
+    labelled: ClassVar[bool | None] = True
     config: ResNetConfig
-    batch_statistics: ClassVar[bool] = True
+
+    @property
+    def batch_statistics(self) -> bool:
+        return not self.config.freeze_batch_norm
 
     @nn.compact
     def __call__(

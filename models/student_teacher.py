@@ -4,7 +4,6 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arX
 layers of its teacher: Sanh et al., "DistilBERT", 2019, arXiv 1910.01108, section 3.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,13 +18,14 @@ from models import hub
 from models.config import ModelConfig, ModelError
 from models.layers.dropout import Keys
 from models.layers.norm import BatchAxes
-from models.outputs import ModelOutput, blank_inputs, model_inputs
+from models.model import Model
+from models.outputs import ModelOutput
 
 FROZEN = "frozen"
 """The collection with the variables of the teacher (`as_teacher`); those of the student are as if it were alone."""
 
 
-class StudentTeacher(nn.Module):
+class StudentTeacher(Model):
     """Any two models of this repository that speak of the same tokens or classes, which are run with the student's variables
     and those of its teacher, `apply({"params": …, **as_teacher(…)}, …)`.
 
@@ -35,8 +35,8 @@ class StudentTeacher(nn.Module):
     in `init`, there are the student's outputs alone.
     """
 
-    student: nn.Module
-    teacher: nn.Module
+    student: Model
+    teacher: Model
 
     def setup(self) -> None:
         nn.share_scope(self, self.student)
@@ -46,22 +46,21 @@ class StudentTeacher(nn.Module):
         return self.student.config
 
     @property
-    def pair(self) -> tuple[nn.Module, nn.Module]:
+    def members(self) -> tuple[Model, Model]:
         return self.student, self.teacher
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the arrays that either takes; each gets those that it takes itself."""
-        return tuple(dict.fromkeys(name for model in self.pair for name in model_inputs(model)))
+        return tuple(dict.fromkeys(name for model in self.members for name in model.inputs))
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether the student has batch norms."""
-        return getattr(self.student, "batch_statistics", False)
+        return self.student.batch_statistics
 
     def __call__(self, *, dropout_keys: Keys = None, batch_axes: BatchAxes = None, **arrays: Array) -> ModelOutput:
-        def taken(model: nn.Module) -> dict[str, Array]:
-            return {name: value for name, value in arrays.items() if name in model_inputs(model)}
+        def taken(model: Model) -> dict[str, Array]:
+            return {name: value for name, value in arrays.items() if name in model.inputs}
 
         settings = {"batch_axes": batch_axes} if self.batch_statistics else {}
         said = self.student(**taken(self.student), dropout_keys=dropout_keys, **settings)
@@ -84,7 +83,7 @@ def as_teacher(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:
     return {FROZEN: frozen}
 
 
-def check_pair(student: nn.Module, teacher: nn.Module, hidden: bool) -> None:
+def check_pair(student: Model, teacher: Model, hidden: bool) -> None:
     """Raise `ModelError` where the two cannot be held against one another.
 
     Args:
@@ -92,40 +91,30 @@ def check_pair(student: nn.Module, teacher: nn.Module, hidden: bool) -> None:
     """
     names = f"{type(student).__name__} and its teacher {type(teacher).__name__}"
     one, other = student.config, teacher.config
-    vocabularies = [getattr(config, "vocab_size", None) for config in (one, other)]
-    if vocabularies[0] != vocabularies[1]:
-        raise ModelError(f"{names} have different vocabularies: vocab_size {vocabularies[0]} and {vocabularies[1]}")
-    if vocabularies[0] is None and len(one.labels) != len(other.labels):
+    if one.vocab_size != other.vocab_size:
+        raise ModelError(f"{names} have different vocabularies: vocab_size {one.vocab_size} and {other.vocab_size}")
+    if one.vocab_size is None and len(one.labels) != len(other.labels):
         raise ModelError(f"{names} tell different classes apart: {len(one.labels)} and {len(other.labels)} labels")
-    if hidden and width(one) != width(other):
+    if hidden and one.hidden_size != other.hidden_size:
         raise ModelError(
-            f"{names} have hidden states of different widths, {width(one)} and {width(other)}, which have no cosine:"
+            f"{names} have hidden states of different widths, {one.hidden_size} and {other.hidden_size}, which have no cosine:"
             " make them equal, or set the objective's cosine_weight to 0"
         )
 
 
-def width(config: ModelConfig) -> int:
-    """Features of a hidden state, which published configs call by many names."""
-    names = ("hidden_size", "n_embd", "d_model", "dim")
-    return next(getattr(config, name) for name in names if hasattr(config, name))
-
-
-SHAPELESS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
-"""Settings that no shape shows, by the names that configs of several classes have for them."""
 FREE = re.compile(r".*(drop|init|layers?$).*|.*_token_id|labels|image_size")
 """Fields of a config that a student may have otherwise and yet begin as layers of its teacher."""
 
 
-def check_settings(student: nn.Module, teacher: nn.Module) -> None:
+def check_settings(student: Model, teacher: Model) -> None:
     """Raise `ModelError` where the parameters of a teacher would mean something else in a student."""
     one, other = student.config, teacher.config
-    fields = {field.name for field in dataclasses.fields(one)} & {field.name for field in dataclasses.fields(other)}
-    kept = {name for name in fields if name not in one.execution and not FREE.fullmatch(name)}
-    names = sorted(kept | {name for name in SHAPELESS if hasattr(one, name) and hasattr(other, name)})
+    mine, its = (vars(config) | shapeless(config) for config in (one, other))
     wrong = [
-        f"{name} {getattr(one, name)} and {getattr(other, name)}"
-        for name in names
-        if getattr(one, name) != getattr(other, name) and None not in (getattr(one, name), getattr(other, name))
+        f"{name} {mine[name]} and {its[name]}"
+        for name in sorted(mine.keys() & its.keys())
+        if name not in one.execution and not FREE.fullmatch(name)
+        if mine[name] != its[name] and None not in (mine[name], its[name])
     ]
     if wrong:
         raise ModelError(
@@ -134,7 +123,16 @@ def check_settings(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
-def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layers: Sequence[int]) -> PyTree:
+def shapeless(config: ModelConfig) -> dict[str, Any]:
+    """Settings that no shape shows, by the names that configs of several classes have for them."""
+    return dict(
+        num_attention_heads=config.num_attention_heads,
+        hidden_act=config.hidden_act,
+        layer_norm_eps=config.layer_norm_eps,
+    )
+
+
+def initial_params(student: Model, teacher: Model, params: PyTree, layers: Sequence[int]) -> PyTree:
     """Parameters of a student that begins as these layers of its teacher, with its embeddings and its head.
 
     Args:
@@ -170,16 +168,15 @@ def initial_params(student: nn.Module, teacher: nn.Module, params: PyTree, layer
     return unflatten_dict(taken, sep="/")
 
 
-def stacked_paths(model: nn.Module) -> set[str]:
+def stacked_paths(model: Model) -> set[str]:
     """Paths of the parameters that hold one array for each layer of a stack: their first logical axis is `layers`."""
-    boxed = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))["params"]
     return {
         path
-        for path, value in flatten_dict(boxed, sep="/").items()
+        for path, value in flatten_dict(model.boxed_shapes()["params"], sep="/").items()
         if isinstance(value, nn.Partitioned) and value.names[:1] == ("layers",)
     }
 
 
-def bare(path: str, model: nn.Module) -> str:
+def bare(path: str, model: Model) -> str:
     """The path of a parameter without the name that the base model has in the models with a head."""
     return path.removeprefix(hub.name_table(model.config.model_type).prefix[1])

@@ -33,6 +33,7 @@ from models.layers.embedding import embedding
 from models.layers.linear import Initializer, by_example, dense
 from models.layers.norm import rms_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 
@@ -172,6 +173,10 @@ class T5Config(ModelConfig):
     @classmethod
     def v1_1_xxl(cls, **changes) -> "T5Config":
         return cls._version_1_1(4_096, 10_240, 24, 64, **changes)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.d_model
 
     @property
     def encoder_layers(self) -> int:
@@ -413,7 +418,7 @@ class T5Decoder(T5Stack, Decoder):
 # ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Words(nn.Module):
+class Words(Model):
     """Base of all models: the word embeddings."""
 
     config: T5Config
@@ -472,6 +477,8 @@ class T5Model(Words, EncoderDecoderModel):
 
 class T5ForConditionalGeneration(T5Model):
     """Output: `logits` (batch, targets, vocab) of the token after each place, beside those of `T5Model`."""
+
+    generates: ClassVar[bool] = True
 
     def setup(self) -> None:
         super().setup()

@@ -24,6 +24,7 @@ from models.layers.dropout import Keys, drop_path, dropout, fold_in
 from models.layers.linear import by_example, dense, truncated_normal
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 
 Hidden = Float[Array, "batch length hidden"]
@@ -152,7 +153,7 @@ class ViTConfig(ModelConfig):
         if not any_size and (height, width) != pair(self.image_size):
             raise ModelError(
                 f"images of {height}×{width} pixels do not fit a model with image_size={self.image_size}:"
-                " interpolate_pos_encoding=True takes them, and models.vit.at_image_size makes a model for them"
+                " interpolate_pos_encoding=True takes them, and `at_image_size` makes a model for them"
             )
 
     def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
@@ -221,26 +222,6 @@ def resize_positions(
     return jnp.concatenate([positions[:, :1], resized[None]], axis=1)
 
 
-def at_image_size(
-    model: nn.Module, variables: Mapping[str, Any], image_size: int | Pair, method: str = "bicubic"
-) -> tuple[nn.Module, dict[str, Any]]:
-    """`model` for images of another size, to be trained further at that, and its variables with resized positions.
-
-    Args:
-        model: `ViTModel` or one with a head; with `variables` as `models.hub.load` gives them.
-        method: see `resize_matrix`.
-    """
-    larger = model.clone(config=dataclasses.replace(model.config, image_size=image_size))
-
-    flat = flatten_dict(nn.unbox(dict(variables)))
-    positions = {
-        path: resize_positions(value, model.config.grid, larger.config.grid, method)
-        for path, value in flat.items()
-        if path[-1] == "position_embeddings"
-    }
-    return larger, unflatten_dict(flat | positions)
-
-
 # ── The encoder ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -277,7 +258,31 @@ class ViTLayer(nn.Module):
         return hidden, (hidden, probabilities)
 
 
-class ViTModel(nn.Module):
+class ViTBase(Model):
+    """Base of the models, whose positions are resized for images of another size."""
+
+    config: ViTConfig
+
+    @nn.nowrap
+    def at_image_size(
+        self, variables: Mapping[str, Any], image_size: int | Pair, method: str = "bicubic"
+    ) -> tuple[Model, dict[str, Any]]:
+        """The model for images of another size, to be trained further at that, and its variables with resized positions.
+
+        Args:
+            method: see `resize_matrix`.
+        """
+        larger, _ = super().at_image_size(variables, image_size)
+        flat = flatten_dict(nn.unbox(dict(variables)))
+        positions = {
+            path: resize_positions(value, self.config.grid, larger.config.grid, method)
+            for path, value in flat.items()
+            if path[-1] == "position_embeddings"
+        }
+        return larger, unflatten_dict(flat | positions)
+
+
+class ViTModel(ViTBase):
     """Patches, encoder and (where wanted) pooler.
 
     Attributes:
@@ -289,7 +294,6 @@ class ViTModel(nn.Module):
     1 + patches) where asked for.
     """
 
-    config: ViTConfig
     add_pooling_layer: bool = True
     use_mask_token: bool = False
 
@@ -364,10 +368,10 @@ class ViTModel(nn.Module):
         return activation(config.pooler_act)(pooler(first))
 
 
-class ViTForImageClassification(nn.Module):
+class ViTForImageClassification(ViTBase):
     """Output: `logits` (batch, labels), of [CLS]; with what `ViTModel` gives."""
 
-    config: ViTConfig
+    labelled: ClassVar[bool | None] = True
 
     @nn.compact
     def __call__(
@@ -393,11 +397,9 @@ class ViTForImageClassification(nn.Module):
         return ModelOutput(logits=classifier(encoded.last_hidden_state[:, 0]), **encoded)
 
 
-class ViTForMaskedImageModeling(nn.Module):
+class ViTForMaskedImageModeling(ViTBase):
     """Output: `reconstruction` (batch, height, width, channels), the pixels, `encoder_stride`² of each patch's; with what
     `ViTModel` gives. SimMIM asks for those of the masked patches (Xie et al., 2021, section 3)."""
-
-    config: ViTConfig
 
     @nn.compact
     def __call__(

@@ -20,6 +20,7 @@ from models.layers.dropout import Keys, fold_in
 from models.layers.linear import Initializer, by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
+from models.model import Model
 from models.outputs import ModelOutput
 from models.vit import Hidden, ViTConfig, ViTLayer, ViTModel
 
@@ -53,8 +54,8 @@ class ViTMAEConfig(ViTConfig):
         if not 0 <= self.mask_ratio < 1:
             raise ModelError(f"mask_ratio={self.mask_ratio}: expected a share of at least 0 and below 1")
         for name in ("hidden_size", "decoder_hidden_size"):
-            if getattr(self, name) % 4:
-                raise ModelError(f"{name}={getattr(self, name)}: sinusoids in two directions want a multiple of 4")
+            if vars(self)[name] % 4:
+                raise ModelError(f"{name}={vars(self)[name]}: sinusoids in two directions want a multiple of 4")
         if self.decoder_hidden_size % self.decoder_num_attention_heads:
             raise ModelError(
                 f"decoder_hidden_size={self.decoder_hidden_size} does not divide into"
@@ -125,7 +126,7 @@ class Vectors(nn.Module):
         return jax.lax.stop_gradient(self.vectors("sinusoids", 1 + rows * columns, sinusoids(self.config.grid)))
 
 
-class ViTMAEModel(Vectors):
+class ViTMAEModel(Vectors, Model):
     """The encoder.
 
     Outputs: `last_hidden_state` (batch, 1 + read, hidden), normalised, [CLS] first and then the patches that are read, from
@@ -134,7 +135,7 @@ class ViTMAEModel(Vectors):
     embeddings first and none normalised, and `attentions` (layers, batch, heads, 1 + read, 1 + read) where asked for.
     """
 
-    unlabelled: ClassVar[bool] = True
+    labelled: ClassVar[bool | None] = False
 
     @nn.compact
     def __call__(
@@ -208,12 +209,12 @@ class ViTMAEDecoder(Vectors):
         return dense(config, numbers, "pixels", ("embed", "head_out"), stddev=stddev)(hidden)
 
 
-class ViTMAEForPreTraining(nn.Module):
+class ViTMAEForPreTraining(Model):
     """Output: `logits` (batch, patches, patch_size² · channels), the pixels of all patches row by row, the channels
     innermost; with `mask`, `ids_restore`, and where asked for the states, of the encoder."""
 
     config: ViTMAEConfig
-    unlabelled: ClassVar[bool] = True
+    labelled: ClassVar[bool | None] = False
 
     @nn.compact
     def __call__(
@@ -242,7 +243,7 @@ def as_vit(model: nn.Module, variables: Mapping[str, Any]) -> tuple[ViTModel, di
     params = dict(nn.unbox(variables["params"]))
     params = dict(params.get("vit", params))
     params["position_embeddings"] = params.pop("sinusoids")
-    settings = {name: getattr(model.config, name) for name in ViTConfig.execution}
+    settings = {name: vars(model.config)[name] for name in ViTConfig.execution}
     return ViTModel(ViTConfig.from_json(model.config.to_json(), **settings), add_pooling_layer=False), {
         "params": params
     }

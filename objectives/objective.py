@@ -157,7 +157,8 @@ class Objective:
     def check_config(self, config: Any) -> None:
         """Raise `ObjectiveError` where a field of `agrees` and the model's config say two things."""
         for ours, theirs in self.agrees.items():
-            own, found = getattr(self, ours), getattr(config, theirs, getattr(self, ours))
+            own = getattr(self, ours)
+            found = vars(config).get(theirs, own)
             if own != found:
                 raise ObjectiveError(f"{self!r} and the model must agree: {ours}={own}, and its {theirs} is {found}")
 

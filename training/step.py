@@ -8,13 +8,12 @@ batch and that function at the totals of all parts: so the gradients of shards a
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree, UInt32
 
-from models.outputs import model_inputs
+from models.model import Model
 from objectives import Objective
 from objectives.checks import STEP, loss_weights
 from objectives.losses import IGNORED
@@ -67,7 +66,7 @@ def corrupted(
 
 
 def forward(
-    model: nn.Module,
+    model: Model,
     variables: dict[str, Any],
     batch: Example,
     dropout_keys: Key[Array, " batch"] | None = None,
@@ -80,12 +79,12 @@ def forward(
         frozen: further collections of variables, which no step changes.
         settings: of `apply`.
     """
-    inputs = {name: batch[name] for name in model_inputs(model) if name in batch}
+    inputs = {name: batch[name] for name in model.inputs if name in batch}
     return model.apply({**variables, **(frozen or {})}, **inputs, dropout_keys=dropout_keys, **settings)
 
 
 def forward_in_training(
-    model: nn.Module,
+    model: Model,
     variables: dict[str, Any],
     batch: Example,
     dropout_keys: Key[Array, " batch"],
@@ -105,7 +104,7 @@ def train_step(
     batch: Example,
     frozen: PyTree = None,
     *,
-    model: nn.Module,
+    model: Model,
     objective: Objective,
     update: Update,
     seed: int,
@@ -172,7 +171,7 @@ def _accumulate(function: Callable[[PyTree], tuple[PyTree, PyTree]], parts: PyTr
 
 
 def _totals(
-    model: nn.Module,
+    model: Model,
     objective: Objective,
     variables: dict[str, Any],
     parts: tuple[Example, Key[Array, "micro_batches batch"]],
@@ -209,7 +208,7 @@ def targets_step(
     variables: dict[str, Any],
     batch: Example,
     *,
-    model: nn.Module,
+    model: Model,
     objective: Objective,
     seed: int,
     axis: str | None = None,

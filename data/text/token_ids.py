@@ -30,7 +30,7 @@ def with_token_ids(config: Config, vocabulary: Vocabulary, start: int | None = N
         optional = role in SAME or role == START
         if token is None:
             changes |= {field.name: None} if "None" in str(field.type) and role != START else {}
-        elif not (optional and getattr(config, field.name) is None):
+        elif not (optional and vars(config)[field.name] is None):
             changes[field.name] = token
     return dataclasses.replace(config, **changes)
 
@@ -75,7 +75,7 @@ def disagreements(config: Any, vocabulary: Vocabulary, start: int | None = None)
             f"set --model.vocab-size {vocabulary.size} or choose another tokenizer",
             beyond=True,
         )
-    named = [(role, field.name, _several(getattr(config, field.name))) for role, field in _fields(config)]
+    named = [(role, field.name, _several(vars(config)[field.name])) for role, field in _fields(config)]
     for _, name, ids in named:
         for token in ids:
             if token >= size:

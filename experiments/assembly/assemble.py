@@ -101,7 +101,7 @@ def _join(
         example = data.training(longest_form(experiment).read_by(training_objective), experiment.seed)[0]
         losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
         optimizer = experiment.optimizer.build(
-            experiment.steps, getattr(student, "layer_depths", None), axes_of(boxed_shapes(student)["params"])
+            experiment.steps, student.layer_depths, axes_of(boxed_shapes(student)["params"])
         )
         updates = [Update(optimizer, phase.trainable, experiment.average_decay) for phase in experiment.phases]
         axes = [logical_axes(jax.eval_shape(lambda: boxed_state(student, update, 0))) for update in updates]  # noqa: B023

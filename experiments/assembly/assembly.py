@@ -52,7 +52,7 @@ class Assembly(Feed):
     @property
     def student(self) -> nn.Module:
         """The model that is trained, without its teacher."""
-        return getattr(self.model, "student", self.model)
+        return self.model.members[0]
 
     @property
     def published_tokenizer(self) -> Path | None:
@@ -119,11 +119,10 @@ class Assembly(Feed):
         named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
         if self.data.vocabulary.labels:
             named["initialize"] = jax.random.key(experiment.seed, impl="threefry2x32")
-            named |= {"labels": config.labels} if hasattr(config, "labels") else {}
+            named |= {"labels": config.labels} if config.labels else {}
         model, variables = hub.load(**named)
-        size = getattr(config, "image_size", None)
-        if size != getattr(model.config, "image_size", None):
-            model, variables = hub.at_image_size(model, variables, size)
+        if config.image_size != model.config.image_size:
+            model, variables = model.at_image_size(variables, config.image_size)
         hub.check_shapes(self.student, variables)
         return variables
 

@@ -9,7 +9,7 @@ import numpy as np
 from data.forms import Form
 from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes
 from experiments.experiment import Experiment, ExperimentError
-from models.outputs import model_inputs
+from models.model import Model
 from objectives import Objective, ObjectiveError
 from objectives.checks import check_asks, check_reads, check_takes, loss_weights
 from training.step import forward
@@ -22,10 +22,9 @@ def decoder_start(objective: Objective) -> int | None:
     return getattr(objective, "start_id", next((start for start in starts if start is not None), None))
 
 
-def check_micro_batches(model: nn.Module, experiment: Experiment) -> None:
+def check_micro_batches(model: Model, experiment: Experiment) -> None:
     """Raise where micro-batches would each see batch norms of their own."""
-    moving = getattr(model, "batch_statistics", False) and not getattr(experiment.model, "freeze_batch_norm", False)
-    if moving and experiment.parallel.micro_batches > 1:
+    if model.batch_statistics and experiment.parallel.micro_batches > 1:
         raise ExperimentError(
             f"{experiment.architecture} normalises by the statistics of the whole batch, which micro-batches do not see:"
             " set --parallel.micro-batches 1, or --model.freeze-batch-norm"
@@ -37,34 +36,32 @@ def longest_form(experiment: Experiment) -> Form:
     return max(map(experiment.form, range(len(experiment.phases))), key=lambda form: form.length)
 
 
-def check_length(experiment: Experiment, *models: nn.Module) -> None:
+def check_length(experiment: Experiment, *models: Model) -> None:
     """Raise where an example is longer than one of the models has positions for."""
     longest = longest_form(experiment)
-    rooms = (part.config.longest_input for model in models for part in getattr(model, "pair", (model,)))
+    rooms = (part.longest(name) for model in models for part in model.members for name in part.inputs)
     room = min((room for room in rooms if room is not None), default=None)
     if room is not None and longest.length > room:
         raise ExperimentError(f"{longest!r} is longer than the model has positions for: {room}")
 
 
-def check_parts(
-    objective: Objective, model: nn.Module, example: Mapping[str, np.ndarray], data: str
-) -> tuple[str, ...]:
+def check_parts(objective: Objective, model: Model, example: Mapping[str, np.ndarray], data: str) -> tuple[str, ...]:
     """The names of the losses; raises `ObjectiveError` where names or shapes do not meet."""
     name = type(model).__name__
     check_reads(objective, example, data)
-    for part in getattr(model, "pair", (model,)):
-        check_takes(objective, model_inputs(part), getattr(part, "causal", False), type(part).__name__)
+    for part in model.members:
+        check_takes(objective, part.inputs, part.causal, type(part).__name__)
     seen, _ = abstract_batch(objective, example, 2)
-    if not set(model_inputs(model)) & set(seen):
-        raise ObjectiveError(f"{name} takes {', '.join(model_inputs(model))}, of which {data} gives nothing")
-    student, *teacher = getattr(model, "pair", (model,))
+    if not set(model.inputs) & set(seen):
+        raise ObjectiveError(f"{name} takes {', '.join(model.inputs)}, of which {data} gives nothing")
+    student, *teacher = model.members
     variables = nn.unbox(boxed_shapes(student))
     frozen = nn.unbox(boxed_frozen(*teacher)) if teacher else None
     outputs = jax.eval_shape(
         lambda variables, batch, frozen: forward(model, variables, batch, frozen=frozen), variables, seen, frozen
     )
     check_asks(objective, outputs, name)
-    objective.check_config(getattr(student, "config", None))
+    objective.check_config(student.config)
     try:
         with jax.numpy_rank_promotion("raise"):
             losses, metrics = jax.eval_shape(

@@ -2,29 +2,28 @@
 
 from collections.abc import Mapping
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from models.outputs import blank_inputs
+from models.model import Model
 from models.student_teacher import as_teacher
 from objectives import Objective
 from training.state import TrainState, Update
 from training.step import corrupted
 
 
-def boxed_state(model: nn.Module, update: Update, seed: int) -> TrainState:
+def boxed_state(model: Model, update: Update, seed: int) -> TrainState:
     """Step 0 with the logical axes of the parameters still on them."""
-    return update.first(model.init(jax.random.key(seed, impl="threefry2x32"), **blank_inputs(model)))
+    return update.first(model.init(jax.random.key(seed, impl="threefry2x32"), **model.blank()))
 
 
-def boxed_shapes(model: nn.Module) -> dict[str, PyTree]:
+def boxed_shapes(model: Model) -> dict[str, PyTree]:
     """Shapes of a model's variables with their logical axes still on them."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
+    return model.boxed_shapes()
 
 
-def boxed_frozen(teacher: nn.Module) -> PyTree:
+def boxed_frozen(teacher: Model) -> PyTree:
     """The same of a teacher's, as a student that is joined with it wants them."""
     return as_teacher(boxed_shapes(teacher))
 

@@ -14,7 +14,6 @@ from experiments.commands import parse_experiment
 from experiments.commands.train import console
 from experiments.experiment import ExperimentError
 from experiments.show import pictures
-from models.outputs import model_inputs
 from objectives.losses import IGNORED
 from objectives.objective import Example
 
@@ -156,7 +155,7 @@ def asked(seen: Example) -> dict[int, int]:
 def side(assembly: Assembly, seen: Example, name: str, labels: dict[int, int], word: Callable[[int], str]) -> Table:
     """What the encoder or the decoder reads, place by place, and what is asked there; padding is left out."""
     ids, decodes = seen[name], name.startswith("decoder_")
-    inputs = model_inputs(assembly.model)
+    inputs = assembly.model.inputs
     columns = {
         other: title
         for other, title in COLUMNS.items()

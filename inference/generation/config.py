@@ -240,18 +240,18 @@ class GenerationConfig:
 
     def ends(self, config: ModelConfig) -> tuple[int, ...]:
         """The tokens that end a text."""
-        eos = getattr(config, "eos_token_id", None) if self.eos_token_id is None else self.eos_token_id
+        eos = config.eos_token_id if self.eos_token_id is None else self.eos_token_id
         return eos if isinstance(eos, tuple) else () if eos is None else (eos,)
 
     def padding(self, config: ModelConfig) -> int:
         """The token behind the end of a text."""
-        pad = getattr(config, "pad_token_id", None) if self.pad_token_id is None else self.pad_token_id
+        pad = config.pad_token_id if self.pad_token_id is None else self.pad_token_id
         return pad if pad is not None else next(iter(self.ends(config)), 0)
 
     def start(self, config: ModelConfig) -> int:
         """The token that the texts of an encoder-decoder begin with."""
-        named = (getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id"))
-        start = next((token for token in (self.decoder_start_token_id, *named) if token is not None), None)
+        starts = self.decoder_start_token_id, config.decoder_start_token_id, config.bos_token_id
+        start = next((token for token in starts if token is not None), None)
         if start is None:
             raise ModelError("there is nothing to begin a text with: set decoder_start_token_id")
         return start

@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from inference.generation.config import GenerationConfig, of_model
 from inference.generation.rules import Written, apply_rules, rules, warped
 from models.config import ModelError
 from models.layers.attention import Cache
-from models.outputs import model_inputs
+from models.model import Model
 
 NEVER = -1e9
 """Score of what must not be chosen. Finite, as in `transformers`: sums of it still compare."""
@@ -45,7 +44,7 @@ class Generated:
 
 
 def generate(
-    model: nn.Module,
+    model: Model,
     variables: dict[str, Any],
     input_ids: Int[Array, "batch length"] | np.ndarray,
     attention_mask: Int[Array, "batch length"] | np.ndarray | None = None,
@@ -107,9 +106,9 @@ def generate(
     return _generate(model, settings, new, variables, inputs, keys, past_key_values)
 
 
-def writes_anew(model: nn.Module) -> bool:
+def writes_anew(model: Model) -> bool:
     """Whether a model reads one text and writes another, rather than going on with the one it reads."""
-    return "decoder_input_ids" in model_inputs(model)
+    return "decoder_input_ids" in model.inputs
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -154,7 +153,7 @@ def _generate(model, settings, new, variables, inputs, keys, cache) -> Generated
     return Generated(jnp.concatenate([begun, tokens], axis=1), scores)
 
 
-def reader(model: nn.Module, variables: dict[str, Any]) -> Read:
+def reader(model: Model, variables: dict[str, Any]) -> Read:
     """`read(cache, ids, mask, positions) -> (logits after the last token, cache)`, whatever the model's inputs are called."""
     takes = inspect.signature(type(model).__call__).parameters
     decoder = "decoder_" if "decoder_input_ids" in takes else ""

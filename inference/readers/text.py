@@ -21,7 +21,6 @@ from inference.languages import Languages
 from inference.readers.reader import Output, Reader, asked_for
 from models.config import ModelError
 from models.hub import files
-from models.outputs import model_inputs
 
 log = logging.getLogger("lacuna")
 
@@ -75,7 +74,7 @@ class TextReader(Reader):
 
         An empty text is the token that begins one, where the model names it.
         """
-        begin = getattr(self.model.config, "bos_token_id", None)
+        begin = self.model.config.bos_token_id
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         prompts = [self.framing.prompt(encoding.ids) for encoding in encodings]
         prompts = [ids or ([] if begin is None else [begin]) for ids in prompts]
@@ -114,8 +113,7 @@ class TextReader(Reader):
         texts = values["input_ids"]
         rows, length = few_shapes(len(texts), max(len(ids) for ids in texts))
         length = min(length, self.model.config.longest_input or length)
-        taken = model_inputs(self.model)
-        inputs = {name: np.zeros((rows, length), np.int32) for name in values if name in taken}
+        inputs = {name: np.zeros((rows, length), np.int32) for name in values if name in self.model.inputs}
         inputs["input_ids"][:] = self.model.config.pad_token_id or 0
         for name, array in inputs.items():
             for row, numbers in enumerate(values[name]):

@@ -15,6 +15,7 @@ absolute ones in BERT (`position_embedding_type`). `tests/parity/test_config_fie
 
 import dataclasses
 import importlib
+import inspect
 import logging
 import pkgutil
 from collections.abc import Iterable, Mapping
@@ -34,7 +35,7 @@ from models.hub import files, flax_trees, tokenizer_folder
 from models.hub.beside import GENERATION, Beside, generation_config
 from models.hub.downloads import checkpoint_folder
 from models.hub.names import Name, NameTable
-from models.outputs import blank_inputs
+from models.model import Model
 
 __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
@@ -66,23 +67,29 @@ def name_table(model_type: str) -> NameTable:
 
 def names_of(config: ModelConfig) -> NameTable:
     """The names of an architecture's models of this shape, those among them that the shape decides (`of_shape`)."""
-    module = importlib.import_module(f"models.hub.{config.model_type}")
-    more = module.of_shape(config) if hasattr(module, "of_shape") else ()
-    return name_table(config.model_type).extended(*more)
+    table = name_table(config.model_type)
+    return table.extended(*table.of_shape(config))
 
 
-def model_classes(model_type: str) -> dict[str, type[nn.Module]]:
-    """The models in `models/<model_type>.py`, by the names that `transformers` has for them."""
+def classes_in(model_type: str, base: type) -> dict[str, type]:
+    """The classes that `models/<model_type>.py` defines on `base`, but those that are themselves bases."""
     module = importlib.import_module(f"models.{model_type}")
     return {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
-        if "For" in name or name.endswith("Model")
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
+        if not inspect.isabstract(value)
     }
 
 
-def model_class(model_type: str, architecture: str) -> type[nn.Module]:
+def model_classes(model_type: str) -> dict[str, type[Model]]:
+    """The models in `models/<model_type>.py`, by the names that `transformers` has for them."""
+    return classes_in(model_type, Model)
+
+
+def model_class(model_type: str, architecture: str) -> type[Model]:
     """The class that `transformers` calls `architecture`, in `models/<model_type>.py`."""
     classes = model_classes(model_type)
     if architecture not in classes:
@@ -93,13 +100,9 @@ def model_class(model_type: str, architecture: str) -> type[nn.Module]:
 
 
 def config_class(model_type: str) -> type[ModelConfig]:
-    """The config that stands beside the models of this type."""
-    module = importlib.import_module(f"models.{model_type}")
-    return next(
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, ModelConfig) and value.__module__ == module.__name__
-    )
+    """The config that stands beside the models of this type, and is called so."""
+    (config,) = (kind for kind in classes_in(model_type, ModelConfig).values() if kind.model_type == model_type)
+    return config
 
 
 LABELS = ("id2label", "label2id")
@@ -115,7 +118,7 @@ def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {path: x for name in COLLECTIONS for path, x in flatten_dict(variables.get(name, {}), sep="/").items()}
 
 
-def nested(found: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+def nested(found: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """The inverse of `flat`: variables to apply `model` with."""
     shapes = variable_shapes(model)
     return {
@@ -125,12 +128,12 @@ def nested(found: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     }
 
 
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
+def variable_shapes(model: Model) -> dict[str, Any]:
     """Shapes and dtypes of all that `init` makes."""
-    return nn.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model))))
+    return nn.unbox(model.boxed_shapes())
 
 
-def shapes_of(model: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes_of(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
     """{path: shape and dtype} of a model's parameters, and of the running statistics of its batch norms."""
     return flat(variable_shapes(model))
 
@@ -166,7 +169,7 @@ def architecture_named(folder: Path, published: Mapping[str, Any]) -> str:
     return names[0]
 
 
-def outline(folder: str | Path, **config_changes: Any) -> nn.Module:
+def outline(folder: str | Path, **config_changes: Any) -> Model:
     """The model that a published folder (or name on the hub) holds, by its `config.json`; no parameters are read."""
     folder = checkpoint_folder(folder, only="config.json")
     published, config = read_config(folder, config_changes)
@@ -176,10 +179,10 @@ def outline(folder: str | Path, **config_changes: Any) -> nn.Module:
 def load(
     folder: str | Path,
     *,
-    architecture: str | type[nn.Module] | None = None,
+    architecture: str | type[Model] | None = None,
     initialize: Key[Array, ""] | None = None,
     **config_changes: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     """Read a published checkpoint: `model.apply(variables, **inputs)` then gives what it gives.
 
     Heads that the file has and the class does not want are left out, and the log says so. A model that `transformers` has
@@ -202,7 +205,7 @@ def load(
     table = names_of(config)
     wanted = architecture.__name__ if isinstance(architecture, type) else architecture
     kind = model_class(config.model_type, wanted or architecture_named(folder, published))
-    if hasattr(kind, "joined"):
+    if kind.joined is not None:
         return kind.joined(
             lambda part, its: load(folder / part, architecture=its, initialize=initialize, **config_changes)
         )
@@ -252,7 +255,7 @@ def load(
         )
     if missing:
         log.warning("%s: freshly initialised, for the file lacks them: %s", folder, ", ".join(missing))
-        parameters = flat(model.init(initialize, **blank_inputs(model))) | parameters
+        parameters = flat(model.init(initialize, **model.blank())) | parameters
     return model, nested(parameters, model)
 
 
@@ -321,7 +324,7 @@ def published_names(folder: Path, names: Iterable[str], table: NameTable, base: 
 
 def save(
     folder: str | Path,
-    model: nn.Module,
+    model: Model,
     variables: dict[str, Any],
     tokenizer: str | Path | None = None,
     max_shard_size: int | str = "5GB",
@@ -329,7 +332,7 @@ def save(
 ) -> None:
     """Write a checkpoint folder that `transformers` loads with no missing and no unexpected key.
 
-    Each file appears whole or not at all. A model that `transformers` has only in parts is written as these (`parts`).
+    Each file appears whole or not at all. A model that `transformers` has only in parts is written as these (`Model.published`).
 
     Args:
         tokenizer: a `tokenizer.json` to lie beside it, with the settings that `transformers.AutoTokenizer` wants.
@@ -341,11 +344,11 @@ def save(
         ModelError: the variables are not those of the model, or a file cannot be read or written.
     """
     check_shapes(model, variables)
-    for name, (part, own) in parts(model, variables).items():
+    for name, (part, own) in model.published(variables).items():
         save_one(Path(folder) / name, part, own, tokenizer, max_shard_size, beside)
 
 
-def check_shapes(model: nn.Module, variables: Mapping[str, Any]) -> None:
+def check_shapes(model: Model, variables: Mapping[str, Any]) -> None:
     """Raise `ModelError` where the variables are not those of the model."""
     shapes = {path: shape.shape for path, shape in shapes_of(model).items()}
     found = {path: np.shape(value) for path, value in flat(variables).items()}
@@ -358,27 +361,9 @@ def check_shapes(model: nn.Module, variables: Mapping[str, Any]) -> None:
         raise ModelError(f"these are not the parameters of this {type(model).__name__}: {', '.join(differ)}")
 
 
-def at_image_size(
-    model: nn.Module, variables: Mapping[str, Any], image_size: Any
-) -> tuple[nn.Module, Mapping[str, Any]]:
-    """`model` for images of another size, and its variables; the architecture's own `at_image_size` where it has one."""
-    own = getattr(importlib.import_module(f"models.{model.config.model_type}"), "at_image_size", None)
-    if own is not None:
-        return own(model, variables, image_size)
-    return model.clone(config=dataclasses.replace(model.config, image_size=image_size)), variables
-
-
-def parts(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, tuple[nn.Module, Mapping[str, Any]]]:
-    """{folder inside the checkpoint's: model and variables} of all that `save` writes: for most, the model as it is."""
-    if not hasattr(model, "published"):
-        return {"": (model, variables)}
-    published = model.published(nn.unbox(variables["params"]))
-    return {name: (part, {"params": params}) for name, (part, params) in published.items()}
-
-
 def save_one(
     folder: Path,
-    model: nn.Module,
+    model: Model,
     variables: Mapping[str, Any],
     tokenizer: str | Path | None,
     max_shard_size: int | str,
@@ -406,7 +391,7 @@ def save_one(
         raise ModelError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     files.write_tensors(folder, published, max_shard_size)
     about = {"architectures": [type(model).__name__], **config.to_json(), "dtype": config.param_dtype}
-    if getattr(type(model), "unlabelled", False):  # transformers would shape the head by them
+    if model.labelled is False:  # transformers would shape the head by them
         about = {name: value for name, value in about.items() if name not in LABELS}
     if beside is not None:
         labels = {name: value for name, value in beside.config.items() if name in LABELS}

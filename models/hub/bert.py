@@ -23,6 +23,16 @@ def encoder(name: str) -> tuple[Name, ...]:
     )
 
 
+def of_shape(config: BertConfig) -> tuple[Name, ...]:
+    """The names of a head over the vocabulary that is not the word embeddings: it has its bias with it."""
+    if config.tie_word_embeddings:
+        return ()
+    return (
+        Name("cls.predictions.decoder.weight", "decoder/kernel", transposed),
+        Name("cls.predictions.decoder.bias", "predictions_bias"),
+    )
+
+
 TABLE = NameTable(
     names=(
         *encoder("bert"),
@@ -43,14 +53,5 @@ TABLE = NameTable(
     ignored=("bert.embeddings.position_ids",),
     optional={"bert.pooler.dense.weight": {"add_pooling_layer": False}},
     copies={"cls.predictions.bias": "cls.predictions.decoder.bias"},
+    of_shape=of_shape,
 )
-
-
-def of_shape(config: BertConfig) -> tuple[Name, ...]:
-    """The names of a head over the vocabulary that is not the word embeddings: it has its bias with it."""
-    if config.tie_word_embeddings:
-        return ()
-    return (
-        Name("cls.predictions.decoder.weight", "decoder/kernel", transposed),
-        Name("cls.predictions.decoder.bias", "predictions_bias"),
-    )

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-
 from models.hub import files, flax_trees
+from models.model import Model
 
 GENERATION = "generation_config.json"
-GENERATES = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "MTModel")
-"""What the class of a model that writes text ends with."""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 WEIGHTS = (".safetensors", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ot", ".tflite", ".mlmodel", ".npz")
@@ -31,12 +28,12 @@ UNFIT = {
 """Keys of a `config.json` that are not true of the folder that is written, and why."""
 
 
-def generation_config(model: nn.Module) -> dict[str, Any] | None:
+def generation_config(model: Model) -> dict[str, Any] | None:
     """The `generation_config.json` of a model: the special tokens that generation reads in its config, under the same names.
 
     `None` where the model writes no text.
     """
-    if not type(model).__name__.endswith(GENERATES):
+    if not model.generates:
         return None
     values = dataclasses.asdict(model.config)
     return {name: value for name, value in values.items() if name.endswith("_token_id") and value is not None}

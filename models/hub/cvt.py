@@ -41,4 +41,6 @@ def of_shape(config: CvtConfig) -> tuple[Name, ...]:
     return tuple(name for number in range(config.stages) for name in stage(number))
 
 
-TABLE = NameTable(names=(*norm("layernorm", "norm"), *linear("classifier", "classifier")), prefix=("cvt.", "cvt/"))
+TABLE = NameTable(
+    names=(*norm("layernorm", "norm"), *linear("classifier", "classifier")), prefix=("cvt.", "cvt/"), of_shape=of_shape
+)

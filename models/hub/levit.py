@@ -78,4 +78,5 @@ TABLE = NameTable(
         *classifier("classifier_distill"),
     ),
     prefix=("levit.", "levit/"),
+    of_shape=of_shape,
 )

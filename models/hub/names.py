@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from models.config import ModelConfig
+
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
@@ -74,6 +76,7 @@ class NameTable:
         ignored: patterns (`fnmatch`) of published tensors that are no parameters.
         optional: tensor of a part that a base model may lack → attributes of the class without it.
         zeros: tensors that older files lack, all of them 0 then; they are no head of a model.
+        of_shape: further names, which a config decides.
         copies: published tensors that nobody reads, and that must be there → the tensor that they are written as.
         untied: aliases that are tensors of their own where a file has them and they differ, whatever its config says →
             changes to the config.
@@ -88,6 +91,7 @@ class NameTable:
     zeros: tuple[str, ...] = ()
     untied: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    of_shape: Callable[[ModelConfig], tuple[Name, ...]] = lambda config: ()
 
     def extended(self, *names: Name) -> "NameTable":
         """This table with more names."""

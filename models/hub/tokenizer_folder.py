@@ -5,16 +5,14 @@ architecture (`GPT2Tokenizer`, `T5Tokenizer`, …) build normaliser and pre-toke
 `transformers` 5, and give other ids than the file where it says otherwise.
 """
 
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-
 from models.config import ModelConfig, ModelError
 from models.hub import files
+from models.model import Model
 
 FILE, SETTINGS, SPECIAL, TEMPLATE = (
     "tokenizer.json",
@@ -39,9 +37,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 """What a tokenizer can return that a model may take."""
 
-WRITES = ("LMHeadModel", "ForCausalLM")
-"""What the class of a model that goes on with its text ends with: a batch of prompts is padded before them."""
-
 REBUILDS = (
     *("tokenizer_class", "auto_map", "backend", "init_inputs", "from_slow", "legacy", "slow_tokenizer_class"),
     *("add_bos_token", "add_eos_token", "add_prefix_space", "do_lower_case", "strip_accents", "tokenize_chinese_chars"),
@@ -52,7 +47,7 @@ REBUILDS = (
 """Settings of a class that builds a tokenizer, or of the place where it lay. `tokenizer.json` says all of it."""
 
 
-def tokenizer_files(tokenizer: str | Path, model: nn.Module) -> dict[str, str]:
+def tokenizer_files(tokenizer: str | Path, model: Model) -> dict[str, str]:
     """{name: content} of the files that lie beside `model`, whose ids are those of `tokenizer`.
 
     What stands beside a file that is called `tokenizer.json` goes along: the roles of special tokens, sides, lengths, chat
@@ -74,7 +69,7 @@ def tokenizer_files(tokenizer: str | Path, model: nn.Module) -> dict[str, str]:
         raise ModelError(f"cannot read the tokenizer {path}: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} is no tokenizer of the `tokenizers` library ({error}): fetch it again") from None
-    room = getattr(model.config, "vocab_size", None)
+    room = model.config.vocab_size
     beyond = sorted((index, token) for token, index in ids.items() if room is not None and index >= room)
     if beyond:
         raise ModelError(
@@ -125,16 +120,15 @@ def optional_json(path: Path) -> dict[str, Any]:
     return files.read_json(path) if path.is_file() else {}
 
 
-def settings(content: Mapping[str, Any], model: nn.Module, published: Mapping[str, Any]) -> dict[str, Any]:
+def settings(content: Mapping[str, Any], model: Model, published: Mapping[str, Any]) -> dict[str, Any]:
     """What is no special token: the class, the names of the inputs, the side of the padding, the longest text."""
-    taken = inspect.signature(type(model).__call__).parameters
     longest = [
         n for n in (model.config.longest_input, published.get("model_max_length")) if isinstance(n, int) and n > 0
     ]
-    goes_on = type(model).__name__.endswith(WRITES)
+    goes_on = model.generates and model.causal  # a batch of prompts is padded before them
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": [name for name in INPUTS if name in taken],
+        "model_input_names": [name for name in INPUTS if name in model.inputs],
         "padding_side": published.get("padding_side", "left" if goes_on else "right"),
         "truncation_side": published.get("truncation_side", "right"),
         "clean_up_tokenization_spaces": published.get("clean_up_tokenization_spaces", False),
@@ -162,7 +156,7 @@ def special_tokens(
             roles[role] = named
             continue
         known = [name for name in names if ids.get(name) in special]
-        index = getattr(config, f"{role}_token_id", None)
+        index = vars(config).get(f"{role}_token_id")
         index = index[0] if isinstance(index, tuple) and index else index
         meant = special.get(index)
         if meant in known or (known == [] and meant is not None):

@@ -13,7 +13,6 @@ from experiments.commands.train import export
 from experiments.experiment import ExperimentError
 from experiments.folders import STAGED, keep_settings, refuse_what_is_there, replaced
 from models import gpt2, hub
-from models.outputs import blank_inputs
 from tests.models.test_beside import BERT, fresh
 
 
@@ -152,7 +151,7 @@ def test_settings_of_published_folders_reach_the_export(tmp_path):
     keep_settings(run, tokenizer, initial)
     keep_settings(run, run / "tokenizer.json", None)
     assembly = SimpleNamespace(experiment=experiment, student=model)
-    variables = jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **blank_inputs(model)))
+    variables = jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **model.blank()))
     export(assembly, variables, run / "model", force=True)
     about = json.loads((run / "model/tokenizer_config.json").read_text())
     assert (about["padding_side"], about["model_max_length"]) == ("right", 6)

@@ -15,7 +15,6 @@ from experiments.commands import predict
 from experiments.experiment import ExperimentError
 from models import bert, gpt2, hub
 from models.config import ModelError
-from models.outputs import blank_inputs
 from tests.experiments.test_runs import lacuna, python_m
 
 FILE = '''
@@ -63,7 +62,7 @@ def models_here(tmp_path_factory) -> Path:
         bert.BertForPreTraining(bert.BertConfig(vocab_size=60, initializer_range=0.5, **small)),
         gpt2.GPT2LMHeadModel(gpt2.GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2, eos_token_id=3)),
     ):
-        variables = nn.unbox(model.init(jax.random.key(0), **blank_inputs(model)))
+        variables = nn.unbox(model.init(jax.random.key(0), **model.blank()))
         hub.save(root / model.config.model_type, model, variables, tokenizer=root / "tokenizer.json")
     return root
 

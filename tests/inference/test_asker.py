@@ -11,7 +11,6 @@ from inference.pipeline import pipeline
 from models import hub
 from models.config import ModelError
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
-from models.outputs import blank_inputs
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def folder(tmp_path):
 
     def made(**changes):
         model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=32, **changes))
-        hub.save(tmp_path, model, model.init(jax.random.key(0), **blank_inputs(model)))
+        hub.save(tmp_path, model, model.init(jax.random.key(0), **model.blank()))
         path = tmp_path / "tokenizer.json"
         train_tokenizer(["mill mill"] * 3, kind="byte_bpe", template=TEMPLATES["llama"], vocab_size=261, path=path)
         return tmp_path

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,8 @@ from experiments.experiment import ExperimentError
 from inference import explanations
 from inference import pipeline as pipelines
 from inference.pipeline import pipeline
-from models.config import ModelError
+from models.config import ModelConfig, ModelError
+from models.model import Model
 from models.outputs import ModelOutput
 
 SIZE, PATCH = 16, 4
@@ -26,10 +28,9 @@ LABELS = ("red", "green", "blue")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    model_type: str = "vit"
+class Config(ModelConfig):
+    model_type: ClassVar[str] = "vit"
     labels: tuple[str, ...] = LABELS
-    problem_type: str | None = None
     image_size: int = SIZE
     num_channels: int = 3
 
@@ -38,7 +39,7 @@ def eye(key, shape, dtype=jnp.float32):
     return jnp.eye(*shape, dtype=dtype)
 
 
-class Convolved(nn.Module):
+class Convolved(Model):
     """The mean of each colour, of a feature map made twice over by a layer in a scan; then of its mean, logits."""
 
     config: Config = Config()
@@ -57,7 +58,7 @@ class Convolved(nn.Module):
         return ModelOutput(logits=logits, last_hidden_state=hidden)
 
 
-class Attentive(nn.Module):
+class Attentive(Model):
     """A token for the class, and 4 × 4 patches; it attends to the patches by their brightness."""
 
     config: Config = Config()
@@ -76,7 +77,7 @@ class Attentive(nn.Module):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A folder that holds a model of the class asked for, and what it holds."""
 
-    def of(kind: type[nn.Module]):
+    def of(kind: type[Model]):
         model = kind()
         variables = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
         ImageProcessor(size=(SIZE, SIZE), resample=2).write(tmp_path)

@@ -9,7 +9,6 @@ import pytest
 
 from models import bart, bert, gpt2, hub, llama, mbart, t5
 from models.hub.beside import Beside, generation_config
-from models.outputs import blank_inputs
 
 SMALL = dict(
     vocab_size=20,
@@ -36,7 +35,7 @@ BERT = bert.BertForSequenceClassification(
 
 
 def fresh(model):
-    return jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **blank_inputs(model)))
+    return jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **model.blank()))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from models.resnet import ResNetConfig
 from models.t5 import T5Config
 
 NUMBERED = tuple(f"LABEL_{number}" for number in range(1_000))
-LABELLED = [name for name in hub.model_types() if hasattr(hub.config_class(name), "labels")]
+LABELLED = [name for name in hub.model_types() if hub.config_class(name).labels]
 
 
 @pytest.mark.parametrize("model_type", LABELLED)

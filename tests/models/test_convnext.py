@@ -10,7 +10,6 @@ import pytest
 
 from models.config import ModelError
 from models.convnext import ConvNextConfig, ConvNextForImageClassification, ConvNextModel
-from models.outputs import blank_inputs
 
 SMALL = ConvNextConfig(
     hidden_sizes=(8, 12), depths=(2, 3), num_stages=2, image_size=24, labels=("a", "b", "c"), layer_scale_init_value=0.5
@@ -25,7 +24,7 @@ COUNTS = {
 
 
 def variables_of(model: nn.Module) -> dict:
-    return nn.unbox(model.init(jax.random.key(0), **blank_inputs(model)))
+    return nn.unbox(model.init(jax.random.key(0), **model.blank()))
 
 
 def images(batch: int = 4) -> jax.Array:

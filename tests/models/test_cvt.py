@@ -14,7 +14,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from models import cvt
 from models.config import ModelError
 from models.cvt import CvtConfig
-from models.outputs import blank_inputs
 
 SMALL = CvtConfig(embed_dim=(8, 12, 16), num_heads=(1, 2, 4), depth=(1, 2, 3), labels=("a", "b", "c"))
 MODEL = cvt.CvtForImageClassification(SMALL)
@@ -41,7 +40,7 @@ def variables_of(model: nn.Module) -> dict:
 
 def counts_of(model: nn.Module) -> dict[str, int]:
     """Parameters of each part."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))
     return {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in shapes["params"].items()}
 
 
@@ -82,7 +81,7 @@ def test_flops_are_the_published_ones(variant, size, billions):
 def test_our_flops_are_xlas_within_five_percent():
     """XLA counts the program as lowered, norms and activations too, and no padding."""
     model = cvt.CvtForImageClassification(CvtConfig.cvt_13())
-    shapes = nn.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model))))
+    shapes = nn.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank())))
     pixels = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     counted = jax.jit(lambda v, x: model.apply(v, x).logits).lower(shapes, pixels).cost_analysis()["flops"]
     assert 0.95 < model.config.forward_flops({"pixel_values": (2, 224, 224, 3)}) / counted < 1.05

@@ -172,7 +172,7 @@ def test_only_what_was_asked_is_replaced(seen):
     assert outputs.replaced.any() and not (np.asarray(outputs.replaced) & ~chosen).any()
     nothing = forward(model, {"params": params}, {**seen, "labels": jnp.full_like(labels, IGNORED)})
     alone = electra.ElectraForPreTraining(SMALL).apply(
-        {"params": model.published(params)[""][1]}, seen["input_ids"], seen["attention_mask"], seen["token_type_ids"]
+        model.published({"params": params})[""][1], seen["input_ids"], seen["attention_mask"], seen["token_type_ids"]
     )
     assert not nothing.replaced.any()
     np.testing.assert_allclose(nothing.discriminator_logits, alone.logits, rtol=0, atol=1e-5)
@@ -307,7 +307,8 @@ def test_parts_that_are_not_of_one_model_are_refused(tmp_path):
     model = ElectraForJointPreTraining(SMALL)
     variables = variables_of(model)
     hub.save(tmp_path, model, variables)
-    kind, params = model.published(variables["params"])["generator"]
+    kind, published = model.published(variables)["generator"]
+    params = published["params"]
     moved = jax.tree.map(lambda x: x, params)
     moved["electra"]["position_embeddings"] = {"embedding": params["electra"]["position_embeddings"]["embedding"] + 1}
     hub.save(tmp_path / "generator", kind, {"params": moved})

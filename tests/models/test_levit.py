@@ -14,7 +14,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from models import hub, levit
 from models.config import ModelError
 from models.levit import LevitConfig, distances, fused
-from models.outputs import blank_inputs
 
 SMALL = LevitConfig(
     image_size=80,
@@ -36,7 +35,7 @@ def images(batch: int = BATCH) -> jax.Array:
 def variables_of(model: nn.Module) -> dict:
     """Every parameter and every statistic another than a fresh model has."""
     rng = np.random.default_rng(0)
-    boxed = model.init(jax.random.key(0), **blank_inputs(model))
+    boxed = model.init(jax.random.key(0), **model.blank())
     flat = flatten_dict(nn.unbox(boxed), sep="/")
     for path, value in flat.items():
         noise = rng.normal(size=value.shape) * 0.2
@@ -49,7 +48,7 @@ def variables_of(model: nn.Module) -> dict:
 
 def counts_of(model: nn.Module) -> dict[str, int]:
     """Parameters of each part."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))
     return {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in shapes["params"].items()}
 
 
@@ -89,7 +88,7 @@ def test_flops_are_those_of_the_paper(variant, millions):
 def test_our_flops_are_xlas_within_five_percent():
     """XLA counts the program as lowered, norms and activations too, and no padding."""
     model = levit.LevitForImageClassification(LevitConfig.levit_256())
-    shapes = nn.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model))))
+    shapes = nn.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank())))
     pixels = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     counted = jax.jit(lambda v, x: model.apply(v, x).logits).lower(shapes, pixels).cost_analysis()["flops"]
     assert 0.95 < model.config.forward_flops({"pixel_values": (2, 224, 224, 3)}) / counted < 1.05
@@ -104,7 +103,7 @@ def test_config_to_json_and_back(variant):
 
 
 def test_every_parameter_has_logical_axes_for_all_its_dimensions():
-    boxed = TEACHER.init(jax.random.key(0), **blank_inputs(TEACHER))["params"]
+    boxed = TEACHER.init(jax.random.key(0), **TEACHER.blank())["params"]
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
     assert all(isinstance(box, nn.Partitioned) and len(box.names) == box.value.ndim for box in boxes)
 
@@ -112,7 +111,7 @@ def test_every_parameter_has_logical_axes_for_all_its_dimensions():
 def test_a_fresh_model_is_its_shrinking_attention_alone():
     """Where a residual branch ends, the norm's scale is 0; so the last stage, which has nothing else, changes nothing."""
     model = levit.LevitModel(SMALL)
-    fresh = model.init(jax.random.key(0), **blank_inputs(model))
+    fresh = model.init(jax.random.key(0), **model.blank())
     states = model.apply(fresh, images(), output_hidden_states=True).hidden_states
     assert [x.shape[1:] for x in states] == [(25, 16), (9, 24), (4, 32), (4, 32)]
     np.testing.assert_array_equal(states[3], states[2])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from models.config import ModelError
-from models.outputs import blank_inputs
 from models.resnet import ResNetConfig, ResNetForImageClassification, ResNetModel
 
 SMALL = ResNetConfig(embedding_size=8, hidden_sizes=(16, 24), depths=(3, 2), labels=("a", "b", "c"))
@@ -24,7 +23,7 @@ COUNTS = {
 
 
 def variables_of(model: nn.Module) -> dict:
-    return nn.unbox(model.init(jax.random.key(0), **blank_inputs(model)))
+    return nn.unbox(model.init(jax.random.key(0), **model.blank()))
 
 
 def images(batch: int = 4) -> jax.Array:

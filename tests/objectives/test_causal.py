@@ -8,7 +8,6 @@ import pytest
 from experiments.assembly.checks import check_parts
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
 from models.layers.attention import attention_pattern
-from models.outputs import model_inputs
 from objectives import CausalLM, ObjectiveError
 from objectives.losses import IGNORED
 from tests.objectives.conftest import uniform
@@ -131,7 +130,7 @@ def test_fits_gpt2_before_anything_is_compiled(written, windows):
     example = {name: value[0] for name, value in windows([25], 25).items()}
     for objective in (CausalLM(), CausalLM(across_documents=False, prefix_rate=0.5)):
         check_parts(objective.bind(written), model, example, "text")
-        assert {"input_ids", "attention_mask"} <= set(objective.writes) & set(model_inputs(model))
+        assert {"input_ids", "attention_mask"} <= set(objective.writes) & set(model.inputs)
     with pytest.raises(ObjectiveError, match="reads 'document_ids', which text does not give"):
         check_parts(CausalLM(), model, {"tokens": example["tokens"]}, "text")
 

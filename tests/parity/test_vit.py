@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from models import hub, vit
-from models.vit import at_image_size, resize_matrix
+from models.vit import resize_matrix
 from objectives.losses import cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 
@@ -102,7 +102,8 @@ def test_a_model_made_for_another_size_is_the_same_model(tmp_path):
     """What `at_image_size` makes of the variables, read by `transformers` from a folder with that size in its config."""
     theirs = reference("ViTForImageClassification")
     theirs.save_pretrained(tmp_path / "before")
-    model, variables = at_image_size(*hub.load(tmp_path / "before"), 56)
+    model, variables = hub.load(tmp_path / "before")
+    model, variables = model.at_image_size(variables, 56)
     hub.save(tmp_path / "after", model, variables)
     again = transformers.ViTForImageClassification.from_pretrained(tmp_path / "after").eval()
     assert again.config.image_size == 56

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from data.images.augmentation import Augmentation
-from models.outputs import blank_inputs
 from models.resnet import ResNetConfig, ResNetForImageClassification
 from objectives import Augmented, Classification
 from tests.training.test_step import distance
@@ -43,7 +42,7 @@ def run(parallel: Parallel, steps: int = STEPS, **changes):
     optimizer = SGD(learning_rate=0.05, warmup_steps=0, decay="constant").build(steps)
 
     def initial():
-        return Update(optimizer, average_decay=DECAY).first(model.init(jax.random.key(0), **blank_inputs(model)))
+        return Update(optimizer, average_decay=DECAY).first(model.init(jax.random.key(0), **model.blank()))
 
     spread = parallel.spread(logical_axes(jax.eval_shape(initial)))
     state = spread.put(jax.device_get(nn.unbox(jax.jit(initial)())))

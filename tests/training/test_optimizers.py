@@ -9,7 +9,6 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models import hub
-from models.outputs import blank_inputs
 from tests.training.test_adafactor import assert_close
 from training.layer_rates import layer_rates
 from training.optimizers import LAMB, SGD, Adafactor, AdamW, clip, clip_by_unit, decayed
@@ -213,7 +212,7 @@ def test_what_is_called_a_kernel_and_is_none_is_not_decayed():
 
 
 def boxed_model(model) -> dict:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), **blank_inputs(model)))["params"]
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))["params"]
 
 
 @pytest.mark.parametrize("model_type", hub.model_types())

@@ -14,6 +14,7 @@ from evaluation.metrics.objective import OfObjective
 from evaluation.step import evaluation_step
 from models.bert import BertConfig, BertForPreTraining
 from models.layers.dropout import dropout_bits
+from models.model import Model
 from models.outputs import ModelOutput
 from objectives import MaskedLM, NextSentence, Objective, Sum
 from objectives.checks import loss_weights
@@ -165,7 +166,7 @@ def test_weights_come_from_the_batch_alone(parts):
     }
 
 
-class Line(nn.Module):
+class Line(Model):
     """`logits` = w · input."""
 
     @nn.compact

@@ -11,6 +11,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
+from models.model import Model
 from models.outputs import ModelOutput
 from objectives import Objective
 from training.parallel import Parallel, TrainingError, logical_axes
@@ -21,7 +22,7 @@ ROWS, FEATURES, CLASSES = 16, 8, 4
 HEAD = "^head/"
 
 
-class Deep(nn.Module):
+class Deep(Model):
     """Three layers of one width and a head."""
 
     @nn.compact

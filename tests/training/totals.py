@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from models.config import ModelConfig
+from models.model import Model
 from models.outputs import ModelOutput
 from objectives import Objective, Sum
 from training.parallel import Parallel, logical_axes
@@ -59,8 +61,10 @@ class Squares(Objective):
 OBJECTIVE = Sum(ScaleInvariant(), Diversity(), Squares())
 
 
-class Scores(nn.Module):
+class Scores(Model):
     """`logits` (batch, places, codes) of `features` (batch, places, features)."""
+
+    config: ModelConfig = ModelConfig()
 
     @nn.compact
     def __call__(self, features, dropout_keys=None):

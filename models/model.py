@@ -1,0 +1,86 @@
+"""What every model is: a Flax module that says which arrays it takes, how much of them, and what is particular about it."""
+
+import abc
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models.outputs import ModelOutput
+
+TOKENS = ("input_ids", "decoder_input_ids")
+"""Inputs that `init` wants, each (batch, length); it does without masks, types and positions."""
+
+
+class Model(nn.Module, abc.ABC):
+    """Base of all models. A subclass has a field `config` and writes `__call__`, whose positional arguments are its inputs.
+
+    Attributes:
+        causal: whether an output at a place depends on nothing behind it.
+        batch_statistics: whether it normalises by statistics of the whole batch in training, and so takes `batch_axes`.
+        generates: whether `logits` are those of the next token, and it takes `past_key_values`.
+        labelled: whether `config.labels` name its logits; false of a head with outputs of other meaning, whose published
+            config leaves the labels out, since `transformers` would shape the head by them; `None` without such a head.
+        choices: whether it compares several texts of each example, its inputs being (batch, choices, length).
+        joined: of a model that is published in parts: makes model and variables of what a function loads of each.
+        layer_depths: how far the parameter at a path is from the input (`training.layer_rates.LayerDepths`), where the order
+            of several stacks of layers must be said.
+    """
+
+    causal: ClassVar[bool] = False
+    batch_statistics: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    labelled: ClassVar[bool | None] = None
+    choices: ClassVar[bool] = False
+    joined: ClassVar[Callable | None] = None
+    layer_depths: ClassVar[Callable[[str], int | tuple[int, ...]] | None] = None
+
+    @abc.abstractmethod
+    def __call__(self, *inputs: jax.Array, **settings: Any) -> ModelOutput:
+        """The outputs, by name."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the arrays that it takes."""
+        parameters = inspect.signature(type(self).__call__).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
+
+    @property
+    def members(self) -> tuple["Model", ...]:
+        """The models that it consists of, the one that is trained first."""
+        return (self,)
+
+    @nn.nowrap
+    def blank(self) -> dict[str, jax.Array]:
+        """Zeros to initialise with, on which no parameter depends: an image (1, height, width, channels), of 64 pixels where
+        the config names no size; or two tokens, of each of two choices where it compares some."""
+        if "pixel_values" in self.inputs:
+            size = self.config.image_size or 64
+            height, width = size if isinstance(size, tuple) else (size, size)
+            return {"pixel_values": jnp.zeros((1, height, width, self.config.num_channels))}
+        ids = jnp.zeros((1, 2, 2) if self.choices else (1, 2), jnp.int32)
+        return {name: ids for name in TOKENS if name in self.inputs}
+
+    @nn.nowrap
+    def boxed_shapes(self) -> dict[str, Any]:
+        """Shapes and dtypes of all variables, with their logical axes."""
+        return jax.eval_shape(lambda: self.init(jax.random.key(0), **self.blank()))
+
+    @nn.nowrap
+    def longest(self, name: str = "input_ids") -> int | None:
+        """Most places that there are positions for in an input; `None` where any number will do."""
+        return self.config.longest_input if name in TOKENS else None
+
+    @nn.nowrap
+    def at_image_size(self, variables: Mapping[str, Any], image_size: Any) -> tuple["Model", Mapping[str, Any]]:
+        """The model for images of another size, and its variables."""
+        return self.clone(config=dataclasses.replace(self.config, image_size=image_size)), variables
+
+    @nn.nowrap
+    def published(self, variables: Mapping[str, Any]) -> dict[str, tuple["Model", Mapping[str, Any]]]:
+        """{folder inside the checkpoint's: model and variables} of all that is published of it; for most, the model as it is."""
+        return {"": (self, variables)}

@@ -1,0 +1,64 @@
+"""What every model says of itself is true of it: tried on every class of every architecture, at a size of a few numbers."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from models import hub
+from models.config import ModelError
+from models.model import Model
+
+LABELS = tuple("abcde")
+EVERY = [(model_type, name) for model_type in hub.model_types() for name in hub.model_classes(model_type)]
+
+
+def published(model_type: str, name: str) -> Model:
+    """The class with the config that it has by default, but five labels; nothing of it is computed."""
+    config = hub.config_class(model_type)
+    labels = {"labels": LABELS} if config.labels else {}
+    return hub.model_class(model_type, name)(config(**labels, scan_layers=True))
+
+
+def outputs(model: Model, **inputs: jax.Array) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, of blank inputs or of these."""
+    given = inputs or model.blank()
+    found = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), **given)[0])
+    return {name: x.shape for name, x in found.items() if isinstance(x, jax.ShapeDtypeStruct)}
+
+
+@pytest.mark.parametrize(("model_type", "name"), EVERY)
+def test_what_a_model_says_of_itself(model_type, name):
+    model = published(model_type, name)
+    given, blank = outputs(model), model.blank()
+    assert blank.keys() <= set(model.inputs) and "dropout_keys" not in model.inputs
+    assert all(x.shape[0] == 1 for x in blank.values())
+    if model.labelled:
+        assert given["logits"][-1] == len(LABELS)
+    else:
+        assert len(LABELS) not in {shape[-1] for output, shape in given.items() if "logits" in output}
+    if model.generates:
+        assert "past_key_values" in model.inputs and given["logits"] == (1, 2, model.config.vocab_size)
+    if model.choices:
+        assert given["logits"] == (1, 2) == blank["input_ids"].shape[:2]
+    assert model.batch_statistics == ("batch_stats" in model.boxed_shapes())
+    assert (model.members == (model,) and model.joined is None) or name == "ElectraForJointPreTraining"
+
+
+@pytest.mark.parametrize(("model_type", "name"), [one for one in EVERY if one[0] in ("bert", "gpt2", "bart")])
+def test_as_many_tokens_as_there_is_room_for(model_type, name):
+    model = published(model_type, name)
+    for taken in ("input_ids", "decoder_input_ids"):
+        if taken not in model.inputs:
+            continue
+        longest, others = model.longest(taken), {other: x for other, x in model.blank().items() if other != taken}
+        shape = (*model.blank()[taken].shape[:-1], longest)
+        outputs(model, **{taken: jnp.zeros(shape, jnp.int32)}, **others)
+        with pytest.raises(ModelError, match=f"{longest + 1} tokens do not fit"):
+            outputs(model, **{taken: jnp.zeros((*shape[:-1], longest + 1), jnp.int32)}, **others)
+    assert model.longest("attention_mask") is None
+
+
+def test_bases_are_no_models():
+    for module, base in (("bert", "BertHead"), ("gpt2", "GPT2Head"), ("t5", "Words"), ("levit", "LevitHead")):
+        with pytest.raises(ModelError, match=f"unknown architecture '{base}'"):
+            hub.model_class(module, base)
