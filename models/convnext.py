@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelConfig, ModelError
+from models.kernels.precision import widened
 from models.layers.activations import activation
 from models.layers.convolution import Image, check_image, conv, pair
 from models.layers.dropout import Keys, drop_path, fold_in
@@ -184,7 +185,7 @@ class ConvNextModel(Model):
             hidden, _ = stack(ConvNextLayer, config, count, f"stage_{stage}")(hidden, own, keys)
             states.append(hidden)
             first += count
-        pooled = hidden.mean(axis=(1, 2), dtype=jnp.float32)
+        pooled = widened(hidden).mean(axis=(1, 2))
         return ModelOutput(
             last_hidden_state=hidden,
             pooler_output=layer_norm(config, config.layer_norm_eps, "norm")(pooled),

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from models.config import ModelConfig, ModelError
 from models.kernels.attention import attend
+from models.kernels.precision import widened
 from models.layers.convolution import Image, conv, places
 from models.layers.dropout import Keys, drop_path, fold_in
 from models.layers.linear import Initializer, dense, torch_uniform
@@ -276,7 +277,7 @@ class LevitAttention(nn.Module):
             key, value = self._project(tokens, "key_value", (self.key_dim, self.value_dim))
         init = nn.with_logical_partitioning(nn.initializers.zeros, (None, None))
         bias = self.param("bias", init, (self.heads, self.grid**2), jnp.dtype(self.config.param_dtype))
-        bias = bias.astype(jnp.float32)[:, distances(self.grid, self.stride)][None]
+        bias = widened(bias)[:, distances(self.grid, self.stride)][None]
         attended, _ = attend(query, key, value, scale=self.key_dim**-0.5, position_bias=bias)
         return LevitLinear(
             self.config, self.features, ("heads", "embed"), self.batch_axes, self.scale_init, name="out"

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 
 from models.config import ModelConfig, ModelError
 from models.kernels.max_pool import max_pool
+from models.kernels.precision import widened
 from models.layers.activations import activation
 from models.layers.convolution import Image, check_image, conv
 from models.layers.dropout import Keys
@@ -218,7 +219,7 @@ class ResNetModel(Model):
             states.append(hidden)
         return ModelOutput(
             last_hidden_state=hidden,
-            pooler_output=hidden.mean(axis=(1, 2), dtype=jnp.float32).astype(hidden.dtype),
+            pooler_output=widened(hidden).mean(axis=(1, 2)).astype(hidden.dtype),
             hidden_states=tuple(states) if output_hidden_states else None,
         )
 

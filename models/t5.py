@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int
 from models.config import ModelConfig, ModelError
 from models.encoder_decoder import Decoder, Encoder, EncoderDecoderModel, Hidden, Ids, Mask, Stack
 from models.kernels.linear import matmul
+from models.kernels.precision import widened
 from models.layers.activations import activation, gated
 from models.layers.attention import Attention, Cache
 from models.layers.dropout import Keys, dropout, fold_in
@@ -289,7 +290,7 @@ class RelativePositions(nn.Module):
             buckets=buckets,
             max_distance=config.relative_attention_max_distance,
         )
-        return by_query_and_key(table[bucket].T.astype(jnp.float32), queries, keys)
+        return by_query_and_key(widened(table[bucket].T), queries, keys)
 
 
 # ── Layers ───────────────────────────────────────────────────────────────────────────────────────────────────────────

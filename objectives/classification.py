@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from models.kernels.precision import widened
 from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
 from objectives.objective import Example, Losses, Objective, ObjectiveError, Pair, Targets
 
@@ -104,7 +105,7 @@ class Classification(Objective):
 
     def _dense(self, logits: Float[Array, "batch classes"], batch: Example) -> Pair:
         """`(sum, weight)` of the loss of targets for each class."""
-        answer, classes, logits = batch[self.answer], logits.shape[-1], logits.astype(jnp.float32)
+        answer, classes, logits = batch[self.answer], logits.shape[-1], widened(logits)
         targets = self._targets(answer, classes, batch)
         if targets.shape != logits.shape:
             raise ObjectiveError(f"{self.answer} of {targets.shape[-1]} classes, and logits of {classes}")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from models.kernels.precision import widened
 from objectives.losses import IGNORED, NATS
 from objectives.masked import MaskedLM
 from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
@@ -124,18 +125,18 @@ class Distillation(Wrapper):
 def divergence(
     logits: Float[Array, "*places classes"], teacher: Float[Array, "*places classes"], temperature: float
 ) -> Float[Array, "*places"]:
-    """T² · KL(softmax(teacher / T) ‖ softmax(logits / T)), in float32; no gradient reaches the teacher."""
+    """T² · KL(softmax(teacher / T) ‖ softmax(logits / T)), in float32 or wider; no gradient reaches the teacher."""
     teacher = jax.lax.stop_gradient(teacher)
-    student_log = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
-    teacher_log = jax.nn.log_softmax(teacher.astype(jnp.float32) / temperature)
+    student_log = jax.nn.log_softmax(widened(logits) / temperature)
+    teacher_log = jax.nn.log_softmax(widened(teacher) / temperature)
     return temperature**2 * (jnp.exp(teacher_log) * (teacher_log - student_log)).sum(axis=-1)
 
 
 def _cosine(
     hidden: Float[Array, "batch length hidden"], teacher: Float[Array, "batch length hidden"]
 ) -> Float[Array, "batch length"]:
-    """The cosine of the angle between hidden states, in float32."""
-    hidden, teacher = hidden.astype(jnp.float32), jax.lax.stop_gradient(teacher).astype(jnp.float32)
+    """The cosine of the angle between hidden states, in float32 or wider."""
+    hidden, teacher = widened(hidden), widened(jax.lax.stop_gradient(teacher))
     # Of a zero vector 0, with a gradient of 0.
     square = (hidden**2).sum(axis=-1) * (teacher**2).sum(axis=-1)
     return (hidden * teacher).sum(axis=-1) * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

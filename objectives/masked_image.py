@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 from jaxtyping import Array, Float, Key
 
+from models.kernels.precision import widened
 from objectives.draws import choose
 from objectives.objective import Example, Losses, Objective, ObjectiveError
 
@@ -60,7 +61,7 @@ class MaskedImage(Objective):
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """|pixel - reconstruction| of the hidden pixels, a pixel having as many numbers as there are channels."""
-        pixels, found = batch["pixel_values"], self.output(outputs).astype(jnp.float32)
+        pixels, found = batch["pixel_values"], widened(self.output(outputs))
         if found.shape != pixels.shape:
             raise ObjectiveError(f"a reconstruction of shape {found.shape} of pixels of shape {pixels.shape}")
         rows, columns = grid(pixels.shape[1:], self.patch_size)
@@ -118,7 +119,7 @@ class MaskedAutoencoder(Objective):
 
         Its weight is their number, by `rate`: of what a model leaves out no loss's weight may depend.
         """
-        logits, mask = self.output(outputs, 0).astype(jnp.float32), self.output(outputs, 1)
+        logits, mask = widened(self.output(outputs, 0)), self.output(outputs, 1)
         targets = self.targets(batch["pixel_values"])
         if logits.shape != targets.shape:
             raise ObjectiveError(f"logits of shape {logits.shape} for patches of pixels of shape {targets.shape}")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from models.kernels.precision import widened
 from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
 from objectives.masked import MaskedLM
 from objectives.objective import Example, Losses, ObjectiveError, Targets
@@ -102,7 +103,7 @@ class ReplacedTokenDetection(Wrapper):
         }
 
     def _detection(self, outputs: Mapping[str, Array], batch: Example):
-        """Logits in float32, whether they should be positive, and where they are asked for."""
-        logits = self.output(outputs, 1).astype(jnp.float32)
+        """Logits in float32 or wider, whether they should be positive, and where they are asked for."""
+        logits = widened(self.output(outputs, 1))
         attended = batch["attention_mask"] > 0 if "attention_mask" in batch else jnp.ones(logits.shape, bool)
         return logits, self.output(outputs, 2) > 0, attended

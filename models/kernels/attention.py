@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from models.kernels.gradient import with_gradient
 from models.kernels.platform import on_all_cores
+from models.kernels.precision import wide
 from models.layers.dropout import Keys, dropout
 
 
@@ -21,7 +22,7 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_keys: Keys = None,
 ) -> tuple[Float[Array, "batch length features"], Float[Array, "batch heads length keys"]]:
-    """softmax(query · key · scale + position_bias) · value (Vaswani et al., 2017, equation 1), the softmax in float32.
+    """softmax(query · key · scale + position_bias) · value (Vaswani et al., 2017, equation 1), the softmax in float32 or wider.
 
     Returns the heads side by side, and the attention probabilities before dropout. A query that `mask` lets look nowhere
     looks everywhere alike. Heads of keys and values, where there are fewer, are each shared by as many heads of queries.
@@ -36,9 +37,9 @@ def attend(
 def _products(
     query: Float[Array, "batch heads length dim"], key: Float[Array, "batch key_value_heads keys dim"]
 ) -> Float[Array, "batch heads length keys"]:
-    """query · key in float32."""
-    products = jnp.einsum("bhqd,bhkd->bhqk", _by_keys(query, key), key, preferred_element_type=jnp.float32)
-    return products.astype(jnp.float32).reshape(*query.shape[:3], key.shape[2])
+    """query · key in float32 or wider."""
+    products = jnp.einsum("bhqd,bhkd->bhqk", _by_keys(query, key), key, preferred_element_type=wide(key.dtype))
+    return products.astype(wide(key.dtype)).reshape(*query.shape[:3], key.shape[2])
 
 
 def _by_keys(
@@ -52,14 +53,14 @@ def _scores(query, key, mask, position_bias) -> Float[Array, "batch heads length
     scores = _products(query, key)
     if position_bias is not None:
         scores += position_bias
-    return scores if mask is None else jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    return scores if mask is None else jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
 
 
 def _product(
     left: Float[Array, "batch heads rows any"], right: Float[Array, "batch heads any columns"]
 ) -> Float[Array, "batch heads rows columns"]:
-    """left · right in float32."""
-    product = jnp.einsum("bhij,bhjk->bhik", left, right, preferred_element_type=jnp.float32)
+    """left · right in float32 or wider."""
+    product = jnp.einsum("bhij,bhjk->bhik", left, right, preferred_element_type=wide(right.dtype))
     return jax.lax.platform_dependent(product, cpu=on_all_cores, default=lambda product: product)
 
 

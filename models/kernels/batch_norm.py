@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from models.kernels.gradient import with_gradient
 from models.kernels.platform import without_reuse
+from models.kernels.precision import widened
 
 
 def batch_normalized(
@@ -18,7 +19,7 @@ def batch_normalized(
     batch_axes: tuple[str, ...],
 ) -> tuple[Float[Array, "... features"], Float[Array, " features"], Float[Array, " features"]]:
     """(x - mean) / √(variance + epsilon) · scale + bias in the dtype of `x`, and the mean and the variance, over all axes but
-    the last and over `batch_axes`, in float32. Mean and variance pass no gradient on.
+    the last and over `batch_axes`, in float32 or wider. Mean and variance pass no gradient on.
 
     The backward pass keeps `x` and the statistics, and goes over `x` and the gradient twice (`models.kernels.norm`).
     """
@@ -27,7 +28,7 @@ def batch_normalized(
 
 def _forward(x, scale, bias, *, epsilon, batch_axes):
     rows = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widened(x)
     mean = across(wide.mean(axis=rows), batch_axes)
     var = across(((wide - jnp.expand_dims(mean, rows)) ** 2).mean(axis=rows), batch_axes)
     inverse, mean = jax.lax.rsqrt(var + epsilon), without_reuse(mean)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from models.kernels.gradient import with_gradient
 from models.kernels.linear import matmul, product_over_rows
 from models.kernels.platform import on_all_cores
+from models.kernels.precision import widened
 from models.kernels.window import Image, Pair, Window, pad
 
 Kernel = Float[Array, "height width in out"]
@@ -187,11 +188,6 @@ def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _pat
 def within(places: int, size: int, stride: int = 1) -> Int[np.ndarray, "places size"]:
     """Where along an axis each place of a kernel of this size looks. XLA looks there faster than it joins slices."""
     return np.arange(places)[:, None] * stride + np.arange(size)
-
-
-def widened(x: Array) -> Array:
-    """Numbers to add up: in float32 or wider."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def shifted_sum(x: Image, kernel: Kernel, padding: tuple[int, int]) -> Image:

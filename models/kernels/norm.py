@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from models.kernels.gradient import with_gradient
+from models.kernels.precision import widened
 
 
 def normalized(
@@ -16,15 +17,15 @@ def normalized(
 ) -> Float[Array, "... features"]:
     """(x - mean) / √(variance + epsilon) · scale + bias over the last axis; without `bias` x / √(mean(x²) + epsilon) · scale.
 
-    In float32, the variance from centred values; without `bias` the quotient is rounded to `dtype` before it is scaled, as in
-    Llama and T5. The backward pass keeps `x` and two numbers of each row. The gradient that XLA:CPU derives is computed again
-    in every later loop that it passes through.
+    In float32 or wider, the variance from centred values. Without `bias` the quotient is rounded to `dtype` before it is
+    scaled, as in Llama and T5. The backward pass keeps `x` and two numbers of each row: XLA:CPU computes the gradient that it
+    derives again in every later loop that it passes through.
     """
     return _normalized(x, scale, bias, epsilon=epsilon, dtype=dtype)
 
 
 def _forward(x, scale, bias, *, epsilon, dtype):
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widened(x)
     mean = None if bias is None else wide.mean(axis=-1, keepdims=True)
     centred = wide if mean is None else wide - mean
     inverse = jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)

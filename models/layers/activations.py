@@ -11,11 +11,12 @@ from jaxtyping import Array, Float
 from models.config import ModelError, nearest
 from models.kernels import activation as activation_kernel
 from models.kernels.activation import relu
+from models.kernels.precision import widened
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 2016, arXiv 1606.08415), in float32 or wider."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widened(x)
     return (wide * (0.5 * (1.0 + jax.lax.erf(wide * math.sqrt(0.5))))).astype(x.dtype)
 
 

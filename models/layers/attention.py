@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.config import ModelConfig, ModelError
 from models.kernels.attention import attend
+from models.kernels.precision import widened
 from models.layers.dropout import Keys
 from models.layers.linear import Dense, Initializer, dense, truncated_normal
 from models.layers.positions import rotate
@@ -174,7 +175,7 @@ class Attention(nn.Module):
                 )
             key, value = cache
         if self.upcast:
-            query, key, value = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (query, key, value))
+            query, key, value = (widened(x) for x in (query, key, value))
         if layer_scale is not None:
             query *= layer_scale.astype(query.dtype)
         attended, probabilities = attend(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from models.config import ModelConfig
 from models.kernels.batch_norm import batch_normalized
 from models.kernels.norm import normalized
+from models.kernels.precision import widened
 from models.layers.linear import Initializer
 
 
@@ -44,7 +45,7 @@ BatchAxes = tuple[str, ...] | None
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015, arXiv 1502.03167), in float32.
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015, arXiv 1502.03167), in float32 or wider.
 
     Parameters `scale` and `bias`; in the collection `batch_stats` the running `mean` and `var` (of the unbiased estimate, as
     torch keeps it). With `batch_axes` the statistics are those of the whole batch, over the mapped axes too: the same
@@ -77,9 +78,9 @@ class BatchNorm(nn.Module):
                 self._move(running_mean, mean)
                 self._move(running_var, var * (count / max(count - 1, 1)))
             return y.astype(self.config.compute_dtype)
-        factor = jax.lax.rsqrt(running_var.value + self.epsilon) * scale.astype(jnp.float32)
+        factor = jax.lax.rsqrt(running_var.value + self.epsilon) * widened(scale)
         mean, factor, bias = (jnp.expand_dims(y, range(x.ndim - 1)) for y in (running_mean.value, factor, bias))
-        return ((x.astype(jnp.float32) - mean) * factor + bias).astype(self.config.compute_dtype)
+        return ((widened(x) - mean) * factor + bias).astype(self.config.compute_dtype)
 
     def _move(self, running: nn.Variable, found: Float[Array, " features"]) -> None:
         """Bring a running statistic nearer to what this batch has."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from models.kernels.precision import widened
 from models.layers.linear import Initializer
 
 
@@ -26,5 +27,5 @@ def rotate(
     sin: Float[Array, "#batch 1 length dim"],
 ) -> Float[Array, "batch heads length dim"]:
     """Rotary positions: the pairs (xᵢ, xᵢ₊dim⸝₂) turned by their angles (Su et al., "RoFormer", 2021, arXiv 2104.09864)."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    first, second = jnp.split(widened(x), 2, axis=-1)
     return (x * cos + jnp.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)

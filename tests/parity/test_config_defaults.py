@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models import hub
-from tests.parity.configs import CLASSES, SMALL, fields_of, published_config
+from tests.models.small_configs import SMALL
+from tests.parity.configs import CLASSES, fields_of, published_config
 from tests.parity.reference import transformers
 
 NO_NUMBER = {

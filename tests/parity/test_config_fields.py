@@ -16,7 +16,8 @@ import pytest
 
 from models import hub
 from models.config import ModelConfig, ModelError
-from tests.parity.configs import SMALL, fields_of, published_config
+from tests.models.small_configs import SMALL
+from tests.parity.configs import fields_of, published_config
 from tests.parity.reference import difference, perturbed, tensors, torch, transformers
 
 ARCHITECTURES = {

@@ -1,0 +1,75 @@
+"""Small configs of every architecture, as the fields of a published `config.json`."""
+
+from typing import Any
+
+TEXT = dict(
+    vocab_size=60,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=20,
+)
+BERT = dict(TEXT, type_vocab_size=3)
+BART = dict(
+    vocab_size=60,
+    d_model=16,
+    encoder_layers=2,
+    decoder_layers=1,
+    encoder_attention_heads=2,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=24,
+    decoder_ffn_dim=20,
+    max_position_embeddings=20,
+)
+VIT = dict(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    image_size=16,
+    patch_size=4,
+    num_channels=2,
+)
+DECODER = dict(
+    decoder_hidden_size=8,
+    decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=2,
+    decoder_intermediate_size=12,
+)
+STAGES = dict(num_channels=2, hidden_sizes=[8, 12], depths=[1, 2])
+SMALL: dict[str, dict[str, Any]] = {
+    "bert": BERT,
+    "electra": dict(BERT, embedding_size=12),
+    "distilbert": dict(vocab_size=60, max_position_embeddings=20, n_layers=2, n_heads=2, dim=16, hidden_dim=24),
+    "gpt2": dict(
+        vocab_size=60,
+        n_positions=20,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_inner=24,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=5,
+    ),
+    "llama": dict(TEXT, num_key_value_heads=1, pad_token_id=5),
+    "t5": dict(vocab_size=60, d_model=16, d_kv=6, d_ff=24, num_layers=2, num_decoder_layers=1, num_heads=2),
+    "bart": BART,
+    "mbart": BART,
+    "marian": dict(BART, pad_token_id=1, decoder_start_token_id=1),
+    "vit": dict(VIT, encoder_stride=4),
+    "vit_mae": dict(VIT, **DECODER),
+    "convnext": dict(STAGES, num_stages=2, patch_size=2, image_size=16),
+    "resnet": dict(STAGES, embedding_size=6),
+    "levit": dict(
+        image_size=32,
+        num_channels=2,
+        hidden_sizes=[8, 16, 24],
+        num_attention_heads=[1, 2, 3],
+        depths=[1, 1, 2],
+        key_dim=[4, 4, 4],
+    ),
+    "cvt": dict(num_channels=2, embed_dim=[8, 12, 16], num_heads=[1, 2, 4], depth=[1, 2, 3]),
+}
+"""Shapes that differ from the published ones: of every field here the comparison of the small models is one too."""

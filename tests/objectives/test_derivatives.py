@@ -1,0 +1,122 @@
+"""Derivatives of every objective's loss: forward mode, reverse mode and the limit of differences, in float64."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import objectives
+from data.images.augmentation import Augmentation
+from objectives import (
+    Augmented,
+    CausalLM,
+    ClassDistillation,
+    Classification,
+    Distillation,
+    Infilling,
+    MaskedAutoencoder,
+    MaskedImage,
+    MaskedLM,
+    MixtureOfDenoisers,
+    NextSentence,
+    Objective,
+    ReplacedTokenDetection,
+    SentenceOrder,
+    Seq2Seq,
+    SpanCorruption,
+    Sum,
+)
+from tests.examples import batch, text_vocabulary, text_windows
+
+ROWS, LENGTH, WIDTH, CLASSES, SIDE, PATCH, STEP = 3, 24, 5, 7, 8, 2, 1e-5
+VOCABULARY = SimpleNamespace(**vars(text_vocabulary()), classes=CLASSES)
+OBJECTIVES = [
+    MaskedLM(),
+    NextSentence(),
+    SentenceOrder(),
+    ReplacedTokenDetection(),
+    CausalLM(),
+    Infilling(),
+    SpanCorruption(),
+    MixtureOfDenoisers(),
+    Seq2Seq(label_smoothing=0.1),
+    Distillation(),
+    Distillation(everywhere=False),
+    Classification(),
+    Classification(smoothing=0.1, sigmoid=True),
+    ClassDistillation(),
+    ClassDistillation(hard=False),
+    MaskedImage(patch_size=PATCH, mask_patch_size=4),
+    MaskedAutoencoder(patch_size=PATCH),
+    Augmented(Classification(smoothing=0.1), Augmentation(mixup=0.8)),
+    Sum(MaskedLM(), NextSentence()),
+]
+
+
+def seen(objective: Objective) -> dict[str, jax.Array]:
+    """A corrupted batch of text, of pairs and of pictures."""
+    random = np.random.default_rng(0)
+    window = objective.length_read(LENGTH)
+    examples = batch(range(ROWS), LENGTH) | text_windows([window, window - 3, window // 2], window)
+    labels = random.integers(0, CLASSES, ROWS) if "pixel_values" in objective.reads else examples["input_ids"]
+    images = {f"{name}pixel_values": random.normal(size=(ROWS, SIDE, SIDE, 3)) for name in ("", "other_")}
+    examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
+    examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
+    keys = jax.random.split(jax.random.key(0), ROWS)
+    return jax.jit(jax.vmap(objective.corrupt))(keys, {name: examples[name] for name in objective.reads})
+
+
+def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict, dict]:
+    """Random outputs that the loss is a function of, and those that have no gradient."""
+    random = np.random.default_rng(1)
+    places, text = seen.get("labels", jnp.zeros(ROWS)).shape, (ROWS, LENGTH)
+    if isinstance(objective, Distillation) and objective.everywhere:
+        places = text
+    classes = CLASSES if "pixel_values" in objective.reads else VOCABULARY.size
+    patches = (ROWS, (SIDE // PATCH) ** 2)
+    shapes = {
+        name: (*places, classes) for name in ("logits", "prediction_logits", "teacher_logits", "generator_logits")
+    }
+    shapes |= dict(cls_logits=(ROWS, CLASSES), distillation_logits=(ROWS, CLASSES), discriminator_logits=text)
+    shapes |= dict(seq_relationship_logits=(ROWS, 2), hidden=(*text, WIDTH), teacher_hidden=(*text, WIDTH))
+    shapes |= dict(reconstruction=(ROWS, SIDE, SIDE, 3), replaced=text, mask=patches)
+    if isinstance(objective, MaskedAutoencoder):
+        shapes["logits"] = (*patches, 3 * PATCH**2)
+    asked = [next(name for name in names if name in shapes) for names in objective.asks]
+    outputs = {name: jnp.asarray(random.normal(size=shapes[name])) for name in asked}
+    fixed = [name for name in outputs if name.startswith("teacher") or name in ("replaced", "mask")]
+    return {name: x for name, x in outputs.items() if name not in fixed}, {name: outputs[name] for name in fixed}
+
+
+def test_every_objective_is_here():
+    public = [getattr(objectives, name) for name in objectives.__all__]
+    types = {x for x in public if isinstance(x, type) and issubclass(x, Objective) and x is not Objective}
+    assert {type(objective) for objective in OBJECTIVES} == types
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
+def test_linearized_losses_are_reverse_mode_and_the_limit_of_differences(objective):
+    objective = objective.bind(VOCABULARY)
+    batch = seen(objective)
+    with jax.enable_x64(True):
+        outputs, fixed = outputs_for(objective, batch)
+        random = np.random.default_rng(2)
+        direction = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), outputs)
+
+        @jax.jit
+        def losses(outputs):
+            return objective.losses(objective.sums({**outputs, **fixed}, batch))
+
+        value, linear = jax.linearize(losses, outputs)
+        forward = linear(direction)
+        for found, wanted in zip((value, forward), jax.jvp(losses, (outputs,), (direction,)), strict=True):
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10), found, wanted)
+        moved = [jax.tree.map(lambda x, y, s=step: x + s * y, outputs, direction) for step in (STEP, -STEP)]
+        ahead, behind = map(losses, moved)
+        for name, gradient in jax.jacrev(losses)(outputs).items():
+            reverse = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+            assert abs(reverse) > 1e-6
+            np.testing.assert_allclose(forward[name], reverse, rtol=1e-10)
+            np.testing.assert_allclose((ahead[name] - behind[name]) / (2 * STEP), reverse, rtol=1e-6)
