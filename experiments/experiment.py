@@ -19,7 +19,7 @@ from data.text.source import Text
 from evaluation.evaluation import Best, Evaluation
 from models.config import ModelConfig
 from objectives import Objective
-from training.checkpoints import flatten
+from training.identity import flatten
 from training.optimizers import AdamW, Optimizer
 from training.parallel import Parallel
 

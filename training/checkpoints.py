@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from training.identity import Identity
 from training.parallel import TrainingError
 from training.processes import at_first
 
@@ -62,38 +63,25 @@ class Checkpoints:
     Nothing is removed that was not written here: a folder without its `<step>.json` is somebody else's.
 
     Args:
-        description: of the experiment; a checkpoint with another one is refused.
-        ignored: fields of the description that may differ.
-        at_default: fields that a checkpoint of before may lack.
-        today: makes of a description of before one as it is written today.
-        data: fingerprint of the data; a checkpoint of other data is refused. What the fingerprint says better
-            (`SEEN_IN_DATA`) is compared only where a checkpoint of before holds none.
-        data_may_differ: a checkpoint of other data is read all the same, with a warning.
+        identity: what a checkpoint must have been made with; others are refused.
+        keep: so many of the newest, at least two.
         measured_on: what the figures are of, as JSON; those with the same value can be compared.
         more_is_better: whether the best figure is the highest, rather than the lowest.
     """
-
-    SEEN_IN_DATA = ("data.source", "data.tokenizer")
 
     def __init__(
         self,
         folder: Path,
         *,
+        identity: Identity | None = None,
         keep: int = 2,
-        description: Mapping[str, Any] | None = None,
-        ignored: Collection[str] = (),
-        at_default: Collection[str] = (),
-        today: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
-        data: str = "",
-        data_may_differ: bool = False,
         measured_on: Any = None,
         more_is_better: bool = False,
     ):
         self.folder = Path(folder).absolute()
         self.sums = self.folder.with_name(f"{self.folder.name}.sums")
         self.keep = max(2, keep)
-        self.description, self.ignored, self.at_default = dict(description or {}), tuple(ignored), {*at_default}
-        self.today, self.data, self.data_may_differ = today, data, data_may_differ
+        self.identity = identity or Identity()
         self.measured_on, self.more_is_better = measured_on, more_is_better
         self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._finishing: threading.Thread | None = None
@@ -128,8 +116,8 @@ class Checkpoints:
                 self._unfinished(step),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    experiment=ocp.args.JsonSave(self.description),
-                    data=ocp.args.JsonSave({"fingerprint": self.data}),
+                    experiment=ocp.args.JsonSave(dict(self.identity.description)),
+                    data=ocp.args.JsonSave({"fingerprint": self.identity.data}),
                 ),
             )
         except Exception as error:
@@ -300,36 +288,14 @@ class Checkpoints:
     def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
         path = self.folder / str(step)
         try:
-            description = self._check(path)
+            data = self._json(path, "data")["fingerprint"] if (path / "data").is_dir() else ""
+            description = self.identity.check(path, self._json(path, "experiment"), data)
             restored = self.orbax.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))
         except Exception as error:
             if isinstance(error, TrainingError) or path.exists():
                 raise
             raise TrainingError(f"{path} was removed while it was read, by the run that is training there") from error
         return restored["state"], description
-
-    def _check(self, path: Path) -> dict[str, Any]:
-        """The experiment that a checkpoint belongs to; `TrainingError` where it is another one, or of other data."""
-        data = self._json(path, "data")["fingerprint"] if (path / "data").is_dir() else ""
-        description = self.today(self._json(path, "experiment"))
-        ignored = {*self.ignored, *(self.SEEN_IN_DATA if data else ())}
-        ignored |= self.at_default - dict(flatten(description)).keys()
-        differences = describe_differences(description, self.description, ignored)
-        if differences:
-            raise TrainingError(
-                f"the checkpoints in {self.folder} are of another experiment ({differences});"
-                " choose another folder, or the settings that they were made with"
-            )
-        if data and self.data and data != self.data:
-            changed = f"the data are not those of the checkpoint of step {path.name} in {self.folder}"
-            prints = f"fingerprint {data[:12]} there, {self.data[:12]} here"
-            if not self.data_may_differ:
-                raise TrainingError(
-                    f"{changed} ({prints}): put back what was there, choose another folder, or go on knowingly with"
-                    " --data-changed go-on"
-                )
-            log.warning("%s (%s), and --data-changed go-on says to go on", changed, prints)
-        return description
 
     def _json(self, path: Path, item: str) -> dict[str, Any]:
         """One of the JSON items of the checkpoint in `path`."""
@@ -357,23 +323,3 @@ def remove_folder(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def describe_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str] = ()) -> str:
-    """`field: a there, b here` for each field that differs and is not `ignored`, at most five."""
-    found, wanted = dict(flatten(found)), dict(flatten(wanted))
-    names = [name for name in sorted({*found, *wanted} - {*ignored}) if found.get(name) != wanted.get(name)]
-    lines = [f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here" for name in names[:5]]
-    return "; ".join(lines) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def flatten(tree: Any, prefix: str = ""):
-    """`(dotted.name, leaf)` of nested mappings and sequences."""
-    if isinstance(tree, Mapping):
-        for name, value in tree.items():
-            yield from flatten(value, f"{prefix}.{name}" if prefix else str(name))
-    elif isinstance(tree, list | tuple):
-        for index, value in enumerate(tree):
-            yield from flatten(value, f"{prefix}.{index}")
-    else:
-        yield prefix, tree

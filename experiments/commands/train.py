@@ -34,6 +34,7 @@ from models.hub.beside import GENERATION
 from objectives.losses import NATS
 from training.checkpoints import Checkpoints, write_json
 from training.hardware import peak_flops
+from training.identity import Identity
 from training.loop import Schedule, Stage, StopAtOnce, Watch, fit
 from training.metrics import MetricsLog
 from training.owner import Owner
@@ -81,13 +82,15 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
     judged = {} if experiment.best.figure == "loss" else {"figure": experiment.best.figure}
     return Checkpoints(
         experiment.run_folder / "checkpoints",
+        identity=Identity(
+            description=assembly.description(),
+            ignored=BOOKKEEPING,
+            at_default={*at_default(experiment)},
+            current=experiment.today,
+            data=assembly.data.fingerprint,
+            data_may_differ=data_may_differ,
+        ),
         keep=experiment.keep_checkpoints,
-        description=assembly.description(),
-        ignored=BOOKKEEPING,
-        at_default={*at_default(experiment)},
-        today=experiment.today,
-        data=assembly.data.fingerprint,
-        data_may_differ=data_may_differ,
         measured_on={"examples": experiment.evaluation_examples, "data": assembly.data.fingerprint} | judged,
         more_is_better=experiment.best.more_is_better,
     )

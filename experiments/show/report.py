@@ -22,7 +22,7 @@ from experiments.assembly.feed import EVALUATION_SEED
 from experiments.show import pictures
 from models.hub.files import write_whole
 from objectives.losses import IGNORED
-from training.checkpoints import flatten
+from training.identity import flatten
 from training.metrics import read_metrics
 
 STYLE = """

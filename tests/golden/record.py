@@ -57,7 +57,11 @@ def small_recipes() -> list[str]:
 def settings(reference: str) -> Iterator[str]:
     """A line for each setting that decides a number, and for each of how the run is kept."""
     from experiments.experiment import load
-    from training.checkpoints import flatten
+
+    try:
+        from training.identity import flatten
+    except ImportError:  # where it lay in earlier commits
+        from training.checkpoints import flatten
 
     experiment = load(f"experiments/{reference}")
     long: dict[str, list] = {}

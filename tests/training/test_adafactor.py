@@ -72,7 +72,7 @@ def test_a_checkpoint_holds_its_state(tmp_path):
     optimizer, params = Adafactor().build(10), trees(0, 3)
     state = Update(optimizer).first({"params": params})
     _, moved = optimizer.update(trees(1, 3), state.opt_state, params)
-    checkpoints = Checkpoints(tmp_path, keep=1, description={})
+    checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(state.replace(step=jnp.int32(1), opt_state=moved))
     checkpoints.wait()
     restored, _ = checkpoints.restore(template_of(state))

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from training.checkpoints import Checkpoints, digest
+from training.identity import Identity
 from training.parallel import TrainingError
 from training.state import TrainState
 
 DESCRIPTION = {"seed": 0, "model": {"hidden_size": 8}}
+IDENTITY = Identity(description=DESCRIPTION)
 
 
 def state(step: int) -> TrainState:
@@ -33,7 +35,7 @@ def equal(one, other) -> bool:
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    found = Checkpoints(tmp_path / "checkpoints", keep=2, description=DESCRIPTION)
+    found = Checkpoints(tmp_path / "checkpoints", keep=2, identity=IDENTITY)
     yield found
     found.close()
 
@@ -55,7 +57,7 @@ def test_newest_and_best_are_kept(checkpoints):
 
 
 def test_more_may_be_better(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, description=DESCRIPTION, more_is_better=True)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, identity=IDENTITY, more_is_better=True)
     for step, f1 in [(1, 0.5), (2, 0.9), (3, 0.7), (4, None), (5, 0.6)]:
         checkpoints.save(state(step), f1)
     checkpoints.wait()
@@ -124,7 +126,7 @@ def test_damaged_checksums_count_as_damage(checkpoints):
 def test_another_experiment_is_refused(checkpoints):
     checkpoints.save(state(1))
     checkpoints.wait()
-    other = Checkpoints(checkpoints.folder, description={"seed": 0, "model": {"hidden_size": 16}})
+    other = Checkpoints(checkpoints.folder, identity=Identity(description={"seed": 0, "model": {"hidden_size": 16}}))
     with pytest.raises(TrainingError, match=r"another experiment \(model.hidden_size: 8 there, 16 here\)"):
         other.restore(template_of(state(0)))
     other.close()
@@ -193,7 +195,7 @@ def test_a_checkpoint_that_lies_elsewhere_by_a_link_is_let_go_of(checkpoints):
 
 
 def of_data(checkpoints: Checkpoints, data: str, **settings) -> Checkpoints:
-    return Checkpoints(checkpoints.folder, data=data, **{"description": DESCRIPTION, **settings})
+    return Checkpoints(checkpoints.folder, identity=Identity(data=data, **{"description": DESCRIPTION, **settings}))
 
 
 def test_other_data_are_refused_or_gone_on_with_knowingly(checkpoints, caplog):

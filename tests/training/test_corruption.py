@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_checkpoints import DESCRIPTION, equal, state, template_of
+from tests.training.test_checkpoints import IDENTITY, equal, state, template_of
 from training.checkpoints import Checkpoints
 from training.parallel import TrainingError
 
@@ -23,7 +23,7 @@ GROUPS, CASES = 10, 40
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    checkpoints = Checkpoints(folder / "checkpoints", description=DESCRIPTION)
+    checkpoints = Checkpoints(folder / "checkpoints", identity=IDENTITY)
     for step, loss in LOSSES.items():
         checkpoints.save(state(step), loss)
     checkpoints.close()
@@ -139,7 +139,7 @@ def test_the_exact_state_or_a_sentence(saved, tmp_path, group):
     rng = random.Random(group)
     outcomes = collections.Counter()
     folder = tmp_path / "run"
-    checkpoints = Checkpoints(folder / "checkpoints", description=DESCRIPTION)
+    checkpoints = Checkpoints(folder / "checkpoints", identity=IDENTITY)
     for _ in range(CASES):
         shutil.rmtree(folder)
         shutil.copytree(saved, folder)
@@ -176,7 +176,7 @@ def test_a_run_goes_on_over_what_a_crash_left(saved, tmp_path):
     folder = tmp_path / "run/checkpoints"
     for name in ("3", "3.unfinished", "3.unfinished.orbax-checkpoint-tmp", "2.removed"):
         shutil.copytree(folder / "1", folder / name)
-    checkpoints = Checkpoints(folder, description=DESCRIPTION)
+    checkpoints = Checkpoints(folder, identity=IDENTITY)
     restored, _ = checkpoints.restore(template_of(state(0)))
     assert equal(restored, state(2))
     checkpoints.discard_after(2)
