@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import os
+import platform
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -155,3 +158,26 @@ def peak_memory() -> dict[str, int]:
         return {"device_peak_bytes": max(known)}
     unit = 1 if sys.platform == "darwin" else 1024  # man getrusage: kilobytes on Linux
     return {"process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures of this run were measured on."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        facts = dict(
+            tuple(part.strip() for part in line.split(":", 1))
+            for line in cpuinfo.read_text().splitlines()
+            if ":" in line
+        )
+        cpu = facts.get("model name", cpu)
+        features = set(facts.get("flags", "").split())
+        best = next((name for name in ("amx_tile", "avx512f", "avx2") if name in features), "")
+        cpu = f"{cpu} family {facts.get('cpu family')} model {facts.get('model')} {best}"
+    return {
+        "devices": f"{len(jax.devices())} × {jax.devices()[0].device_kind}",
+        "processor": cpu,
+        "cores": os.cpu_count() or 0,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")},
+    }

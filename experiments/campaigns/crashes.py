@@ -28,11 +28,11 @@ from data.forms import TextForm
 from data.text.source import Text
 from experiments.campaigns.equality import differences, end_differences
 from experiments.campaigns.lives import LAST, PHASES, Campaign, CrashError
-from experiments.commands.train import machine
 from experiments.experiment import Experiment, Phase, load
 from models.bert import BertConfig
 from objectives import MaskedLM, NextSentence, Sum
 from training.checkpoints import Checkpoints
+from training.hardware import machine
 from training.optimizers import AdamW
 
 LATE = ("Between the last step and the end, by what was not there yet when it died:",)

@@ -30,11 +30,10 @@ from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.bert.pretrain import base
 from experiments.cli import prepare_process
-from experiments.commands.train import machine
 from experiments.experiment import Phase
 from models.bert import BertConfig
 from training.checkpoints import Checkpoints
-from training.hardware import peak_memory
+from training.hardware import machine, peak_memory
 from training.loop import Schedule, Stage, Watch, fit
 from training.metrics import MetricsLog
 from training.progress import ProgressBar

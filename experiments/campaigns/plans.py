@@ -22,10 +22,9 @@ from typing import Any
 import jax
 
 from experiments.benchmarks.pages import DOCS, fill, markdown
-from experiments.commands.train import machine
 from experiments.experiment import Experiment, load
 from experiments.plan import POLICIES, PhasePlan, plan
-from training.hardware import GIB
+from training.hardware import GIB, machine
 from training.parallel import Parallel
 from training.planning.apart import CompilerCrash, apart
 from training.planning.topologies import parse_topology

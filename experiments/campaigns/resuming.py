@@ -21,10 +21,10 @@ from pydoc_data.topics import topics
 
 from data.forms import TextForm
 from data.text.source import Text
-from experiments.commands.train import machine
 from experiments.experiment import Experiment, Phase
 from models.bert import BertConfig
 from objectives import MaskedLM
+from training.hardware import machine
 from training.metrics import read_metrics
 from training.optimizers import AdamW
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from rich.console import Console
 
 from experiments.experiment import Experiment, ExperimentError, load
 from objectives import KINDS, named
 from training.processes import Processes, facts
 from training.supervisor import Place, supervise
+
+console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 PACKAGES = ("data", "evaluation", "experiments", "inference", "models", "objectives", "training")
 """The folders whose code must be the same in every process."""

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from experiments.assembly.assemble import assemble
 from experiments.benchmarks.pages import summary
-from experiments.commands import parse_experiment
-from experiments.commands.train import console, machine
+from experiments.commands import console, parse_experiment
 from experiments.experiment import ExperimentError
-from training.hardware import peak_flops
+from training.hardware import machine, peak_flops
 from training.progress import working
 
 

@@ -11,8 +11,7 @@ from rich.table import Table
 from data.contents import Progress as Report
 from data.contents import spoken
 from experiments.assembly.assemble import assemble
-from experiments.commands import parse_experiment
-from experiments.commands.train import console
+from experiments.commands import console, parse_experiment
 
 
 def main(arguments: list[str]) -> None:

@@ -23,10 +23,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from experiments.commands import parse_experiment, supervised
-from experiments.commands.train import console, machine
+from experiments.commands import console, parse_experiment, supervised
 from experiments.experiment import Experiment
-from training.hardware import peak_flops, reached_flops
+from training.hardware import machine, peak_flops, reached_flops
 from training.processes import Processes
 from training.supervisor import Place
 

@@ -7,9 +7,10 @@ from typing import Literal
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.evaluations import evaluators, on_other_data
-from experiments.commands import parse_experiment
-from experiments.commands.train import EVALUATING, baselines, console, measured, open_checkpoints
+from experiments.commands import console, parse_experiment
+from experiments.commands.train import open_checkpoints
 from experiments.experiment import ExperimentError
+from experiments.finish import EVALUATING, baselines, measured
 from training.progress import working
 from training.state import TrainState
 

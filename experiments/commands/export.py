@@ -7,10 +7,10 @@ from typing import Literal
 import jax
 
 from experiments.assembly.assemble import assemble
-from experiments.commands import parse_experiment
+from experiments.commands import console, parse_experiment
 from experiments.commands.evaluate import restored
-from experiments.commands.train import console, export
 from experiments.experiment import ExperimentError
+from experiments.finish import export
 from experiments.folders import refuse_what_is_there
 from models import hub
 

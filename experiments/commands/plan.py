@@ -7,8 +7,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from experiments.commands import parse_experiment
-from experiments.commands.train import console
+from experiments.commands import console, parse_experiment
 from experiments.experiment import Experiment, ExperimentError
 from experiments.plan import PhasePlan, Search, plan, search
 from training.hardware import GIB

@@ -1,14 +1,22 @@
 """Pictures for people: what an image model was shown and what it made of it, as PNG files and in reports."""
 
 import base64
-import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from einops import repeat
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Num, UInt8
 from PIL import Image
+
+from experiments.assembly.assembly import Assembly
+from experiments.show.html import class_guess, classes_asked
+from objectives.objective import Example
+
+CAPTION = (
+    "Held-out pictures, with the likeliest class, its probability, and the right one where that is another; or as they are,"
+    " with the gaps that the model is shown, and with what it puts there."
+)
 
 Pixels = UInt8[np.ndarray, "height width channels"]
 
@@ -66,12 +74,38 @@ def figure(pixels: Pixels, caption: str) -> str:
     return f"<figure><img src='data:image/png;base64,{data}' alt=''><figcaption>{caption}</figcaption></figure>"
 
 
-def verdict(logits: Float[np.ndarray, " classes"], label: int | None, names: Sequence[str]) -> str:
-    """The likeliest class with its probability, and the right one where that is another."""
-    shares = np.exp(logits.astype(np.float64) - logits.max())
-    shares /= shares.sum()
-    guess = int(shares.argmax())
-    right = label is None or guess == label
-    truth = "" if right else f" <small>✗ {html.escape(names[label])}</small>"
-    kind = "right" if right else "wrong"
-    return f"<span class='gap {kind}'>{html.escape(names[guess])} <small>{shares[guess]:.0%}</small>{truth}</span>"
+def guesses(
+    assembly: Assembly,
+    batch: Mapping[str, np.ndarray],
+    seen: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> list[str]:
+    """Held-out pictures with the guessed class, or with what the model puts into their gaps."""
+    names = assembly.data.vocabulary.labels
+    blocks = []
+    for row, given in enumerate(batch["pixel_values"]):
+        one = [{name: x[row] for name, x in arrays.items()} for arrays in (seen, outputs)]
+        if "reconstruction" in outputs:
+            blocks.append(figure(beside(stages(given, *one, assembly.normalization)), ""))
+        elif "logits" in outputs and outputs["logits"].ndim == 2:
+            label = int(seen["labels"][row]) if seen.get("labels", np.zeros(0)).ndim == 1 else None
+            blocks.append(figure(given, class_guess(outputs["logits"][row], label, names)))
+    return blocks
+
+
+def explained(assembly: Assembly, before: Example, seen: Example, number: int) -> Iterator[str]:
+    """What is asked of a picture; a file shows it as the data give it, and as the model sees it."""
+    path = assembly.experiment.run_folder / f"example-{number}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    given = [before[name] for name in ("pixel_values", "other_pixel_values") if name in before]
+    path.write_bytes(png(beside([*given, *stages(given[0], seen, {}, assembly.normalization)[1:]])))
+    mixed = " (and what is mixed in)" * (len(given) > 1)
+    yield f"{path}: as the data give it{mixed}, and as the model sees it"
+    values = seen["pixel_values"]
+    yield f"pixel_values {values.shape} {values.dtype}, from {values.min():.3f} to {values.max():.3f}"
+    yield from classes_asked(seen, assembly.data.vocabulary.labels)
+    if "mix" in seen:
+        yield f"mix {float(seen['mix']):.3f}: the share of the first picture, the rest is the second's"
+    if "bool_masked_pos" in seen:
+        hidden = seen["bool_masked_pos"]
+        yield f"{int(hidden.sum())} of {hidden.size} patches are hidden; their pixels are asked"

@@ -1,6 +1,5 @@
 """The report of a run: one HTML file that needs no network, with curves, baselines, a table and a few guesses."""
 
-import functools
 import html
 import io
 import re
@@ -13,39 +12,16 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from jaxtyping import Array
-from tokenizers import Tokenizer
 
-from data.text.tokenizers import Vocabulary
 from evaluation.baselines import comparison
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.feed import EVALUATION_SEED
-from experiments.show import pictures
+from experiments.show import module_for
+from experiments.show.html import STYLE, table
 from models.hub.files import write_whole
-from objectives.losses import IGNORED
 from training.identity import flatten
 from training.metrics import read_metrics
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
-table { border-collapse: collapse; margin: .6rem 0; } td, th { padding: .25rem .8rem .25rem 0; text-align: left;
-vertical-align: top; border-bottom: 1px solid #e3e6ea; } 
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-svg { max-width: 100%; height: auto; } .sentence { margin: .8rem 0; line-height: 2.1; }
-.gap { border-radius: 4px; padding: .1rem .3rem; white-space: nowrap; } 
-.right { background: #d3f2dc; } .wrong { background: #fde2dd; }
-.gap small { color: #57606a; } details { margin-top: .6rem; } .dim { color: #57606a; }
-figure { display: inline-block; margin: .4rem .8rem .4rem 0; vertical-align: top; }
-"""
-
-
-SAID = {
-    "tokens": "Held-out text, asked as in training. For each token asked the guess, its probability, and the original where"
-    " the guess is wrong.",
-    "images": "Held-out pictures, with the likeliest class, its probability, and the right one where that is another; or"
-    " as they are, with the gaps that the model is shown, and with what it puts there.",
-}
-"""What the guesses are, by what examples consist of."""
 TOKEN_LOGITS = ("prediction_logits", "generator_logits", "logits")
 
 
@@ -63,7 +39,7 @@ def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guess
         "<h2>Curves</h2>",
         *curves(lines, result.get("training_baselines", {}), result.get("units", {})),
         "<h2>What it guesses</h2>",
-        f"<p class=dim>{SAID[assembly.experiment.form(-1).items]}</p>",
+        f"<p class=dim>{module_for(assembly.student.inputs).CAPTION}</p>",
         *guesses,
         "<h2>The run</h2>",
         run_table(result, lines),
@@ -75,16 +51,6 @@ def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guess
         f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>"
     )
     write_whole({folder / "report.html": lambda path: path.write_text(page, encoding="utf-8")})
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """An HTML table; the columns in `numbers` are set flush right."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        marks = (f"<{tag} class=number>" if i in numbers else f"<{tag}>" for i in range(len(cells)))
-        return "<tr>" + "".join(f"{mark}{cell}</{tag}>" for mark, cell in zip(marks, cells, strict=True)) + "</tr>"
-
-    return "<table>" + (row(head, "th") if head else "") + "".join(row(cells, "td") for cells in rows) + "</table>"
 
 
 def results_table(result: dict[str, Any]) -> str:
@@ -173,47 +139,7 @@ def guesses(assembly: Assembly, variables: Any) -> list[str]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return ["<p>Left out: there is no room on the devices for the model's outputs on these examples.</p>"]
-    guessed = next(GUESSES[name] for name in seen if name in GUESSES)
-    return guessed(assembly, batch, seen, outputs)
-
-
-def text_guesses(
-    assembly: Assembly,
-    batch: Mapping[str, np.ndarray],
-    seen: Mapping[str, np.ndarray],
-    outputs: Mapping[str, np.ndarray],
-) -> list[str]:
-    """Held-out texts with the guessed class, or the guess for each token asked; empty for a model that predicts neither."""
-    if "logits" in outputs and seen.get("labels", np.zeros(0)).ndim == 1:
-        names = assembly.data.vocabulary.labels
-        return [
-            f"<div class=sentence>{html.escape(assembly.data.tokenizer.decode(ids.tolist()))}"
-            f"<div>{pictures.verdict(logits, int(label), names)}</div></div>"
-            for ids, logits, label in zip(seen["input_ids"], outputs["logits"], seen["labels"], strict=True)
-        ]
-    if "labels" not in seen or "guess" not in outputs or outputs["guess"].shape != seen["labels"].shape:
-        return []
-    word = functools.partial(written, assembly.data.tokenizer, assembly.data.vocabulary)
-    blocks = []
-    for row, labels in enumerate(seen["labels"]):
-        asked = labels != IGNORED
-        gaps = [
-            gap(word(guess), share, None if guess == label else word(label))
-            for label, guess, share in zip(
-                labels[asked], outputs["guess"][row][asked], outputs["probability"][row][asked], strict=True
-            )
-        ]
-        read = [html.escape(word(token)) for token in seen["input_ids"][row][seen["attention_mask"][row] > 0]]
-        if "masked_positions" in seen:
-            for position, text in zip(seen["masked_positions"][row][asked], gaps, strict=True):
-                read[int(position)] = f" {text}"
-            lines = "".join(read)
-        elif "decoder_input_ids" in seen:
-            lines = f"<div class=dim>{''.join(read)}</div>{' '.join(gaps)}"
-        else:
-            lines = f"{read[0]} {' '.join(gaps)}"
-        blocks.append(f"<div class=sentence>{lines}{verdict(outputs, seen, row)}</div>")
-    return blocks
+    return module_for(seen).guesses(assembly, batch, seen, outputs)
 
 
 def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -226,53 +152,6 @@ def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
     elif name is not None:
         found["logits"] = outputs[name]
     return found
-
-
-def picture_guesses(
-    assembly: Assembly,
-    batch: Mapping[str, np.ndarray],
-    seen: Mapping[str, np.ndarray],
-    outputs: Mapping[str, np.ndarray],
-) -> list[str]:
-    """Held-out pictures with the guessed class, or with what the model puts into their gaps."""
-    names = assembly.data.vocabulary.labels
-    blocks = []
-    for row, given in enumerate(batch["pixel_values"]):
-        one = [{name: x[row] for name, x in arrays.items()} for arrays in (seen, outputs)]
-        if "reconstruction" in outputs:
-            blocks.append(pictures.figure(pictures.beside(pictures.stages(given, *one, assembly.normalization)), ""))
-        elif "logits" in outputs and outputs["logits"].ndim == 2:
-            label = int(seen["labels"][row]) if seen.get("labels", np.zeros(0)).ndim == 1 else None
-            blocks.append(pictures.figure(given, pictures.verdict(outputs["logits"][row], label, names)))
-    return blocks
-
-
-GUESSES = {"pixel_values": picture_guesses, "input_ids": text_guesses}
-"""How guesses are drawn, by what the model reads."""
-
-
-def written(tokenizer: Tokenizer, vocabulary: Vocabulary, token: int) -> str:
-    """A token as it stands in a text, with the space before it where it begins a word."""
-    text = tokenizer.decode([int(token)], skip_special_tokens=False).strip().removeprefix("##")
-    if not text:
-        text = tokenizer.id_to_token(int(token)) or f"<{token}>"
-    return (" " if token >= len(vocabulary.starts_word) or vocabulary.starts_word[token] else "") + text
-
-
-def gap(guess: str, share: float, original: str | None) -> str:
-    """A guess with its probability, and the original where that is another."""
-    wrong = "" if original is None else f" <small>✗ {html.escape(original.strip())}</small>"
-    kind = "right" if original is None else "wrong"
-    return f"<span class='gap {kind}'>{html.escape(guess.strip())} <small>{share:.0%}</small>{wrong}</span>"
-
-
-def verdict(outputs: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray], row: int) -> str:
-    """What a model of next sentences says of the second segment."""
-    if "seq_relationship_logits" not in outputs or "next_sentence_label" not in seen:
-        return ""
-    answer, truth = int(outputs["seq_relationship_logits"][row].argmax()), int(seen["next_sentence_label"][row])
-    said = ("follows", "from elsewhere")
-    return f"<div class=dim>second segment: {said[answer]}, says the model; in truth {said[truth]}</div>"
 
 
 def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import finish as ending
 from experiments import run_folder
 from experiments.assembly.assemble import assemble
-from experiments.commands import train as training
 from tests.experiments.small import small
 from training.metrics import MetricsLog
 from training.parallel import Parallel
@@ -45,7 +45,7 @@ MEASURES = {"held_out": {"loss": 7.0, "masked_lm_loss": 6.0, "next_sentence_loss
 
 def finish(ended) -> Path:
     assembly, state = ended
-    training.finish(assembly, state, MEASURES, **FIGURES)
+    ending.finish(assembly, state, MEASURES, **FIGURES)
     return assembly.experiment.run_folder
 
 
@@ -132,10 +132,10 @@ def test_it_is_done_when_all_three_are_there_and_in_that_order(ended, monkeypatc
         raise Killed
 
     for place, there in (
-        ("experiments.commands.train.export", []),
-        ("experiments.commands.train.baselines", ["model"]),
+        ("experiments.finish.export", []),
+        ("experiments.finish.baselines", ["model"]),
         ("experiments.show.report.write_report", ["model"]),
-        ("experiments.commands.train.write_json", ["model", "report.html"]),
+        ("experiments.finish.write_json", ["model", "report.html"]),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, dies)

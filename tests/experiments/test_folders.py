@@ -9,8 +9,8 @@ import pytest
 
 from data.text.source import Text
 from experiments.commands import import_
-from experiments.commands.train import export
 from experiments.experiment import ExperimentError
+from experiments.finish import export
 from experiments.folders import STAGED, keep_settings, refuse_what_is_there, replaced
 from models import gpt2, hub
 from tests.models.test_beside import BERT, fresh
@@ -150,7 +150,8 @@ def test_settings_of_published_folders_reach_the_export(tmp_path):
         path.unlink()
     keep_settings(run, tokenizer, initial)
     keep_settings(run, run / "tokenizer.json", None)
-    assembly = SimpleNamespace(experiment=experiment, student=model)
+    data = SimpleNamespace(tokenizer=experiment.data.tokenizer)
+    assembly = SimpleNamespace(experiment=experiment, student=model, data=data)
     variables = jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **model.blank()))
     export(assembly, variables, run / "model", force=True)
     about = json.loads((run / "model/tokenizer_config.json").read_text())

@@ -124,8 +124,9 @@ def with_teacher(experiment, where: Path):
     import jax
 
     from experiments.assembly.assemble import assemble
-    from experiments.commands.train import export, keep_settings
     from experiments.experiment import load
+    from experiments.finish import export
+    from experiments.folders import keep_settings
 
     if experiment.teacher is None:
         return experiment

@@ -19,8 +19,8 @@ from data.text.source import Text
 from data.text.token_ids import with_token_ids
 from data.text.tokenizers import Vocabulary
 from experiments.assembly.assemble import assemble
-from experiments.commands.train import export
 from experiments.experiment import Experiment, Phase
+from experiments.finish import export
 from inference.pipeline import pipeline, writing_task
 from models import hub
 from objectives import CausalLM, Infilling, MaskedLM, Objective, ReplacedTokenDetection, Seq2Seq, SpanCorruption

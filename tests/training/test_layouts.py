@@ -107,7 +107,7 @@ def test_it_was_training(results):
 
 
 def write_table(results: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    from experiments.commands.train import machine
+    from training.hardware import machine
 
     masked = results[ALONE]["masked"]
     lines = [

@@ -1,0 +1,150 @@
+"""What a run leaves when its steps are done: what was measured, the model, the report, the result."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from evaluation.baselines import constant
+from evaluation.evaluation import HELD_OUT, Best
+from experiments import run_folder
+from experiments.assembly.assembly import Assembly
+from experiments.assembly.evaluations import Evaluator
+from experiments.commands import console
+from experiments.folders import replaced
+from models import hub
+from models.hub.beside import GENERATION
+from objectives.losses import NATS
+from training.checkpoints import write_json
+from training.hardware import machine
+from training.progress import working
+from training.state import TrainState
+
+EVALUATING = "evaluating on held-out examples"
+
+
+def measured(asked: Sequence[Evaluator], state: TrainState, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """`held_out`, `intervals` of its metrics where it has some, and, where there are more, `evaluations`, {name: figures}."""
+    with working(EVALUATING, say):
+        held_out, *others = asked
+        found = {"held_out": held_out(state)}
+        intervals = held_out.intervals(state.variables)
+        if intervals:
+            found["intervals"] = intervals
+        if others:
+            found["evaluations"] = {
+                evaluator.name: evaluator(state) | {"intervals": evaluator.intervals(state.variables)}
+                for evaluator in others
+            }
+    return found
+
+
+def finish(
+    assembly: Assembly, state: TrainState, measures: dict[str, dict[str, Any]], **figures: Any
+) -> dict[str, Any]:
+    """Write the model, the report and, last, the result of a run whose steps are done, which is returned; each appears whole.
+
+    Every process is to call it: what is computed is computed as the steps are, where the parameters lie.
+
+    Args:
+        state: on the devices.
+        measures: what `measured` says of it.
+        figures: further ones of the result.
+    """
+    from experiments.show.report import guesses, write_report
+
+    experiment, folder, first = assembly.experiment, assembly.experiment.run_folder, jax.process_index() == 0
+    say = console.print if first else lambda _: None
+    better = state.variables
+    if average_is_better(experiment.best, measures):
+        better = state.average
+        say(f"model/ holds the average over the steps, whose {experiment.best.figure} is better")
+    say(f"writing {folder / run_folder.MODEL}")
+    variables = assembly.spread.gather(better)
+    if first:
+        export(assembly, variables, folder / run_folder.MODEL, force=True)
+    del variables
+    say(f"writing {folder / run_folder.REPORT}")
+    items, flops = assembly.work(-1)
+    base = baselines(assembly, better)
+    result = {
+        "name": experiment.name,
+        "architecture": experiment.architecture,
+        "parameters": parameters_of(assembly),
+        "steps": experiment.steps,
+        **measures,
+        "baselines": base,
+        "training_baselines": baselines(assembly, better, training=True),
+        "units": units(assembly, base),
+        "items": experiment.form(-1).items,
+        "items_per_step": items,
+        "flops_per_step": flops,
+        "machine": machine(),
+        "corpus": {
+            "of": experiment.data.documents,
+            **dict(zip(("training", "held_out"), assembly.data.counts, strict=True)),
+        },
+        **figures,
+    }
+    shown = guesses(assembly, better)
+    if first:
+        write_report(folder, assembly, result, shown)
+        write_json(folder / run_folder.RESULT, result)
+    return result
+
+
+def average_is_better(best: Best, measures: dict[str, dict[str, Any]]) -> bool:
+    """Whether the average over the steps has the better figure, where there is one."""
+    evaluation, figure = best.place
+    values = measures["held_out"] if evaluation == HELD_OUT else measures["evaluations"][evaluation]
+    return f"average_{figure}" in values and best.better(values[f"average_{figure}"], values[figure])
+
+
+def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False) -> None:
+    """Write a folder that `transformers` opens: the model, and what says how its inputs are made.
+
+    Args:
+        force: write over what is in the folder; without it that is an error.
+    """
+    experiment = assembly.experiment
+    tokenizer = None if assembly.data.tokenizer is None else experiment.run_folder / "tokenizer.json"
+    with replaced(folder, force) as place:
+        hub.save(place, assembly.student, variables, tokenizer=tokenizer)
+        if tokenizer is None:
+            assembly.data.save(place, experiment.form(-1))
+        generation, published = place / GENERATION, experiment.run_folder / GENERATION
+        if generation.exists() and published.exists():  # of the model that the run began with
+            write_json(generation, {**json.loads(generation.read_text()), **json.loads(published.read_text())})
+
+
+def baselines(assembly: Assembly, variables: Any, training: bool = False) -> dict[str, dict[str, Any]]:
+    """For each loss that has one, what it is held against on the very same questions: the fields of a `Constant`.
+
+    Args:
+        variables: on the devices, as the steps want them.
+        training: of the examples that were trained on last, about as many, rather than of those that are held out.
+    """
+    step, found = assembly.compile_targets_step(training), []
+    for batch, copies in assembly.last_batches() if training else assembly.counted_batches():
+        right = assembly.spread.host(step(variables, assembly.spread.put_batch(batch)))
+        found.append(jax.tree.map(lambda counts: counts // copies, right))  # noqa: B023 - used at once
+    if not found:
+        return {}
+    counts = jax.tree.map(lambda *parts: np.sum(parts, axis=0, dtype=np.int64), *found)
+    asked = jax.tree.map(lambda counts: np.repeat(np.arange(len(counts)), counts), counts)
+    return {name: dataclasses.asdict(constant(right)) for name, right in asked.items()}
+
+
+def units(assembly: Assembly, base: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The units of losses: as the objective says, and nats where there is a baseline; of their sum, where all have the same."""
+    found = {**dict.fromkeys(base, NATS), **assembly.objective.units}
+    every = {found.get(name, "") for name in assembly.losses}
+    return {**found, "loss": every.pop()} if len(every) == 1 else found
+
+
+def parameters_of(assembly: Assembly) -> int:
+    return sum(x.size for x in jax.tree.leaves(assembly.state_shapes().params))
