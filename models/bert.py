@@ -6,7 +6,6 @@ arXiv 1810.04805. The small variants: Turc et al., "Well-Read Students Learn Bet
 
 import abc
 import dataclasses
-import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -129,21 +128,6 @@ class BertConfig(ModelConfig):
     def embedding_width(self) -> int:
         """Features of the embeddings; where they are not `hidden_size`, a projection stands between them and the layers."""
         return self.hidden_size
-
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix multiplications alone (2 per multiply-add).
-
-        Per token and layer 8 H² (query, key, value, output) + 4 H·I (feed-forward) + 4 H·length (attention), and
-        2 H·E + 2 E·V per predicted token, E = H but where embeddings are projected: then 2 E·H per token more. A training
-        step does three times as much: backward is twice forward.
-        """
-        *texts, length = shapes["input_ids"]
-        batch = math.prod(texts)
-        predictions = shapes.get("masked_positions", (batch, 0))[1]
-        hidden, inner, width = self.hidden_size, self.intermediate_size, self.embedding_width
-        per_token = self.num_hidden_layers * (8 * hidden**2 + 4 * hidden * inner + 4 * hidden * length)
-        per_token += 2 * width * hidden * (width != hidden)
-        return batch * (length * per_token + predictions * (2 * hidden * width + 2 * width * self.vocab_size))
 
 
 class BertLayer(nn.Module):

@@ -42,30 +42,23 @@ class ModelConfig:
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
         problem_type: what a classifier's scores are, one of `PROBLEMS`; told by the number of labels where `None`.
 
-    What an architecture is, rather than a shape of it; of the fields that most architectures have, what stands for those that one
-    lacks:
+    What an architecture is, rather than a shape of it:
 
         aliases: other names that a `config.json` may have for a field → the field's (`attribute_map` of `transformers`).
         published_labels: how many labels a classifier has whose `config.json` neither names nor counts them.
     """
 
     model_type: ClassVar[str]
-    vocab_size: ClassVar[int | None] = None
-    hidden_size: ClassVar[int | None] = None
-    num_attention_heads: ClassVar[int | None] = None
-    hidden_act: ClassVar[str | None] = None
-    layer_norm_eps: ClassVar[float | None] = None
-    image_size: ClassVar[int | tuple[int, int] | None] = None
-    labels: ClassVar[tuple[str, ...]] = ()
-    bos_token_id: ClassVar[int | None] = None
-    eos_token_id: ClassVar[int | None] = None
-    pad_token_id: ClassVar[int | None] = None
-    decoder_start_token_id: ClassVar[int | None] = None
-    freeze_batch_norm: ClassVar[bool] = False
     aliases: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
     published_labels: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ()
     execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers")
+
+    # What stands for fields that a class lacks. Without annotations they are no fields and keep no place in the order.
+    vocab_size = hidden_size = num_attention_heads = hidden_act = layer_norm_eps = image_size = None
+    bos_token_id = eos_token_id = pad_token_id = decoder_start_token_id = None
+    labels = ()
+    freeze_batch_norm = False
 
     dtype: str = "float32"
     param_dtype: str = "float32"
@@ -110,10 +103,6 @@ class ModelConfig:
     def longest_input(self) -> int | None:
         """Most tokens that the model has positions for; `None` where any number will do."""
         return None
-
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass on inputs of these shapes, `{name: (batch, ...)}`."""
-        raise NotImplementedError(f"{type(self).__name__} has no FLOP formula")
 
     @classmethod
     def variant(cls, name: str, **changes: Any) -> "ModelConfig":

@@ -4,7 +4,6 @@ Liu, Mao, Wu, Feichtenhofer, Darrell, Xie: "A ConvNet for the 2020s", 2022, arXi
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -107,25 +106,6 @@ class ConvNextConfig(ModelConfig):
         if found[1] == "downsampling":
             return first
         return tuple(first + (block // 3 if stage == 2 else 0) for block in range(self.depths[stage]))
-
-    def feature_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Height and width of each stage's feature map for an image of this size: what is left over is not seen."""
-        patch_height, patch_width = pair(self.patch_size)
-        return [(height // patch_height >> stage, width // patch_width >> stage) for stage in range(self.num_stages)]
-
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, convolutions and matrix products (2 per multiply-add).
-
-        Per place and block 2 · 49 C (depthwise) + 16 C² (the two projections); per place of a stage's feature map
-        2 · 4 C′ C for the convolution before it, C′ being the channels of the stage before.
-        """
-        batch, height, width, _ = shapes["pixel_values"]
-        flops, before = 0, self.num_channels * math.prod(pair(self.patch_size))
-        sizes = self.feature_sizes(height, width)
-        for (rows, columns), channels, depth in zip(sizes, self.hidden_sizes, self.depths, strict=True):
-            per_place = 2 * before * channels + depth * (2 * KERNEL**2 * channels + 16 * channels**2)
-            flops, before = flops + rows * columns * per_place, 4 * channels
-        return batch * (flops + 2 * self.hidden_sizes[-1] * len(self.labels))
 
 
 class ConvNextLayer(nn.Module):

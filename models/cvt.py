@@ -134,28 +134,6 @@ class CvtConfig(ModelConfig):
             grids.append(size)
         return tuple(grids)
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix products and convolutions alone (2 per multiply-add).
-
-        Where T tokens of C features come from D features by patches of P pixels: 2 T·P·D·C. And per layer, with S keys and
-        kernels of K places: 2 K·C·(T + 2 S) (depthwise), 4 C²·(T + S) (queries, keys, values, output), 4 T·S·C (attention),
-        4 T·C·I (MLP). Convolutions count as if they never met an edge.
-        """
-        batch, height, width, channels = shapes["pixel_values"]
-        total = 2 * self.embed_dim[-1] * len(self.labels)
-        for stage, grid in enumerate(self.grids(height, width)):
-            features, kernel = self.embed_dim[stage], self.kernel_qkv[stage]
-            kept = [places(length, kernel, self.stride_kv[stage], self.padding_kv[stage]) for length in grid]
-            queries, keys = grid[0] * grid[1], kept[0] * kept[1]
-            total += 2 * queries * self.patch_sizes[stage] ** 2 * channels * features
-            layer = 2 * kernel**2 * features * (queries + 2 * keys)
-            queries, keys = queries + self.cls_token[stage], keys + self.cls_token[stage]
-            layer += 4 * features**2 * (queries + keys) + 4 * queries * keys * features
-            layer += 4 * queries * features * int(self.mlp_ratio[stage] * features)
-            total += self.depth[stage] * layer
-            channels = features
-        return batch * total
-
 
 def normal(config: CvtConfig) -> Initializer:
     """How linear layers begin."""

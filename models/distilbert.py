@@ -106,7 +106,6 @@ class DistilBertConfig(ModelConfig):
         return self.max_position_embeddings
 
     embedding_width = BertConfig.embedding_width
-    forward_flops = BertConfig.forward_flops
 
 
 class DistilBertModel(BertModel):

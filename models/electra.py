@@ -104,16 +104,6 @@ class ElectraConfig(BertConfig):
         except ModelError as error:
             raise ModelError(f"generator_size={self.generator_size} makes no generator: {error}") from None
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """As BERT's; with a `sampling_key` those of the generator, and of the discriminator with 2 H² + 2 H per token."""
-        if "sampling_key" not in shapes:
-            return super().forward_flops(shapes)
-        batch, length = shapes["input_ids"]
-        head = batch * length * (2 * self.hidden_size**2 + 2 * self.hidden_size)
-        encoder = super().forward_flops({"input_ids": (batch, length)})
-        generator = self.generator.forward_flops({name: shapes[name] for name in ("input_ids", "masked_positions")})
-        return generator + encoder + head
-
 
 class ElectraModel(BertModel):
     """Embeddings and encoder.

@@ -142,22 +142,6 @@ class EncoderDecoderConfig(ModelConfig):
         heads = self.decoder_attention_heads
         return Cache.empty(self, self.decoder_layers, batch, heads, room, self.d_model // heads)
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix multiplications alone (2 per multiply-add).
-
-        With S tokens read and T written, per layer of the encoder S·(8 H² (query, key, value, output) + 4 H·I (feed-forward)
-        + 4 H·S (attention)); of the decoder T·(8 H² + 4 H·I + 4 H·T, the half that is masked counted) and between the two
-        4 H²·(T + S) + 4 H·T·S; and 2 H·V for each token written. A training step does three times as much.
-        """
-        batch, source = shapes["input_ids"]
-        target = shapes.get("decoder_input_ids", shapes["input_ids"])[1]
-        hidden = self.d_model
-        read = source * (8 * hidden**2 + 4 * hidden * self.encoder_ffn_dim + 4 * hidden * source)
-        written = target * (8 * hidden**2 + 4 * hidden * self.decoder_ffn_dim + 4 * hidden * target)
-        between = 4 * hidden**2 * (target + source) + 4 * hidden * target * source
-        layers = self.encoder_layers * read + self.decoder_layers * (written + between)
-        return batch * (layers + 2 * hidden * self.vocab_size * target)
-
 
 def check_length(config: ModelConfig, length: int) -> None:
     """Raise where so many tokens have no positions."""

@@ -127,17 +127,6 @@ class GPT2Config(ModelConfig):
         """A cache for `room` tokens of each of `batch` texts."""
         return Cache.empty(self, self.n_layer, batch, self.n_head, room, self.n_embd // self.n_head)
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix multiplications alone (2 per multiply-add).
-
-        Per token and layer 8 H² (query, key, value, output) + 4 H·I (feed-forward) + 4 H·length (attention, the half that
-        is masked counted), and 2 H·V per token. A training step does three times as much: backward is twice forward.
-        """
-        batch, length = shapes["input_ids"]
-        hidden = self.n_embd
-        per_token = self.n_layer * (8 * hidden**2 + 4 * hidden * self.inner + 4 * hidden * length)
-        return batch * length * (per_token + 2 * hidden * self.vocab_size)
-
 
 class GPT2Block(nn.Module):
     """One layer: x + attention(LN(x)), then x + MLP(LN(x)). What is added back begins smaller the more layers there are."""

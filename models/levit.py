@@ -161,37 +161,6 @@ class LevitConfig(ModelConfig):
         """Heads of the attention by which the grid shrinks after a stage."""
         return self.hidden_sizes[stage] // self.key_dim[0]
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix products and convolutions alone (2 per multiply-add).
-
-        2 K·D·C for each place of a convolution with a kernel of K places, as if it never met an edge. For T tokens of C
-        features in h heads of keys of k and values of v features a layer does 2 T·C·h·(2 k + v) (queries, keys, values),
-        2 T²·h·(k + v) (attention), 2 T·h·v·C (output) and 4 T·C·I (MLP); between stages likewise, with fewer queries. One
-        classification head is counted.
-        """
-        batch, *_ = shapes["pixel_values"]
-        channels = (self.num_channels, *self.stem_channels)
-        total = sum(
-            2 * size**2 * self.kernel_size**2 * channels[i] * channels[i + 1] for i, size in enumerate(self.stem_sizes)
-        )
-        for stage, (grid, features) in enumerate(zip(self.grids, self.hidden_sizes, strict=True)):
-            tokens, heads, key = grid**2, self.num_attention_heads[stage], self.key_dim[stage]
-            value = self.attention_ratio[stage] * key
-            layer = 2 * tokens * features * heads * (2 * key + value) + 2 * tokens**2 * heads * (key + value)
-            layer += 2 * tokens * heads * value * features + 4 * tokens * features**2 * self.mlp_ratio[stage]
-            total += self.depths[stage] * layer
-            if stage + 1 < STAGES:
-                heads, key = self.shrinking_heads(stage), self.key_dim[0]
-                value, queries, after = (
-                    SHRINKING_VALUE_RATIO * key,
-                    self.grids[stage + 1] ** 2,
-                    self.hidden_sizes[stage + 1],
-                )
-                total += 2 * features * heads * (tokens * (key + value) + queries * key)
-                total += 2 * queries * tokens * heads * (key + value) + 2 * queries * heads * value * after
-                total += 4 * queries * after**2 * SHRINKING_MLP_RATIO
-        return batch * (total + 2 * self.hidden_sizes[-1] * len(self.labels))
-
 
 class LevitLinear(nn.Module):
     """A linear layer without bias, and a batch norm.

@@ -265,19 +265,6 @@ class LlamaConfig(ModelConfig):
         """A cache for `room` tokens of each of `batch` texts."""
         return Cache.empty(self, self.num_hidden_layers, batch, self.key_value_heads, room, self.head_size)
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix multiplications alone (2 per multiply-add).
-
-        Per token and layer 4 H·D (query, output; D features in all heads) + 4 H·G (key, value; G in theirs) + 6 H·I
-        (feed-forward) + 4 D·length (attention, the half that is masked counted), and 2 H·V per token. A training step does
-        three times as much: backward is twice forward.
-        """
-        batch, length = shapes["input_ids"]
-        hidden, wide = self.hidden_size, self.num_attention_heads * self.head_size
-        narrow = self.key_value_heads * self.head_size
-        per_layer = 4 * hidden * (wide + narrow) + 6 * hidden * self.intermediate_size + 4 * wide * length
-        return batch * length * (self.num_hidden_layers * per_layer + 2 * hidden * self.vocab_size)
-
 
 def _llama3(length: int, scaling: RopeScaling | None = None) -> dict[str, Any]:
     """What the models of the third generation have in common."""

@@ -3,17 +3,22 @@
 import abc
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from models.outputs import ModelOutput
 
 TOKENS = ("input_ids", "decoder_input_ids")
 """Inputs that `init` wants, each (batch, length); it does without masks, types and positions."""
+DTYPES = {"pixel_values": jnp.float32, "noise": jnp.float32, "sampling_key": jnp.uint32}
+"""Of the inputs that are no int32."""
 
 
 class Model(nn.Module, abc.ABC):
@@ -76,6 +81,23 @@ class Model(nn.Module, abc.ABC):
         return self.config.longest_input if name in TOKENS else None
 
     @nn.nowrap
+    def forward_flops(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Floating-point operations of the matrix products and convolutions of one forward pass, head included: 2 per
+        multiply-add. What is masked or beyond an edge counts in full.
+
+        Args:
+            shapes: of inputs by name; the model takes those that it knows.
+        """
+        inputs = {
+            name: jax.ShapeDtypeStruct(shape, DTYPES.get(name, jnp.int32))
+            for name, shape in shapes.items()
+            if name in self.inputs
+        }
+        variables = nn.unbox(self.boxed_shapes())
+        program = jax.make_jaxpr(lambda variables, inputs: self.apply(variables, **inputs))(variables, inputs)
+        return products(program.jaxpr)
+
+    @nn.nowrap
     def at_image_size(self, variables: Mapping[str, Any], image_size: Any) -> tuple["Model", Mapping[str, Any]]:
         """The model for images of another size, and its variables."""
         return self.clone(config=dataclasses.replace(self.config, image_size=image_size)), variables
@@ -84,3 +106,23 @@ class Model(nn.Module, abc.ABC):
     def published(self, variables: Mapping[str, Any]) -> dict[str, tuple["Model", Mapping[str, Any]]]:
         """{folder inside the checkpoint's: model and variables} of all that is published of it; for most, the model as it is."""
         return {"": (self, variables)}
+
+
+def products(program: Jaxpr) -> int:
+    """2 per multiply-add of the matrix products and convolutions that a program needs. A loop counts as often as it runs; of
+    several versions, as platforms have them, the last counts, which is the default."""
+    needed, _ = dce_jaxpr(program, [True] * len(program.outvars))
+    total = 0
+    for equation in needed.eqns:
+        params, name = equation.params, equation.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            kernel, features = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
+            total += 2 * equation.outvars[0].aval.size * kernel.size // kernel.shape[features]
+        inner = params["branches"][-1:] if name == "cond" else params.values()
+        inner = [x.jaxpr if isinstance(x, ClosedJaxpr) else x for x in inner if isinstance(x, ClosedJaxpr | Jaxpr)]
+        total += params.get("length", 1) * sum(map(products, inner))
+    return total

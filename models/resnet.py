@@ -91,35 +91,6 @@ class ResNetConfig(ModelConfig):
         """By how much each stage lowers the resolution."""
         return (2 if self.downsample_in_first_stage else 1, *(2,) * (len(self.depths) - 1))
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, convolutions and the classifier (2 per multiply-add).
-
-        Per place 2 · k² C′ C for each convolution k × k from C′ to C channels, counted where it has outputs, and for the
-        1 × 1 convolution beside a stage's first layer where this changes resolution or channels.
-        """
-        batch, height, width, channels = shapes["pixel_values"]
-        height, width = halved(height, 2), halved(width, 2)
-        flops = height * width * 49 * channels * self.embedding_size
-        height, width, before = halved(height, 2), halved(width, 2), self.embedding_size
-        for features, depth, stride in zip(self.hidden_sizes, self.depths, self.strides, strict=True):
-            places, outer = halved(height, stride) * halved(width, stride), height * width
-            for layer in range(depth):
-                if self.layer_type == "basic":
-                    flops += places * 9 * (before * features + features**2)
-                else:
-                    inner = features // REDUCTION
-                    entering = outer if layer == 0 and not self.downsample_in_bottleneck else places
-                    flops += entering * before * inner + places * (9 * inner**2 + inner * features)
-                flops += places * before * features * (layer == 0 and (stride != 1 or before != features))
-                before = features
-            height, width = halved(height, stride), halved(width, stride)
-        return batch * 2 * (flops + self.hidden_sizes[-1] * len(self.labels))
-
-
-def halved(length: int, stride: int) -> int:
-    """The length of the output of a convolution that is padded by half its kernel."""
-    return -(-length // stride)
-
 
 class ConvNorm(nn.Module):
     """A convolution without bias, a batch norm and, unless it is `None`, the activation called `act`."""

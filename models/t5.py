@@ -205,26 +205,6 @@ class T5Config(ModelConfig):
         """N(0, 1 / fan), times the factor: that of embeddings (1), and of what sums `fan` terms."""
         return nn.initializers.normal(self.initializer_factor * fan**-0.5)
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix multiplications alone (2 per multiply-add).
-
-        With S tokens read and T written, heads of W features together and F features within the feed-forward layers (twice
-        as many where gated, of which half come out): per layer of the encoder S·(8 H·W (query, key, value, output)
-        + 4 H·F, or 6 H·F where gated + 4 W·S (attention)); of the decoder T·(8 H·W + 4 or 6 H·F + 4 W·T, the half that is
-        masked counted) and between the two 4 H·W·(T + S) + 4 W·T·S; and 2 H·V for each token written. A training step
-        does three times as much: backward is twice forward.
-        """
-        batch, read = shapes["input_ids"]
-        written = shapes.get("decoder_input_ids", shapes["input_ids"])[1]
-        hidden, width = self.d_model, self.num_heads * self.d_kv
-
-        def layer(length: int) -> int:
-            return length * (8 * hidden * width + (6 if self.gated else 4) * hidden * self.d_ff + 4 * width * length)
-
-        between = 4 * hidden * width * (written + read) + 4 * width * written * read
-        layers = self.num_layers * layer(read) + self.decoder_layers * (layer(written) + between)
-        return batch * (layers + 2 * hidden * self.vocab_size * written)
-
 
 # ── Relative positions ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -156,24 +156,6 @@ class ViTConfig(ModelConfig):
                 " interpolate_pos_encoding=True takes them, and `at_image_size` makes a model for them"
             )
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass, matrix products and convolutions alone (2 per multiply-add).
-
-        With N patches of p² pixels, C channels and T = N + 1 tokens: 2 N p² C H (patches); per token and layer 8 H² (query,
-        key, value, output) + 4 H·I (feed-forward) + 4 H·T (attention); 2 H per label, or, where `bool_masked_pos` is given,
-        2 N H s² C for patches of s² new pixels (s = `encoder_stride`). A training step does three times as much, but for
-        the patches, whose pixels want no gradient: twice.
-        """
-        batch, height, width, channels = shapes["pixel_values"]
-        hidden, tall, wide = self.hidden_size, *pair(self.patch_size)
-        rows, columns = self.grid_of(height, width)
-        patches = rows * columns
-        per_token = 8 * hidden**2 + 4 * hidden * self.intermediate_size + 4 * hidden * (patches + 1)
-        masked = "bool_masked_pos" in shapes
-        head = patches * self.encoder_stride**2 * channels if masked else len(self.labels)
-        patching = 2 * patches * tall * wide * channels * hidden
-        return batch * (patching + self.num_hidden_layers * (patches + 1) * per_token + 2 * hidden * head)
-
 
 # ── Positions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

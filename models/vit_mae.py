@@ -77,27 +77,6 @@ class ViTMAEConfig(ViTConfig):
         """How many of so many patches the encoder reads."""
         return int(patches * (1 - self.mask_ratio))
 
-    def forward_flops(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """Floating-point operations of one forward pass of `ViTMAEForPreTraining`, matrix products and convolutions alone.
-
-        With N patches of p² pixels, C channels: 2 N p² C H (patches); per token that is read (all where no `noise` is
-        given) and layer 8 H² + 4 H·I + 4 H·T, T of them with [CLS], and 2 H·D to the decoder; the same, with its sizes, of
-        the decoder's N + 1 tokens; 2 D p² C for each patch's pixels.
-        """
-        batch, height, width, channels = shapes["pixel_values"]
-        rows, columns = self.grid_of(height, width)
-        patches, numbers = rows * columns, channels * pair(self.patch_size)[0] * pair(self.patch_size)[1]
-
-        def layers(config: ViTMAEConfig, tokens: int) -> int:
-            hidden = config.hidden_size
-            per_token = 8 * hidden**2 + 4 * hidden * config.intermediate_size + 4 * hidden * tokens
-            return config.num_hidden_layers * tokens * per_token
-
-        tokens = 1 + (self.read(patches) if "noise" in shapes else patches)
-        hidden, width = self.hidden_size, self.decoder_hidden_size
-        count = 2 * patches * numbers * hidden + layers(self, tokens) + 2 * tokens * hidden * width
-        return batch * (count + layers(self.decoder, patches + 1) + 2 * patches * width * numbers)
-
 
 def sinusoids(grid: Pair) -> Initializer:
     """Sines and cosines of the columns in one half of the features, of the rows in the other; zeros for [CLS], the first."""

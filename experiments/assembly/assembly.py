@@ -205,17 +205,15 @@ class Assembly(Feed):
         return Speed(*self.work(phase), peak, self.experiment.form(phase).items)
 
     def work(self, phase: int) -> tuple[int, float]:
-        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward formula, 1 × its teacher's.
+        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward pass, 1 × its teacher's.
 
-        Where a part of the model is trained its formula counts once: how far back the gradients go is not reckoned.
+        Where a part of the model is trained its forward pass counts once: how far back the gradients go is not reckoned.
         """
         experiment = self.experiment
         example = self.data.training(self.form(phase), experiment.seed)[0]
         seen, _ = abstract_batch(self.training_objective, example, experiment.batch_size)
         shapes = {name: value.shape for name, value in seen.items()}
-        if "label_positions" in shapes:  # asked at some places, but every place is projected
-            shapes["masked_positions"] = shapes["input_ids"]
-        flops = (1 if experiment.phases[phase].trainable else 3) * experiment.model.forward_flops(shapes)
+        flops = (1 if experiment.phases[phase].trainable else 3) * self.student.forward_flops(shapes)
         if self.frozen_spread is not None:
-            flops += self.teacher.model.config.forward_flops(shapes)
+            flops += self.teacher.model.forward_flops(shapes)
         return experiment.batch_size * experiment.form(phase).amount, float(flops)

@@ -12,6 +12,7 @@ from experiments.assembly.assemble import assemble
 from experiments.benchmarks.pages import summary
 from experiments.commands import console, parse_experiment
 from experiments.experiment import ExperimentError
+from models.model import Model
 from training.hardware import machine, peak_flops
 from training.progress import working
 
@@ -73,7 +74,9 @@ def main(arguments: list[str]) -> None:
     out.print(
         f"model FLOPs    {flops:.4g} a step = 3 × forward; forward counts 2 per multiply-add of the matrix products:"
     )
-    out.print(f"               {' '.join((type(experiment.model).forward_flops.__doc__ or '').split())}", markup=False)
+    out.print(
+        f"               {' '.join((Model.forward_flops.__doc__ or '').partition('Args:')[0].split())}", markup=False
+    )
     out.print(f"input pipeline {feed:.4f} s a batch alone, {median / feed:.0f} × as fast as the step")
     summary(
         "bench",

@@ -125,11 +125,15 @@ def test_it_starts_as_the_layers_of_its_teacher(distilled):
 def test_work_and_memory_count_the_teacher_once(distilled):
     assembly, alone_ = assemble(distilled), assemble(dataclasses.replace(distilled, objective=MaskedLM()))
     shapes = {"input_ids": (8, 16), "masked_positions": (8, 3)}
-    assert alone_.work(0)[1] == 3 * STUDENT.forward_flops(shapes)
-    assert assembly.work(0)[1] == 3 * STUDENT.forward_flops(shapes) + TEACHER.forward_flops(shapes)
+    assert alone_.work(0)[1] == 3 * DistilBertForMaskedLM(STUDENT).forward_flops(shapes)
+    assert assembly.work(0)[1] == 3 * DistilBertForMaskedLM(STUDENT).forward_flops(shapes) + BertForMaskedLM(
+        TEACHER
+    ).forward_flops(shapes)
     everywhere = assemble(dataclasses.replace(distilled, objective=Distillation(everywhere=True)))
     shapes["masked_positions"] = (8, 16)
-    assert everywhere.work(0)[1] == 3 * STUDENT.forward_flops(shapes) + TEACHER.forward_flops(shapes)
+    assert everywhere.work(0)[1] == 3 * DistilBertForMaskedLM(STUDENT).forward_flops(shapes) + BertForMaskedLM(
+        TEACHER
+    ).forward_flops(shapes)
     figures = [
         plan_on(
             dataclasses.replace(distilled, objective=objective, parallel=Parallel("jit")),

@@ -62,3 +62,32 @@ def test_bases_are_no_models():
     for module, base in (("bert", "BertHead"), ("gpt2", "GPT2Head"), ("t5", "Words"), ("levit", "LevitHead")):
         with pytest.raises(ModelError, match=f"unknown architecture '{base}'"):
             hub.model_class(module, base)
+
+
+def test_forward_flops_are_those_of_the_class():
+    """Two layers, H = 8, I = 16, two texts of 4 tokens; every head adds what its equations have, and only that."""
+    hidden, vocabulary, texts, tokens = 8, 30, 2, 8
+    shape = dict(num_hidden_layers=2, hidden_size=hidden, num_attention_heads=2, intermediate_size=16, labels=LABELS)
+    config = hub.config_class("bert")(vocab_size=vocabulary, **shape)
+    encoder = tokens * 2 * (8 * hidden**2 + 4 * hidden * 16 + 4 * hidden * 4)
+    pooler, square = 2 * texts * hidden**2, 2 * hidden**2
+    heads = {
+        "BertModel": pooler,
+        "BertForMaskedLM": tokens * (square + 2 * hidden * vocabulary),
+        "BertForPreTraining": pooler + tokens * (square + 2 * hidden * vocabulary) + texts * 4 * hidden,
+        "BertForSequenceClassification": pooler + texts * 2 * hidden * len(LABELS),
+        "BertForTokenClassification": tokens * 2 * hidden * len(LABELS),
+    }
+    for name, head in heads.items():
+        model = hub.model_class("bert", name)(config)
+        assert model.forward_flops({"input_ids": (2, 4), "index": (2,)}) == encoder + head, name
+
+
+def test_forward_flops_of_convolutions_and_loops():
+    """One stage of two blocks behind 2 x 2 patches, each block a depthwise 7 x 7, and two projections."""
+    shape = dict(num_stages=1, hidden_sizes=(6,), depths=(2,), patch_size=2, labels=LABELS)
+    pixels, places, features = {"pixel_values": (3, 8, 6, 3)}, 3 * 4 * 3, 6
+    wanted = places * (2 * 12 * features + 2 * (2 * 49 * features + 16 * features**2)) + 3 * 2 * features * len(LABELS)
+    for scanned in (True, False):
+        config = hub.config_class("convnext")(**shape, scan_layers=scanned)
+        assert hub.model_class("convnext", "ConvNextForImageClassification")(config).forward_flops(pixels) == wanted

@@ -145,7 +145,7 @@ def test_our_flops_are_xlas_within_three_percent(head, height, width):
 
     variables = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), **model.blank())))
     lowered = jax.jit(run).lower(variables, inputs)
-    assert 0.97 < model.config.forward_flops(shapes) / lowered.cost_analysis()["flops"] < 1.0
+    assert 0.97 < model.forward_flops(shapes) / lowered.cost_analysis()["flops"] < 1.0
 
 
 # ── Settings that change no number ───────────────────────────────────────────────────────────────────────────────────

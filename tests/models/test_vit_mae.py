@@ -78,7 +78,7 @@ def test_our_flops_are_xlas_within_three_percent(hidden):
     inputs = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), **model.blank())))
     lowered = jax.jit(lambda v, inputs: model.apply(v, **inputs).logits).lower(params, inputs)
-    assert 0.97 < model.config.forward_flops(shapes) / lowered.cost_analysis()["flops"] < 1.0
+    assert 0.97 < model.forward_flops(shapes) / lowered.cost_analysis()["flops"] < 1.0
 
 
 def test_patches_begin_as_a_linear_layer_does():
