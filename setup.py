@@ -23,6 +23,7 @@ setup(
         "tensorflow-datasets>=4.9.10",
         "einops>=0.8.2",
         "grain>=0.2.18",
+        "cloudpickle>=3",
         "array_record>=0.8.3",
         "importlib_resources>=6.5",
         "sentencepiece>=0.2.0",

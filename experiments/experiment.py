@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
+import cloudpickle
 import tyro
 
 from data.contract import Source
@@ -244,6 +245,9 @@ def load_file(path: str, what: str = "experiment", such: str = "experiments/bert
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    cloudpickle.register_pickle_by_value(
+        module
+    )  # a loader's processes cannot import it: a source in it goes there whole
     return module
 
 
