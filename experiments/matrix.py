@@ -22,13 +22,15 @@ from objectives import KINDS, CausalLM, Distillation, Objective, ObjectiveError
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- matrix: python -m experiments.matrix --write -->", "<!-- end of matrix -->"
 LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
-TEXT = {name: kind for name, kind in KINDS.items() if "pixel_values" not in kind().takes}
-"""The objectives that are about text."""
+TEXT = {
+    name: kind for name, kind in KINDS.items() if "pixel_values" not in kind().takes and "classes" not in kind().needs
+}
+"""The objectives that are about text without labels."""
 REASONS = (
     (r"feeds '(\w+)'", r"it takes no `\1`"),
     (r"asks for what comes next", "it looks ahead, and would see the answer"),
     (r"asks for (.*?), which", r"it returns no `\1`"),
-    (r"cannot be computed", "its outputs have another shape"),
+    (r"cannot be computed|expected two classes", "its outputs have another shape"),
 )
 """How a refusal begins, and what the table says of it."""
 

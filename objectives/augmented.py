@@ -44,11 +44,15 @@ class Augmented(Wrapper):
     @property
     def others(self) -> tuple[str, ...]:
         """What is read of the example that is mixed in: the same as of the first."""
-        return tuple(f"other_{name}" for name in self.objective.reads) if self.training and self.augment.mixes else ()
+        return tuple(f"other_{name}" for name in self._first) if self.training and self.augment.mixes else ()
+
+    @property
+    def _first(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("pixel_values", *self.objective.reads)))
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(dict.fromkeys(("pixel_values", *self.objective.reads, *self.others)))
+        return (*self._first, *self.others)
 
     @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]

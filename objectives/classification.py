@@ -1,4 +1,4 @@
-"""Classification of pictures: which of the known things is to be seen, or which of them are.
+"""Classification of pictures and texts: the class of an example, or its classes.
 
 Label smoothing: Szegedy et al., 2015, arXiv 1512.00567. Two labels in the shares of a mixture: Zhang et al., "mixup", 2017, arXiv
 1710.09412; Yun et al., "CutMix", 2019, arXiv 1905.04899. Each class by itself: Wightman, Touvron, Jégou, "ResNet strikes back",
@@ -23,9 +23,10 @@ SoftTargets = Float[Array, "batch classes"]
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Objective):
-    """`labels`, the number of a picture's class, or (classes,) with 1 for each of its classes and 0 for the others.
+    """`labels`, the number of an example's class, or (classes,) with 1 for each of its classes and 0 for the others.
 
-    A batch of mixtures has `mix` (batch,), too, the share of what `labels` names; the rest is what `other_labels` name.
+    Whatever else an example holds is the model's input. A batch of mixtures has `mix` (batch,), too, the share of what `labels`
+    names; the rest is what `other_labels` name.
 
     Attributes:
         smoothing: of the labels (see `cross_entropy`).
@@ -34,7 +35,6 @@ class Classification(Objective):
         soft: the example has `targets` (classes,), the probability of each class, in the place of labels.
     """
 
-    takes: ClassVar[tuple[str, ...]] = ("pixel_values",)
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
     units: ClassVar[Mapping[str, str]] = MappingProxyType({"classification_loss": NATS})
     needs: ClassVar[tuple[str, ...]] = ("classes",)
@@ -54,7 +54,7 @@ class Classification(Objective):
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return "pixel_values", self.answer
+        return (self.answer,)
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """Cross-entropy of the labels, of two in the shares that they have in a mixture."""
@@ -70,7 +70,7 @@ class Classification(Objective):
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """How often the best class is right, and, of more than five, one of the best five; of a mixture the greater part.
 
-        Of several labels any is right, and a picture without one does not count; of soft ones the most probable.
+        Of several labels any is right, and an example without one does not count; of soft ones the most probable.
         """
         logits, answer = self.output(outputs), batch[self.answer]
         if answer.ndim > 1:

@@ -237,6 +237,7 @@ def load(
     known = {table.today(name.published, base) for name in table.names}
     left_out = sorted(name for name in extra if name in known or (wanted is not None and not table.in_base(name)))
     unexpected = sorted(extra - set(left_out))
+    other: list[str] = []
     if initialize is not None and len(config_changes.get("labels", ())) not in (0, len(config.labels_of(published))):
         other = [name for name in misshapen if not table.in_base(name.partition(" ")[0])]  # a head for other labels
         misshapen, missing = [name for name in misshapen if name not in other], missing + other
@@ -254,7 +255,8 @@ def load(
             ", ".join(left_out),
         )
     if missing:
-        log.warning("%s: freshly initialised, for the file lacks them: %s", folder, ", ".join(missing))
+        why = f"lacks them or has them for {len(config.labels_of(published))} other labels" if other else "lacks them"
+        log.warning("%s: freshly initialised, for the file %s: %s", folder, why, ", ".join(missing))
         parameters = flat(model.init(initialize, **model.blank())) | parameters
     return model, nested(parameters, model)
 

@@ -35,6 +35,10 @@ def clone(tmp_path_factory) -> Path:
         place = folder / "my_pictures" / f"digit-{label}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray((picture * 15.9).astype(np.uint8)).resize((32, 32)).save(place / f"{number}.png")
+    for name, text in sorted(topics.items())[:60]:
+        place = folder / "my_classes" / ("names" if name[0] < "g" else "others")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}.txt").write_text(text)
     shutil.copyfile(next((folder / "my_pictures").rglob("*.png")), folder / "cat.jpg")
     shutil.copyfile(sample(), folder / "enwiki-latest-pages-articles.xml.bz2")
     words = {"one": "uno", "two": "dos", "three": "tres", "four": "cuatro", "five": "cinco", "six": "seis"}

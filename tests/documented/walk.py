@@ -30,6 +30,7 @@ SMALL = [
     "3",
 ]
 BERT, GPT2 = "experiments/bert/pretrain.py", "experiments/gpt2/pretrain.py"
+CLASSIFY = "experiments/bert/classify.py"
 MEANT: dict[str, list[str]] = {
     "make pretrain": [f"lacuna train {BERT}"],
     "lacuna train FILE[:variant] [--field value …]": [f"lacuna train {BERT}"],
@@ -47,6 +48,16 @@ MEANT: dict[str, list[str]] = {
     "lacuna explain FILE [--example N]": [f"lacuna explain {BERT} --example 3"],
     "lacuna plan FILE --topology v5e:16x16": [f"lacuna plan {BERT} --topology v5e:16x16 --batch-size 256"],
     "lacuna plan … --topology '?'": [f"lacuna plan {BERT} --topology gpu:h100:1x8"],
+    f"lacuna train {CLASSIFY} --data.source FOLDER --initial-model FOLDER": [
+        f"lacuna train {CLASSIFY} --data.source my_classes --initial-model runs/bert-demo/model"
+    ],
+    f"lacuna train {CLASSIFY}:labelled --data.source FOLDER --initial-model FOLDER": [
+        f"lacuna train {CLASSIFY}:labelled --data.source my_classes --folder runs/classes"
+        " --initial-model runs/bert-demo/model"
+    ],
+    "lacuna predict text-classification TEXT --model FOLDER": [
+        'lacuna predict text-classification "the river ran past the mill" --model runs/bert-mails/model'
+    ],
     "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
     "lacuna import FOLDER [TARGET] [--force]": ["lacuna import runs/bert-demo/model imported"],
     "lacuna export FILE FOLDER [--force]": [f"lacuna export {BERT} exported"],
@@ -74,6 +85,7 @@ ELSEWHERE = {
     "--data.source cifar10": "google/vit-base-patch16-224-in21k",
     "--wandb PROJECT": "wandb",
     "--teacher FOLDER": "FOLDER",
+    "classify.py:sst2": "google-bert/bert-base-uncased",
     "pretrain.py:": "",
     "translate.py:": "",
 }
