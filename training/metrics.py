@@ -6,16 +6,22 @@ import json
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import RecordWriter
-
 from training.parallel import TrainingError
+
+TORCH = sys.modules.setdefault("torch", None)  # type: ignore[call-overload]
+"""tensorboardX imports torch where it is installed, three seconds of every start, and numbers need none of it: it is hidden."""
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: E402
+from tensorboardX.proto.summary_pb2 import Summary  # noqa: E402
+from tensorboardX.record_writer import RecordWriter  # noqa: E402
+
+if TORCH is None:
+    del sys.modules["torch"]
 
 log = logging.getLogger("lacuna")
 
