@@ -6,6 +6,7 @@ is one method, `Examples.at`.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from data.contents import Broken, Progress
 from data.errors import DataError
 from data.forms import Form
 from data.order import shuffled_places
+from data.ragged import Buckets
 from data.survey import Survey
 
 Config = TypeVar("Config")
@@ -42,10 +44,6 @@ class Source:
 
     documents: ClassVar[str] = "documents"
     """What it consists of."""
-    tokenizer: ClassVar[str] = ""
-    """What its texts are written with, where it has some and names one."""
-    trains_tokenizer: ClassVar[bool] = False
-    """Whether a tokenizer is trained on it, because it has texts and names none."""
     forms: ClassVar[type[Form]] = Form
     """What its examples look like."""
 
@@ -60,6 +58,16 @@ class Source:
     def augmentation(self) -> Any:
         """What is done to each example on the device, before the objective sees it; `None` for nothing."""
         return None
+
+    @property
+    def tokenizer(self) -> str:
+        """What its texts are written with, where it has some and names one."""
+        return ""
+
+    @property
+    def trains_tokenizer(self) -> bool:
+        """Whether a tokenizer is trained on it, because it has texts and names none."""
+        return False
 
     @property
     def cache_folder(self) -> Path:
@@ -208,14 +216,15 @@ class Prepared:
 class Examples:
     """A map from places in a run to examples, stateless: what a loader reads. Subclasses write `at` and `__len__`.
 
-    Each epoch visits every item once, in a pseudo-random order that is a function of (seed, epoch). The fields alone are
-    pickled: what is computed from them is a `cached_property`.
+    Each epoch visits every item once, in a pseudo-random order that is a function of (seed, epoch). Ragged items are put into
+    buckets by their `sizes`, the order is a function of these, too, and a batch takes the smallest bucket that holds its items.
+    The fields alone are pickled: what is computed from them is a `cached_property`.
 
     Attributes:
         shuffled: an endless stream to train on; else each item once, in order, as for evaluation.
 
     Raises:
-        DataError: the seed is negative, or there is no item.
+        DataError: the seed is negative, there is no item, or the form has buckets and the items no sizes.
     """
 
     form: Form
@@ -227,6 +236,10 @@ class Examples:
             raise DataError(f"seed={self.seed}: give a seed of 0 or more")
         if not len(self):
             raise DataError("there is nothing to make examples of: no item was chosen")
+        if self.form.buckets < 1 or (self.form.buckets > 1 and self.sizes is None):
+            raise DataError(
+                f"buckets={self.form.buckets}: {type(self).__name__} are all of one length, set buckets to 1"
+            )
 
     def __len__(self) -> int:
         """Items of an epoch."""
@@ -242,13 +255,36 @@ class Examples:
         """
         raise NotImplementedError
 
+    @property
+    def sizes(self) -> Int64[np.ndarray, " items"] | None:
+        """How long each item is, in the units of its form's `length`; `None` where all examples are alike."""
+        return None
+
+    @functools.cached_property
+    def buckets(self) -> Buckets | None:
+        """Those that hold the items; `None` where examples are of one length."""
+        if self.form.buckets == 1:
+            return None
+        return Buckets.of(np.minimum(self.sizes, self.form.length), self.form.buckets, self.form.together)
+
     def items(self, indices: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
         """The items that these places of the run show."""
         epochs, places = np.divmod(indices, len(self))
-        return shuffled_places(self.seed, epochs, places, len(self)) if self.shuffled else places
+        if not self.shuffled:
+            return places
+        if self.buckets is None:
+            return shuffled_places(self.seed, epochs, places, len(self))
+        found = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            found[epochs == epoch] = self.buckets.order(self.seed, epoch)[places[epochs == epoch]]
+        return found
 
-    def batch(self, indices: Int64[np.ndarray, " batch"]) -> Batch:
+    def batch(self, indices: Int64[np.ndarray, " batch"], among: Int64[np.ndarray, " whole"] | None = None) -> Batch:
         """The examples at `indices` of the run, stacked; `index` (uint32), from which an objective's randomness is made.
+
+        Args:
+            among: the whole batch, of which other processes read the rest: all of it has the length of one bucket. Without it
+                examples have the length of the form.
 
         Raises:
             IndexError: an index is negative, or beyond the items of `in_order()`.
@@ -257,7 +293,10 @@ class Examples:
         if len(indices) and (indices.min() < 0 or (not self.shuffled and indices.max() >= len(self))):
             last = "" if self.shuffled else f" to {len(self) - 1}"
             raise IndexError(f"examples are numbered from 0{last}: {indices}")
-        return {"index": indices.astype(np.uint32), **self.at(self.items(indices), indices, self.form)}
+        form = self.form
+        if among is not None and self.buckets is not None:
+            form = form.of_length(self.buckets.holding(self.items(among)))
+        return {"index": indices.astype(np.uint32), **self.at(self.items(indices), indices, form)}
 
     def __getitem__(self, index: int) -> Batch:
         """Example `index` of the run, any number from 0 on."""

@@ -17,12 +17,14 @@ class Form:
         items: what speed is counted in.
         shown: how many examples a report shows.
         reads: names of the arrays that the objective reads.
+        together: examples of a batch, which have the length of one bucket.
     """
 
     items: ClassVar[str] = "examples"
     shown: ClassVar[int] = 6
 
     reads: tyro.conf.Suppress[tuple[str, ...]] = dataclasses.field(default=(), repr=False, kw_only=True)
+    together: tyro.conf.Suppress[int] = dataclasses.field(default=1, repr=False, kw_only=True)
 
     @property
     def length(self) -> int:
@@ -32,6 +34,11 @@ class Form:
     @property
     def amount(self) -> int:
         """How many `items` an example is."""
+        return 1
+
+    @property
+    def buckets(self) -> int:
+        """How many lengths batches of ragged items have, at most, which is how many programs are compiled."""
         return 1
 
     @classmethod
@@ -51,6 +58,10 @@ class Form:
         """
         raise DataError(f"a size of {pixels} pixels is one of pictures, and examples here are a {type(self).__name__}")
 
+    def of_length(self, length: int) -> Self:
+        """The same of another length, of a ragged form."""
+        return dataclasses.replace(self, length=length)
+
     def read_by(self, objective: Any) -> Self:
         """The same as `objective` reads it."""
         return dataclasses.replace(self, reads=tuple(objective.reads))
@@ -61,7 +72,8 @@ class TextForm(Form):
     """Windows of one document, pieces of packed documents where the objective reads `document_ids`, or whole texts.
 
     Attributes:
-        length: tokens of an example as the model sees it.
+        length: tokens of an example as the model sees it, of ragged texts the most.
+        buckets: of labelled texts: how many lengths batches have, at most, which is how many programs are compiled.
         raw: tokens of the text that it is made from; the objective decides.
         overlap: tokens that a piece of packed text has in common with the next; the objective decides.
     """
@@ -69,6 +81,7 @@ class TextForm(Form):
     items: ClassVar[str] = "tokens"
 
     length: int = 128
+    buckets: int = 1
     raw: tyro.conf.Suppress[int | None] = dataclasses.field(default=None, repr=False)
     overlap: tyro.conf.Suppress[int] = dataclasses.field(default=0, repr=False)
 

@@ -28,7 +28,7 @@ class _Step:
         share = rearrange(
             indices, "(micro process row) -> process (micro row)", micro=self.micro_batches, process=processes
         )
-        batch = self.examples.batch(share[process])
+        batch = self.examples.batch(share[process], among=indices)
         return {
             name: rearrange(array, "(micro row) ... -> micro row ...", micro=self.micro_batches)
             for name, array in batch.items()
@@ -51,7 +51,8 @@ def load(
 
     The global batch of step s holds the examples `first_index + s * batch_size + r`, r from 0 to `batch_size - 1`, cut
     into micro-batches; process k of n has the k-th n-th of each. So what is trained on depends on neither the number
-    of processes, nor workers, nor micro-batches, and going on from a step takes no iterator state.
+    of processes, nor workers, nor micro-batches, and going on from a step takes no iterator state. A batch of ragged examples
+    has the length of one bucket, which every process reads off the sizes.
 
     Args:
         batch_size: examples of a step, over all processes and micro-batches.

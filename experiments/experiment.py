@@ -142,7 +142,7 @@ class Experiment:
             raise ExperimentError(
                 f"{type(self.data).__name__} gives examples of a {forms.__name__}, and a phase wants a {type(form).__name__}"
             )
-        return form
+        return dataclasses.replace(form, together=self.batch_size)
 
     @property
     def phase_ends(self) -> list[int]:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from data.errors import DataError
 from data.files import locked, whole_folder
+from data.ragged import stacked
 from data.text import tokenizers
 from data.text.documents import Documents
 from data.text.tokenizer_files import special_tokens, write_special_tokens
@@ -102,14 +103,13 @@ class Corpus:
         fill: int,
     ) -> Int32[np.ndarray, "chosen length"]:
         """A row for each document, cut where it is longer, between special tokens; `fill` behind them."""
-        rows = np.full((len(document_ids), length), fill, np.int32)
-        first, room = len(begin), length - len(begin) - len(end)
-        rows[:, :first] = begin
-        begins, ends = self.spans(document_ids)
-        for row, start, size in zip(rows, begins, np.minimum(ends - begins, room), strict=True):
-            row[first : first + size] = self.tokens[start : start + size]
-            row[first + size : first + size + len(end)] = end
-        return rows
+        starts, ends = self.spans(document_ids)
+        ends = np.minimum(ends, starts + length - len(begin) - len(end))
+        rows = [
+            np.array([*begin, *self.tokens[start:stop], *end], np.int32)
+            for start, stop in zip(starts, ends, strict=True)
+        ]
+        return stacked(rows, length, fill)
 
     def spans(self, document_ids: Int64[np.ndarray, " chosen"]) -> Int64[np.ndarray, "2 chosen"]:
         """Where in `tokens` some documents begin and end."""

@@ -271,11 +271,14 @@ class LabelledExamples(Examples):
     def __len__(self) -> int:
         return len(self.texts)
 
+    @functools.cached_property
+    def sizes(self) -> Int64[np.ndarray, " texts"]:
+        begins, ends = self.corpus.spans(self.texts)
+        return ends - begins + self.corpus.vocabulary.framing.count
+
     def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: TextForm) -> Batch:
         vocabulary, texts = self.corpus.vocabulary, self.texts[items]
         framing = vocabulary.framing
         input_ids = self.corpus.rows(texts, form.length, framing.begin, framing.end, vocabulary.pad)
-        begins, ends = self.corpus.spans(texts)
-        used = framing.count + np.minimum(ends - begins, form.length - framing.count)
-        mask = (np.arange(form.length) < used[:, None]).astype(np.int32)
+        mask = (np.arange(form.length) < self.sizes[items][:, None]).astype(np.int32)
         return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[items]}

@@ -12,6 +12,7 @@ from data.contents import Broken, Joined, Progress, spoken
 from data.contract import Batch, Examples
 from data.errors import DataError
 from data.forms import PairForm
+from data.ragged import IGNORED
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
 from data.text import documents
@@ -20,9 +21,6 @@ from data.text.documents import Chosen, Documents
 from data.text.source import PreparedText, Text
 from data.text.tables import Column, Columns, open_table
 from data.text.tokenizer_files import load
-
-IGNORED = -100
-"""The label of a place that is not asked (as in `transformers`)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Text(Source):
     trained_here: tyro.conf.Suppress[bool] = dataclasses.field(default=False, repr=False)
 
     @property
-    def trains_tokenizer(self) -> bool:  # type: ignore[override]
+    def trains_tokenizer(self) -> bool:
         return self.tokenizer == ""
 
     def read_with(self, tokenizer: Path, trained_here: bool = False) -> Self:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from data.forms import Form
 from experiments.assembly.feed import EVALUATION_SEED, Feed
 from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes, boxed_state
 from experiments.experiment import ExperimentError
@@ -205,15 +206,21 @@ class Assembly(Feed):
         return Speed(*self.work(phase), peak, self.experiment.form(phase).items)
 
     def work(self, phase: int) -> tuple[int, float]:
-        """Items (tokens, padding counted, or images) and FLOPs of a step: 3 × the model's forward pass, 1 × its teacher's.
+        """Items (tokens, padding counted, or images) and FLOPs of a step, in the mean over the forms of its batches."""
+        works = [(share, self._work(phase, form)) for form, share in self.forms(phase).items()]
+        items, flops = (sum(share * work[which] for share, work in works) for which in (0, 1))
+        return round(items), flops
+
+    def _work(self, phase: int, form: Form) -> tuple[int, float]:
+        """Items and FLOPs of a step on examples of a form: 3 × the model's forward pass, 1 × its teacher's.
 
         Where a part of the model is trained its forward pass counts once: how far back the gradients go is not reckoned.
         """
         experiment = self.experiment
-        example = self.data.training(self.form(phase), experiment.seed)[0]
+        example = self.data.training(form, experiment.seed)[0]
         seen, _ = abstract_batch(self.training_objective, example, experiment.batch_size)
         shapes = {name: value.shape for name, value in seen.items()}
         flops = (1 if experiment.phases[phase].trainable else 3) * self.student.forward_flops(shapes)
         if self.frozen_spread is not None:
             flops += self.teacher.model.forward_flops(shapes)
-        return experiment.batch_size * experiment.form(phase).amount, float(flops)
+        return experiment.batch_size * form.amount, float(flops)

@@ -41,6 +41,16 @@ class Feed:
         objective = self.objective if held_out else self.training_objective
         return self.experiment.form(phase).read_by(objective)
 
+    def forms(self, phase: int) -> dict[Form, float]:
+        """The forms that training batches of a phase have, one a bucket of ragged data, with their shares of the batches."""
+        form = self.form(phase)
+        if form.buckets == 1 or isinstance(self.data, Outline):
+            return {form: 1.0}
+        buckets = self.data.training(form, self.experiment.seed).buckets
+        shares = np.bincount(buckets.members) / len(buckets.members)
+        forms = (dataclasses.replace(form.of_length(int(length)), buckets=1) for length in buckets.lengths)
+        return dict(zip(forms, shares.tolist(), strict=True))
+
     def batches(self, phase: int, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         """This process' share of the training batches of a phase, from `first_step` on."""
         experiment = self.experiment

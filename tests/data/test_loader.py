@@ -21,7 +21,7 @@ class Squares:
     breaks_at: int = -1
     dies_at: int = -1
 
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def batch(self, indices: np.ndarray, among: np.ndarray) -> dict[str, np.ndarray]:
         if self.breaks_at in indices:
             raise OSError("the disk is gone")
         if self.dies_at in indices:

@@ -348,7 +348,7 @@ def test_the_raw_text_alone(tmp_path: Path, tokenizer_file: Path) -> None:
     corpus = make_corpus(make_documents(random_lengths(9)), tmp_path, tokenizer_file)
     whole, raw = (
         Windows(corpus, np.arange(13), form=TextForm(16), seed=4),
-        Windows(corpus, np.arange(13), form=TextForm(16, 14, reads=TEXT), seed=4),
+        Windows(corpus, np.arange(13), form=TextForm(16, raw=14, reads=TEXT), seed=4),
     )
     places = np.arange(3 * len(whole))
     one, other = whole.batch(places), rebuilt(raw).batch(places)
@@ -356,4 +356,4 @@ def test_the_raw_text_alone(tmp_path: Path, tokenizer_file: Path) -> None:
     for name in other:
         np.testing.assert_array_equal(other[name], one[name] if name == "index" else one[name][:, :14])
     with pytest.raises(DataError, match="have no text of 33"):
-        Windows(corpus, np.arange(13), form=TextForm(16, 33, reads=TEXT))
+        Windows(corpus, np.arange(13), form=TextForm(16, raw=33, reads=TEXT))
