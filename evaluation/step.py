@@ -1,6 +1,6 @@
 """The evaluation step: the states of all metrics on a batch, for every way to spread it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -8,9 +8,8 @@ import jax
 from jaxtyping import PyTree
 
 from evaluation.metric import Metric
-from objectives import Objective
 from objectives.objective import Example
-from training.step import corrupted, forward
+from training.step import forward
 
 
 def evaluation_step(
@@ -19,23 +18,21 @@ def evaluation_step(
     frozen: PyTree = None,
     *,
     model: nn.Module,
-    objective: Objective,
+    see: Callable[[Example], Example],
     metrics: Sequence[Metric],
-    seed: int,
-    step: int = 0,
     axis: str | None = None,
 ) -> dict[str, Any]:
     """The metrics' states on a batch `[1, batch, ...]`, without dropout, by the metrics' numbers.
 
     Args:
-        step: of the run as whose examples these are corrupted.
+        see: makes of a batch what the model is to see (`training.step.corrupted`).
 
     Returns:
         `sums`: of the summed metrics, over all devices; `rows`: `metrics`, the states of the others on this device's
         examples, and the examples' `index` where there are any.
     """
     examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-    seen, _ = corrupted(objective, seed, examples, step)
+    seen = see(examples)
     outputs = forward(model, variables, seen, frozen=frozen)
     sums = {n: metric.update(outputs, seen) for n, metric in enumerate(metrics) if metric.summed}
     rows = {n: metric.update(outputs, seen) for n, metric in enumerate(metrics) if not metric.summed}

@@ -140,6 +140,19 @@ def plan_on(
         ),
         devices=devices,
     ).at(phase)
+    found = reckon(assembly, topology, phase)
+    if not compiled:
+        return found
+    if not thorough:
+        quick = compile_plan(found, assembly, phase, thorough=False)
+        if abs(quick.memory.total - quick.memory.limit) > NEAR * quick.memory.limit:
+            return quick
+    return compile_plan(found, assembly, phase, thorough=True)
+
+
+def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
+    """The plan of a phase before anything is compiled."""
+    experiment = assembly.experiment
     mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
     share = experiment.batch_size * tensor // mesh.size
     rows = share // experiment.parallel.micro_batches
@@ -158,7 +171,7 @@ def plan_on(
         assembly.model, assembly.training_objective, assembly.update, variables, batch, teacher
     )
     ends = experiment.phase_ends
-    found = PhasePlan(
+    return PhasePlan(
         topology,
         steps=ends[phase] - (ends[phase - 1] if phase else 0),
         length=experiment.form(phase).length,
@@ -188,13 +201,6 @@ def plan_on(
         + frozen,
         compile_seconds=None,
     )
-    if not compiled:
-        return found
-    if not thorough:
-        quick = compile_plan(found, assembly, phase, thorough=False)
-        if abs(quick.memory.total - quick.memory.limit) > NEAR * quick.memory.limit:
-            return quick
-    return compile_plan(found, assembly, phase, thorough=True)
 
 
 def on_one_chip(experiment: Experiment, rows: int) -> Experiment:

@@ -21,7 +21,8 @@ from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shap
 from experiments.experiment import ExperimentError
 from objectives.objective import Example
 from training.processes import at_first
-from training.step import TrainState, forward
+from training.state import TrainState
+from training.step import corrupted, forward
 
 Say = Callable[[str], None]
 
@@ -56,10 +57,8 @@ class Evaluator:
         step = functools.partial(
             evaluation_step,
             model=parts.model,
-            objective=parts.objective,
+            see=lambda batch: corrupted(parts.objective, EVALUATION_SEED, batch, parts.experiment.steps)[0],
             metrics=self.metrics,
-            seed=EVALUATION_SEED,
-            step=parts.experiment.steps,  # schedules stand where they end
         )
         return parts.given_frozen(parts.spread.compile(step, donate=False))
 

@@ -116,7 +116,7 @@ def table(deaths: collections.Counter, phases: Sequence[str] = PHASES) -> str:
     return "\n".join([*rows, "| all | " + " | ".join(map(str, [*counts, sum(counts)])) + " |"])
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument(
@@ -129,7 +129,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="a Markdown file for the result: its part of this many processes")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     os.environ["JAX_PLATFORMS"] = arguments.platform
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
