@@ -220,6 +220,17 @@ def describe(value: Any) -> Any:
 
 def load(reference: str) -> Experiment:
     """The experiment that `FILE[:variant]` names: a function of the file that returns one, its first where unnamed."""
+    return _function(reference)[1]()
+
+
+def described(reference: str) -> str:
+    """What the file of an experiment says of itself, and the function of the variant of itself."""
+    module, function = _function(reference)
+    return "\n\n".join(inspect.cleandoc(text) for text in (module.__doc__, function.__doc__) if text)
+
+
+def _function(reference: str) -> tuple[ModuleType, Callable[[], Experiment]]:
+    """The file that `FILE[:variant]` names, and its function that returns the experiment."""
     path, _, variant = reference.partition(":")
     module = load_file(path)
     variants = experiments_of(module, module.__name__)
@@ -229,7 +240,7 @@ def load(reference: str) -> Experiment:
         nearest = difflib.get_close_matches(variant, variants, n=1, cutoff=0.3)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ExperimentError(f"{path} has no experiment {variant!r}: {hint}it has {', '.join(variants)}")
-    return variants[variant or next(iter(variants))]()
+    return module, variants[variant or next(iter(variants))]
 
 
 def load_file(path: str, what: str = "experiment", such: str = "experiments/bert/pretrain.py") -> ModuleType:

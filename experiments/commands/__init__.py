@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from experiments.experiment import Experiment, ExperimentError, load
+from experiments.experiment import Experiment, ExperimentError, described, load
 from objectives import KINDS, named
 from training.processes import Processes, facts
 from training.supervisor import Place, supervise
@@ -63,10 +63,12 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
     if objective is not None:
         experiment = dataclasses.replace(experiment, objective=named(objective))
     program = f"lacuna {command} {reference}"
-    options = None
+    options, helping = None, bool({"-h", "--help"} & set(rest))
+    if helping:
+        print(described(reference), end="\n\n")
     if extra is not None:
         options, rest = tyro.cli(extra, args=rest, prog=program, return_unknown_args=True, add_help=False)
-        if {"-h", "--help"} & set(rest):
+        if helping:
             tyro.extras.get_parser(extra, prog=program, add_help=False).print_help()
     try:
         experiment = tyro.cli(
@@ -74,8 +76,7 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
             default=experiment,
             args=rest,
             prog=program,
-            description=f"{sys.modules[type(experiment).__module__].__doc__}\n\n`--objective NAME` (or NAME+NAME) takes"
-            f" another: {', '.join(KINDS)}.",
+            description=f"Every field of the experiment. `--objective NAME` (or NAME+NAME) takes another: {', '.join(KINDS)}.",
         )
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, ExperimentError) else ExperimentError(str(error)) from error

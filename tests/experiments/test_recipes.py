@@ -9,6 +9,8 @@ import pytest
 
 from experiments import experiment
 from experiments.assembly.assemble import assemble
+from experiments.commands import parse_experiment
+from experiments.commands.train import Options
 from experiments.experiment import experiments_of, load
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +87,14 @@ def test_a_description_from_before_forms_is_read(path):
         if "target" in form:
             before["data"]["target_length"] = form["target"]
     assert one.today(before) == one.today(now) == now
+
+
+def test_help_begins_with_what_the_recipe_and_its_variant_say(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_experiment("train", ["experiments/bert/pretrain.py:small", "--help"], Options)
+    shown = capsys.readouterr().out
+    assert end.value.code == 0 and shown.startswith(
+        "BERT pretraining: masked tokens and next sentences.\n\nDevlin, Chang"
+    )
+    assert "A small BERT with the budget of" in shown[: shown.index("usage:")]
+    assert shown.index("--profile") < shown.index("--phases.0.trainable")
