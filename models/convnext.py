@@ -93,20 +93,6 @@ class ConvNextConfig(ModelConfig):
     def xlarge(cls, **changes) -> "ConvNextConfig":
         return cls.small(**{"hidden_sizes": (256, 512, 1_024, 2_048), **changes})
 
-    def layer_depth(self, path: str) -> int | tuple[int, ...]:
-        """How far the parameter at a path is from the input, for rates that fall from layer to layer; of a stage, each block.
-
-        `get_num_layer_for_convnext` of the released code: twelve groups, of the third stage three blocks in each.
-        """
-        found = re.search(r"(stage|downsampling)_(\d)", path)
-        if found is None:
-            return 0 if "patches" in path else 13
-        stage = int(found[2])
-        first = (1, 2, 3, 12)[stage]
-        if found[1] == "downsampling":
-            return first
-        return tuple(first + (block // 3 if stage == 2 else 0) for block in range(self.depths[stage]))
-
 
 class ConvNextLayer(nn.Module):
     """One block: x + γ · MLP(LN(depthwise convolution of x)), the sum's second half dropped for whole examples."""
@@ -130,7 +116,28 @@ class ConvNextLayer(nn.Module):
         return hidden + drop_path(inner, rate, fold_in(dropout_keys, index)), None
 
 
-class ConvNextModel(Model):
+class ConvNextBase(Model):
+    """Base of the models, whose four stages are of different depths."""
+
+    config: ConvNextConfig
+
+    @nn.nowrap
+    def depth(self, path: str) -> int | tuple[int, ...]:
+        """How far the parameter at a path is from the input, for rates that fall from layer to layer; of a stage, each block.
+
+        `get_num_layer_for_convnext` of the released code: twelve groups, of the third stage three blocks in each.
+        """
+        found = re.search(r"(stage|downsampling)_(\d)", path)
+        if found is None:
+            return 0 if "patches" in path else 13
+        stage = int(found[2])
+        first = (1, 2, 3, 12)[stage]
+        if found[1] == "downsampling":
+            return first
+        return tuple(first + (block // 3 if stage == 2 else 0) for block in range(self.config.depths[stage]))
+
+
+class ConvNextModel(ConvNextBase):
     """Patches, and stages of blocks, each but the first at half the resolution of the one before.
 
     Outputs: `last_hidden_state` (batch, height / 32, width / 32, features); `pooler_output` (batch, features), the norm of
@@ -140,8 +147,6 @@ class ConvNextModel(Model):
     Raises:
         ModelError: the images have other channels than the model, or no place is left of them in the last stage.
     """
-
-    config: ConvNextConfig
 
     @nn.compact
     def __call__(
@@ -173,15 +178,10 @@ class ConvNextModel(Model):
         )
 
 
-class ConvNextForImageClassification(Model):
+class ConvNextForImageClassification(ConvNextBase):
     """Output: `logits` (batch, labels), beside those of the model without the head."""
 
     labelled: ClassVar[bool | None] = True
-    config: ConvNextConfig
-
-    def layer_depths(self, path: str) -> int | tuple[int, ...]:
-        """See `ConvNextConfig.layer_depth`."""
-        return self.config.layer_depth(path)
 
     @nn.compact
     def __call__(

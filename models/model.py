@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -10,9 +11,12 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from models.config import ModelError
+from models.layers.axes import is_stacked, stack_of
 from models.outputs import ModelOutput
 
 TOKENS = ("input_ids", "decoder_input_ids")
@@ -32,8 +36,6 @@ class Model(nn.Module, abc.ABC):
             config leaves the labels out, since `transformers` would shape the head by them; `None` without such a head.
         choices: whether it compares several texts of each example, its inputs being (batch, choices, length).
         joined: of a model that is published in parts: makes model and variables of what a function loads of each.
-        layer_depths: how far the parameter at a path is from the input (`training.layer_rates.LayerDepths`), where the order
-            of several stacks of layers must be said.
     """
 
     causal: ClassVar[bool] = False
@@ -42,7 +44,6 @@ class Model(nn.Module, abc.ABC):
     labelled: ClassVar[bool | None] = None
     choices: ClassVar[bool] = False
     joined: ClassVar[Callable | None] = None
-    layer_depths: ClassVar[Callable[[str], int | tuple[int, ...]] | None] = None
 
     @abc.abstractmethod
     def __call__(self, *inputs: jax.Array, **settings: Any) -> ModelOutput:
@@ -81,6 +82,16 @@ class Model(nn.Module, abc.ABC):
         return self.config.longest_input if name in TOKENS else None
 
     @nn.nowrap
+    def depth(self, path: str) -> int | tuple[int, ...]:
+        """How far the parameter at a path is from the input, for rates that fall from layer to layer: 0 before the stack of L
+        layers, 1 to L in it (a number for each layer), L + 1 behind it.
+
+        Raises:
+            ModelError: there are several stacks.
+        """
+        return depths(self)[path]
+
+    @nn.nowrap
     def forward_flops(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """Floating-point operations of the matrix products and convolutions of one forward pass, head included: 2 per
         multiply-add. What is masked or beyond an edge counts in full.
@@ -106,6 +117,29 @@ class Model(nn.Module, abc.ABC):
     def published(self, variables: Mapping[str, Any]) -> dict[str, tuple["Model", Mapping[str, Any]]]:
         """{folder inside the checkpoint's: model and variables} of all that is published of it; for most, the model as it is."""
         return {"": (self, variables)}
+
+
+@functools.lru_cache(maxsize=8)
+def depths(model: Model) -> dict[str, int | tuple[int, ...]]:
+    """See `Model.depth`. What stands before the stack is what a forward pass meets before it."""
+    met: dict[str, Any] = {}
+
+    def init() -> None:
+        met.update(flatten_dict(model.init(jax.random.key(0), **model.blank())["params"], sep="/"))
+
+    jax.eval_shape(init)
+    axes = {path: box.names for path, box in met.items()}
+    stacks = {stack_of(path, axes): met[path].value.shape[0] for path in met if is_stacked(axes[path])}
+    if len(stacks) > 1:
+        raise ModelError(
+            f"layer_decay: {type(model).__name__} has several stacks of layers ({', '.join(sorted(stacks))}), and no method"
+            " `depth` says how they follow one another: set layer_decay to 1, or give it one"
+        )
+    count, reached, found = max(stacks.values(), default=0), False, {}
+    for path in met:
+        reached |= is_stacked(axes[path])
+        found[path] = tuple(range(1, count + 1)) if is_stacked(axes[path]) else (count + 1) * reached
+    return found
 
 
 def products(program: Jaxpr) -> int:

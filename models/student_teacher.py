@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree
 
 from models import hub
 from models.config import ModelConfig, ModelError
+from models.layers.axes import axes_of, is_stacked
 from models.layers.dropout import Keys
 from models.layers.norm import BatchAxes
 from models.model import Model
@@ -170,11 +171,7 @@ def initial_params(student: Model, teacher: Model, params: PyTree, layers: Seque
 
 def stacked_paths(model: Model) -> set[str]:
     """Paths of the parameters that hold one array for each layer of a stack: their first logical axis is `layers`."""
-    return {
-        path
-        for path, value in flatten_dict(model.boxed_shapes()["params"], sep="/").items()
-        if isinstance(value, nn.Partitioned) and value.names[:1] == ("layers",)
-    }
+    return {path for path, names in axes_of(model.boxed_shapes()["params"]).items() if is_stacked(names)}
 
 
 def bare(path: str, model: Model) -> str:

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from training.layer_rates import LayerDepths, scale_by_layer
+from models.layers.axes import NONE, Axes, is_kernel, is_stacked, is_table, named_axes, own_axes, unit_axes
+from training.layer_rates import Depth, scale_by_layer
 from training.parallel import TrainingError
-from training.stacks import Axes, is_stack, names_of, own_axes
 
 EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(
@@ -46,14 +46,12 @@ class Optimizer:
         """Learning rate of each step of a run of `steps` steps, the first being step 0."""
         raise NotImplementedError
 
-    def build(
-        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
-    ) -> optax.GradientTransformation:
+    def build(self, steps: int, depth: Depth | None = None, axes: Axes = NONE) -> optax.GradientTransformation:
         """The transformation for a run of `steps` steps.
 
         Args:
-            layer_depths: of the model, where it has such a method, for those optimizers that heed it.
-            axes: the logical axes of the parameters, by which stacks of layers are known; without, by their names.
+            depth: of a parameter, for rates that fall from layer to layer.
+            axes: the logical axes of the parameters, by which stacks, kernels and tables are known.
         """
         raise NotImplementedError
 
@@ -122,16 +120,14 @@ class AdamW(Warmed):
     adaptive_clip: float | None = None
     layer_decay: float = 1.0
 
-    def build(
-        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
-    ) -> optax.GradientTransformation:
+    def build(self, steps: int, depth: Depth | None = None, axes: Axes = NONE) -> optax.GradientTransformation:
         return optax.chain(
             *([] if self.adaptive_clip is None else [clip_by_unit(self.adaptive_clip, axes=axes)]),
             clip(self.clip_norm),
             scale_by_adam(self.b1, self.b2, self.eps, self.bias_correction),
             optax.add_decayed_weights(self.weight_decay, mask=functools.partial(decayed, axes=axes)),
             optax.scale_by_learning_rate(self.schedule(steps)),
-            *([] if self.layer_decay == 1 else [scale_by_layer(self.layer_decay, layer_depths, axes)]),
+            *([] if self.layer_decay == 1 else [scale_by_layer(self.layer_decay, depth)]),
         )
 
 
@@ -154,9 +150,7 @@ class LAMB(Warmed):
     weight_decay: float = 0.01
     clip_norm: float | None = 1.0
 
-    def build(
-        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
-    ) -> optax.GradientTransformation:
+    def build(self, steps: int, depth: Depth | None = None, axes: Axes = NONE) -> optax.GradientTransformation:
         return optax.chain(
             clip(self.clip_norm),
             scale_by_adam(self.b1, self.b2, self.eps, bias_correction=True),
@@ -182,9 +176,7 @@ class SGD(Warmed):
     weight_decay: float = 0.0
     clip_norm: float | None = None
 
-    def build(
-        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
-    ) -> optax.GradientTransformation:
+    def build(self, steps: int, depth: Depth | None = None, axes: Axes = NONE) -> optax.GradientTransformation:
         return optax.chain(
             clip(self.clip_norm),
             optax.add_decayed_weights(self.weight_decay, mask=functools.partial(decayed, axes=axes)),
@@ -223,9 +215,7 @@ class Adafactor(Optimizer):
 
         return rate
 
-    def build(
-        self, steps: int, layer_depths: LayerDepths | None = None, axes: Axes | None = None
-    ) -> optax.GradientTransformation:
+    def build(self, steps: int, depth: Depth | None = None, axes: Axes = NONE) -> optax.GradientTransformation:
         return optax.chain(
             scale_by_factored_squares(self.decay_exponent, self.factored_from, axes=axes),
             scale_to_parameters(self.clip_threshold, self.least_scale, axes),
@@ -263,27 +253,18 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
     return optax.GradientTransformation(init, update)
 
 
-def decayed(params: Any, axes: Axes | None = None) -> Any:
+def decayed(params: Any, axes: Axes = NONE) -> Any:
     """True for the parameters that weight decay applies to: kernels, and tables of embeddings.
 
-    A kernel is a matrix at least, in a layer of its own, that is called `kernel`; a table of embeddings has a row of features
-    for each token, position or segment (`embedding`). So it is in all published recipes here (BERT's and GPT-2's decay their
-    positions, too). Biases, norms, scales of layers, class and mask tokens, positions of pictures, and the biases of attention,
-    which T5 looks up in a table, are left alone.
+    So it is in all published recipes here (BERT's and GPT-2's decay their positions, too). Biases, norms, scales of layers, class
+    and mask tokens, positions of pictures, and the biases of attention, which T5 looks up in a table, are left alone.
     """
 
     def applies(path: tuple, x: Any) -> bool:
-        name, of_one_layer = names_of(path)[-1], len(own_axes(path, x, axes))
-        return of_one_layer >= 2 and (name == "kernel" or (name == "embedding" and not is_bias(path, axes)))
+        names = named_axes(path, x, axes)
+        return is_kernel(names) or is_table(names)
 
     return jax.tree_util.tree_map_with_path(applies, params)
-
-
-def is_bias(path: tuple, axes: Axes | None = None) -> bool:
-    """Whether a table holds no features but what is added to scores of attention, one number for each head."""
-    module = ["", *names_of(path)][-2]
-    known = (axes or {}).get("/".join(names_of(path)))
-    return module.endswith("bias") if known is None else known[-1] == "head"
 
 
 def clip(norm: float | None) -> optax.GradientTransformation:
@@ -301,7 +282,7 @@ def clip(norm: float | None) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def clip_by_unit(share: float, least: float = 1e-3, axes: Axes | None = None) -> optax.GradientTransformation:
+def clip_by_unit(share: float, least: float = 1e-3, axes: Axes = NONE) -> optax.GradientTransformation:
     """Gradients whose norm is at most `share` of that of their parameter, unit by unit (Brock et al., 2021, arXiv
     2102.06171, section 4: adaptive gradient clipping); a unit counts as no smaller than `least`.
 
@@ -311,11 +292,7 @@ def clip_by_unit(share: float, least: float = 1e-3, axes: Axes | None = None) ->
 
     def update(gradients, state, params=None):
         def one(path, gradient, parameter):
-            summed = own_axes(path, gradient, axes)
-            if names_of(path)[-1] == "kernel":  # (in, *out), or (height, width, in, out)
-                summed = summed[:-1] if len(summed) == 4 else summed[:1]
-            elif len(summed) > 1:
-                summed = summed[1:]
+            summed = unit_axes(named_axes(path, gradient, axes))
             most = share * jnp.maximum(norms(parameter, summed), least)
             found = norms(gradient, summed)
             return jnp.where(
@@ -327,12 +304,12 @@ def clip_by_unit(share: float, least: float = 1e-3, axes: Axes | None = None) ->
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def scale_by_trust_ratio(axes: Axes | None = None) -> optax.GradientTransformation:
+def scale_by_trust_ratio(axes: Axes = NONE) -> optax.GradientTransformation:
     """Updates with the norm of their parameter, layer by layer, where weight decay applies and neither is 0."""
 
     def update(updates, state, params=None):
         def one(path, x, parameter, applies):
-            summed = own_axes(path, x, axes)
+            summed = own_axes(named_axes(path, x, axes))
             size, update_size = norms(parameter, summed), norms(x, summed)
             known = applies & (size > 0) & (update_size > 0)
             return x * jnp.where(known, size / jnp.where(known, update_size, 1.0), 1.0).astype(x.dtype)
@@ -358,7 +335,7 @@ class FactoredSquares(NamedTuple):
 
 
 def scale_by_factored_squares(
-    exponent: float, factored_from: int, epsilon: float = 1e-30, axes: Axes | None = None
+    exponent: float, factored_from: int, epsilon: float = 1e-30, axes: Axes = NONE
 ) -> optax.GradientTransformation:
     """Gradients over the roots of their mean squares, those of large matrices being rows · columns / mean(rows)."""
 
@@ -368,8 +345,9 @@ def scale_by_factored_squares(
     def init(params):
         def zeros(part: str):
             def of(path, x):
-                every = range(jnp.ndim(nn.unbox(x)))
-                if factored(nn.unbox(x), is_stack(path, axes)):
+                value = nn.unbox(x)
+                every = range(value.ndim)
+                if factored(value, is_stacked(named_axes(path, value, axes))):
                     kept = {"rows": every[:-1], "columns": (*every[:-2], every[-1]), "whole": None}[part]
                 else:
                     kept = every if part == "whole" else None
@@ -385,7 +363,7 @@ def scale_by_factored_squares(
 
         def one(path, gradient, rows, columns, whole):
             squares = gradient.astype(jnp.float32) ** 2 + epsilon
-            if not factored(gradient, is_stack(path, axes)):
+            if not factored(gradient, is_stacked(named_axes(path, gradient, axes))):
                 whole = (1 - share) * whole + share * squares
                 return gradient * jax.lax.rsqrt(whole), rows, columns, whole
             rows = (1 - share) * rows + share * squares.mean(axis=-1)
@@ -402,14 +380,12 @@ def scale_by_factored_squares(
     return optax.GradientTransformation(init, update)
 
 
-def scale_to_parameters(
-    clip_threshold: float, least_scale: float, axes: Axes | None = None
-) -> optax.GradientTransformation:
+def scale_to_parameters(clip_threshold: float, least_scale: float, axes: Axes = NONE) -> optax.GradientTransformation:
     """Updates with a root mean square of at most `clip_threshold`, times that of their parameter."""
 
     def update(updates, state, params=None):
         def one(path, x, parameter):
-            averaged = own_axes(path, x, axes)
+            averaged = own_axes(named_axes(path, x, axes))
 
             def size(values: jax.Array) -> jax.Array:
                 return jnp.sqrt((values.astype(jnp.float32) ** 2).mean(axis=averaged, keepdims=True))

@@ -16,10 +16,10 @@ from experiments.initial import Initial, check_published_tokens, open_initial, w
 from experiments.run_folder import own_tokenizer
 from experiments.teacher import Teacher, open_teacher, with_teacher
 from models import hub
+from models.layers.axes import axes_of
 from objectives import Augmented, Objective
 from training.parallel import logical_axes
 from training.progress import working
-from training.stacks import axes_of
 from training.state import Update
 
 Say = Callable[[str], None]
@@ -101,7 +101,7 @@ def _join(
         example = data.training(longest_form(experiment).read_by(training_objective), experiment.seed)[0]
         losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
         optimizer = experiment.optimizer.build(
-            experiment.steps, student.layer_depths, axes_of(boxed_shapes(student)["params"])
+            experiment.steps, student.depth, axes_of(boxed_shapes(student)["params"])
         )
         updates = [Update(optimizer, phase.trainable, experiment.average_decay) for phase in experiment.phases]
         axes = [logical_axes(jax.eval_shape(lambda: boxed_state(student, update, 0))) for update in updates]  # noqa: B023

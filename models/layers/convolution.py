@@ -52,7 +52,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Image) -> Image:
         dtype = jnp.dtype(self.config.param_dtype)
-        init = nn.with_logical_partitioning(self.kernel_init, (None, None, None, "embed"))
+        init = nn.with_logical_partitioning(self.kernel_init, ("height", "width", None, "embed"))
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", init, shape, dtype)
         y = convolve(x.astype(self.config.compute_dtype), kernel, self.stride, self.padding, self.groups)

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from models import vit_mae
 from models.config import ModelError
+from models.layers.axes import axes_of
 from models.vit_mae import ViTMAEConfig, sinusoids
 from training.optimizers import AdamW
 
@@ -146,7 +147,9 @@ def test_bfloat16_compute_is_close():
 
 
 def test_training_changes_all_but_the_sinusoids():
-    optimizer = AdamW(learning_rate=0.1, warmup_steps=1, weight_decay=0.1).build(10)
+    optimizer = AdamW(learning_rate=0.1, warmup_steps=1, weight_decay=0.1).build(
+        10, axes=axes_of(MODEL.boxed_shapes()["params"])
+    )
     params = variables()["params"]
     gradients = jax.jit(jax.grad(lambda p: jnp.sin(MODEL.apply({"params": p}, images(), noise()).logits).sum()))(params)
     updates, _ = jax.jit(optimizer.update)(gradients, jax.jit(optimizer.init)(params), params)

@@ -19,6 +19,7 @@ import numpy as np
 
 from data.text.framing import Framing
 from models.bert import BertConfig, BertForPreTraining
+from models.layers.axes import axes_of
 from objectives import MaskedLM, NextSentence, Sum
 from objectives.losses import IGNORED
 from tests.examples import batch
@@ -114,7 +115,8 @@ def run(layout: Layout) -> dict[str, np.ndarray]:
     )
     assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.1
     model, objective = BertForPreTraining(config), Sum(MaskedLM(), NextSentence()).bind(VOCABULARY)
-    optimizer = AdamW(learning_rate=LEARNING_RATE, warmup_steps=5, bias_correction=False).build(100)
+    settings = AdamW(learning_rate=LEARNING_RATE, warmup_steps=5, bias_correction=False)
+    optimizer = settings.build(100, axes=axes_of(model.boxed_shapes()["params"]))
 
     def initial():
         params = model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"]

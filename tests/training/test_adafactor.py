@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from models.layers.axes import axes_of, path_of
 from models.t5 import T5Config, T5ForConditionalGeneration
 from tests.training.test_checkpoints import template_of
 from training.checkpoints import Checkpoints
@@ -44,6 +45,12 @@ def assert_close(found: dict, wanted: dict) -> None:
     jax.tree.map(compare, found, wanted)
 
 
+AXES = {
+    f"layers/{path_of(path)}": ("layers", *["embed"] * (x.ndim - 1))
+    for path, x in jax.tree_util.tree_leaves_with_path(trees(0, 3)["layers"])
+}
+
+
 def test_is_optax_adafactor_layer_by_layer():
     settings = Adafactor(learning_rate=0.05, constant_steps=2)
     params, gradients = trees(0, 3), [trees(seed, 3) for seed in range(1, 5)]
@@ -52,7 +59,7 @@ def test_is_optax_adafactor_layer_by_layer():
     def layer(tree: dict, number: int) -> dict:
         return jax.tree.map(lambda x: x[number], tree["layers"])
 
-    ours = taken(settings.build(4), params, gradients)
+    ours = taken(settings.build(4, axes=AXES), params, gradients)
     for number in range(3):
         expected = taken(theirs, layer(params, number), [layer(gradient, number) for gradient in gradients])
         for found, wanted in zip(ours, expected, strict=True):
@@ -62,14 +69,14 @@ def test_is_optax_adafactor_layer_by_layer():
 
 
 def test_keeps_rows_and_columns_of_large_matrices_alone():
-    squares = Adafactor().build(10).init(trees(0, 3))[0]
+    squares = Adafactor().build(10, axes=AXES).init(trees(0, 3))[0]
     assert squares.rows["layers"]["large"].shape == (3, 160) and squares.columns["layers"]["large"].shape == (3, 130)
     assert squares.whole["layers"]["large"].size == 1 and squares.whole["layers"]["small"].shape == (3, 160, 8)
     assert squares.rows["table"].shape == (140,) and squares.columns["table"].shape == (128,)
 
 
 def test_a_checkpoint_holds_its_state(tmp_path):
-    optimizer, params = Adafactor().build(10), trees(0, 3)
+    optimizer, params = Adafactor().build(10, axes=AXES), trees(0, 3)
     state = Update(optimizer).first({"params": params})
     _, moved = optimizer.update(trees(1, 3), state.opt_state, params)
     checkpoints = Checkpoints(tmp_path, keep=1)
@@ -91,7 +98,8 @@ def test_state_is_spread_as_its_parameters(parallel):
     model = T5ForConditionalGeneration(config)
 
     def boxed():
-        return Update(Adafactor().build(9)).first(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))
+        optimizer = Adafactor().build(9, axes=axes_of(model.boxed_shapes()["params"]))
+        return Update(optimizer).first(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))
 
     spread = parallel.spread(logical_axes(jax.eval_shape(boxed)), jax.devices()[:4])
     state = spread.put(jax.device_get(nn.unbox(boxed())))

@@ -1,24 +1,28 @@
 """Rates that fall from layer to layer: the published numbers, for a stack of layers and for a model's own rule."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.bart import BartConfig, BartModel
+from models.config import ModelError
 from models.convnext import ConvNextConfig, ConvNextForImageClassification
+from models.vit import ViTConfig, ViTForImageClassification
 from training.layer_rates import layer_rates
 from training.optimizers import AdamW
-from training.parallel import TrainingError
 
 LAYERS, DECAY = 3, 0.7
 
 
+VIT = ViTForImageClassification(
+    ViTConfig(hidden_size=4, num_hidden_layers=LAYERS, num_attention_heads=2, intermediate_size=8, image_size=32)
+)
+
+
 def vit() -> dict:
-    """Names and shapes of a small vision transformer."""
-    layers = {"attention": {"out": {"kernel": np.zeros((LAYERS, 4, 4))}}, "mlp_norm": {"scale": np.zeros((LAYERS, 4))}}
-    vit = {"cls_token": np.zeros((1, 1, 4)), "position_embeddings": np.zeros((1, 5, 4)), "layers": layers}
-    vit |= {"patches": {"kernel": np.zeros((2, 2, 3, 4))}, "norm": {"scale": np.zeros(4)}}
-    return jax.tree.map(jnp.asarray, {"vit": vit, "classifier": {"kernel": np.zeros((4, 2)), "bias": np.zeros(2)}})
+    return jax.tree.map(lambda x: jnp.zeros(x.shape), nn.unbox(VIT.boxed_shapes()["params"]))
 
 
 def convnext() -> dict:
@@ -29,13 +33,16 @@ def convnext() -> dict:
     return jax.tree.map(jnp.asarray, {"convnext": body, "classifier": {"kernel": np.zeros((2, 2))}})
 
 
-convnext_depths = ConvNextForImageClassification(ConvNextConfig.tiny()).layer_depths
+convnext_depth = ConvNextForImageClassification(ConvNextConfig.tiny()).depth
 
 
 def test_layers_of_a_stack_are_steps_between_embeddings_and_head():
     """`get_num_layer_for_vit` of BEiT: embeddings 0, layer i has i + 1, norm and head have L + 1."""
-    rates = layer_rates(vit(), DECAY)
-    assert all(x == np.float32(DECAY**4) for x in jax.tree.leaves([rates["vit"]["patches"], rates["vit"]["cls_token"]]))
+    rates = layer_rates(vit(), DECAY, VIT.depth)
+    assert all(
+        x == np.float32(DECAY**4)
+        for x in jax.tree.leaves([rates["vit"]["patch_embeddings"], rates["vit"]["cls_token"]])
+    )
     assert rates["vit"]["position_embeddings"] == np.float32(DECAY**4)
     for stacked in jax.tree.leaves(rates["vit"]["layers"]):
         np.testing.assert_allclose(stacked, [DECAY**3, DECAY**2, DECAY], rtol=1e-6)
@@ -43,7 +50,7 @@ def test_layers_of_a_stack_are_steps_between_embeddings_and_head():
 
 
 def test_a_model_may_know_better():
-    rates = layer_rates(convnext(), 0.8, convnext_depths)
+    rates = layer_rates(convnext(), 0.8, convnext_depth)
     body = rates["convnext"]
     np.testing.assert_allclose(body["stage_2"]["up"]["kernel"], np.repeat(0.8 ** np.arange(10.0, 7, -1), 3), rtol=1e-6)
     np.testing.assert_allclose(body["stage_0"]["up"]["kernel"], [0.8**12] * 3, rtol=1e-6)
@@ -57,7 +64,7 @@ def test_updates_are_multiplied_layer_by_layer_weight_decay_and_all():
     plain = AdamW(learning_rate=0.1, warmup_steps=1, weight_decay=0.5)
 
     def moved(settings):
-        optimizer = settings.build(10)
+        optimizer = settings.build(10, VIT.depth)
         return jax.jit(lambda params: optimizer.update(gradient, optimizer.init(params), params)[0])(params)
 
     whole, falling = moved(plain), moved(AdamW(**{**vars(plain), "layer_decay": DECAY}))
@@ -67,20 +74,22 @@ def test_updates_are_multiplied_layer_by_layer_weight_decay_and_all():
         np.testing.assert_allclose(kernel[number], wanted, rtol=1e-6)
     np.testing.assert_array_equal(falling["classifier"]["bias"], whole["classifier"]["bias"])
     np.testing.assert_allclose(
-        falling["vit"]["patches"]["kernel"], whole["vit"]["patches"]["kernel"] * DECAY**4, rtol=1e-6
+        falling["vit"]["patch_embeddings"]["kernel"], whole["vit"]["patch_embeddings"]["kernel"] * DECAY**4, rtol=1e-6
     )
 
 
 def test_the_rule_of_a_model_reaches_the_optimizer():
     params, settings = convnext(), AdamW(learning_rate=0.1, warmup_steps=1, weight_decay=0.0, layer_decay=0.8)
     gradient = jax.tree.map(jnp.ones_like, params)
-    optimizer = settings.build(10, convnext_depths)
+    optimizer = settings.build(10, convnext_depth)
     updates = jax.jit(lambda params: optimizer.update(gradient, optimizer.init(params), params)[0])(params)
     first, head = updates["convnext"]["patches"]["kernel"], updates["classifier"]["kernel"]
     np.testing.assert_allclose(float(first.mean() / head.mean()), 0.8**13, rtol=1e-5)
 
 
 def test_several_stacks_without_a_rule_are_refused_when_the_state_is_made():
-    with pytest.raises(TrainingError, match=r"convnext/stage_0, convnext/stage_1.*layer_depths"):
-        AdamW(layer_decay=0.8).build(10).init(convnext())
-    AdamW().build(10).init(convnext())
+    model = BartModel(BartConfig(d_model=8, encoder_attention_heads=2, decoder_attention_heads=2, vocab_size=9))
+    params = nn.unbox(model.boxed_shapes()["params"])
+    with pytest.raises(ModelError, match=r"several stacks of layers \(decoder/layers, encoder/layers\).* `depth`"):
+        jax.eval_shape(AdamW(layer_decay=0.8).build(10, model.depth).init, params)
+    jax.eval_shape(AdamW().build(10).init, params)

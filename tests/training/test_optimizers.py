@@ -1,5 +1,9 @@
 """SGD, LAMB and clipping by units: against optax's where there are no stacks, layer by layer where there are, and spread."""
 
+import dataclasses
+import functools
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,11 +13,15 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models import hub
+from models.config import ModelConfig
+from models.layers.axes import axes_of, is_stacked, path_of
+from models.layers.linear import dense
+from models.layers.stack import stack
+from models.model import Model
+from models.outputs import ModelOutput
 from tests.training.test_adafactor import assert_close
-from training.layer_rates import layer_rates
 from training.optimizers import LAMB, SGD, Adafactor, AdamW, clip, clip_by_unit, decayed
 from training.parallel import TrainingError
-from training.stacks import axes_of, is_stack, names_of, stack_of
 
 LAYERS = 4
 
@@ -44,6 +52,19 @@ def only(tree: dict, *wanted: str) -> dict:
     return {name: value for name, value in kept.items() if not (isinstance(value, dict) and not value)}
 
 
+NAMES = {
+    **{f"{name}/kernel": axes for name, axes in (("up", ("embed", "mlp")), ("qkv", ("embed", None, "heads")))},
+    "conv/kernel": ("height", "width", None, "embed"),
+    **{f"{name}/bias": ("embed",) for name in ("up", "qkv", "conv")},
+    "layer_scale": ("norm",),
+    "norm/scale": ("norm",),
+    "attention_biases": (None, None),
+    "cls_token": (None, None, "embed"),
+    "table/embedding": ("vocab", "embed"),
+}
+"""The logical axes of one layer, and of what stands around the stack."""
+AXES = {f"around/{path}": names for path, names in NAMES.items()}
+AXES |= {f"layers/{path}": ("layers", *names) for path, names in NAMES.items()} | {"bias": ("embed",)}
 PARAMS, GRADIENTS = trees(0), [trees(seed) for seed in range(1, 5)]
 EVERY = "kernel", "bias", "embedding", "scale", "layer_scale", "attention_biases", "cls_token"
 
@@ -79,19 +100,19 @@ def compared(ours: optax.GradientTransformation, theirs: optax.GradientTransform
 def test_lamb_is_that_of_optax_layer_by_layer():
     settings = LAMB(learning_rate=0.05, warmup_steps=2, weight_decay=0.1, clip_norm=None)
     rate = settings.schedule(4)
-    compared(settings.build(4), optax.lamb(rate, weight_decay=0.1), "kernel")
+    compared(settings.build(4, axes=AXES), optax.lamb(rate, weight_decay=0.1), "kernel")
     adapted = optax.chain(
         optax.scale_by_adam(eps=1e-6),
-        optax.add_decayed_weights(0.1, decayed),
-        optax.masked(optax.scale_by_trust_ratio(), decayed),
+        optax.add_decayed_weights(0.1, functools.partial(decayed, axes=NAMES)),
+        optax.masked(optax.scale_by_trust_ratio(), functools.partial(decayed, axes=NAMES)),
         optax.scale_by_learning_rate(rate),
     )
-    compared(settings.build(4), adapted, *EVERY)
+    compared(settings.build(4, axes=AXES), adapted, *EVERY)
 
 
 def test_lamb_moves_a_layer_by_its_own_size_and_takes_what_is_0_for_what_it_is():
     settings = LAMB(learning_rate=0.1, warmup_steps=1, decay="constant", weight_decay=0.0)
-    optimizer = settings.build(10)
+    optimizer = settings.build(10, axes={"layers/kernel": ("layers", "embed", "mlp")})
     params = {"layers": {"kernel": jnp.stack([jnp.zeros((2, 2)), jnp.ones((2, 2)), 100 * jnp.ones((2, 2))])}}
     gradient = {"layers": {"kernel": jnp.ones((3, 2, 2)).at[1].set(0.0)}}
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
@@ -104,7 +125,7 @@ def test_lamb_moves_a_layer_by_its_own_size_and_takes_what_is_0_for_what_it_is()
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_is_the_loop_that_it_is(nesterov):
     settings = SGD(learning_rate=0.1, warmup_steps=3, nesterov=nesterov, weight_decay=0.01, decay="cosine")
-    ours = jax.jit(run(settings.build(4)))(PARAMS, GRADIENTS)
+    ours = jax.jit(run(settings.build(4, axes=AXES)))(PARAMS, GRADIENTS)
     rates = settings.rates(4)
 
     def moved(path, x, *gradients):
@@ -133,7 +154,7 @@ def test_clipping_is_that_of_optax(norm):
 
 def test_clipping_by_units_is_that_of_optax_layer_by_layer():
     names = "kernel", "bias", "scale", "layer_scale", "cls_token"
-    found = compared(step(clip_by_unit(0.5)), step(optax.adaptive_grad_clip(0.5)), *names)
+    found = compared(step(clip_by_unit(0.5, axes=AXES)), step(optax.adaptive_grad_clip(0.5)), *names)
     free = jax.jit(run(step(optax.identity())))(only(PARAMS, *names), [only(tree, *names) for tree in GRADIENTS])
     assert not any(jax.tree.leaves(jax.tree.map(jnp.array_equal, found["around"], free["around"])))
 
@@ -141,7 +162,7 @@ def test_clipping_by_units_is_that_of_optax_layer_by_layer():
 def test_the_units_of_what_is_no_kernel_are_its_rows():
     """`timm`'s `adaptive_clip_grad`, which LeViT was trained with, written with loops."""
     share = 0.5
-    ours, _ = clip_by_unit(share).update(GRADIENTS[0], optax.EmptyState(), PARAMS)
+    ours, _ = clip_by_unit(share, axes=AXES).update(GRADIENTS[0], optax.EmptyState(), PARAMS)
 
     def clipped(row, gradient):
         most = share * max(np.linalg.norm(row), 1e-3)
@@ -159,8 +180,10 @@ def test_the_units_of_what_is_no_kernel_are_its_rows():
 
 def test_adamw_clips_by_units_before_anything_else():
     settings = AdamW(learning_rate=0.1, clip_norm=None, weight_decay=0.0, adaptive_clip=0.01, warmup_steps=1)
-    first = optax.chain(clip_by_unit(0.01), AdamW(**{**vars(settings), "adaptive_clip": None}).build(4))
-    ours, theirs = (jax.jit(run(optimizer))(PARAMS, GRADIENTS) for optimizer in (settings.build(4), first))
+    first = optax.chain(
+        clip_by_unit(0.01, axes=AXES), AdamW(**{**vars(settings), "adaptive_clip": None}).build(4, axes=AXES)
+    )
+    ours, theirs = (jax.jit(run(optimizer))(PARAMS, GRADIENTS) for optimizer in (settings.build(4, axes=AXES), first))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
@@ -171,12 +194,13 @@ def test_adamw_clips_by_units_before_anything_else():
 )
 def test_spread_parameters_move_as_those_of_one_device(settings):
     """Also where layers themselves are spread, and rows of matrices."""
-    optimizer = settings.build(4)
+    depths = tuple(range(1, LAYERS + 1))
+    optimizer = settings.build(4, lambda path: depths if is_stacked(AXES[path]) else 0, AXES)
     mesh = Mesh(np.asarray(jax.devices()[:4]).reshape(2, 2), ("fsdp", "tensor"))
 
     def spread(path, x):
         spec = [None] * x.ndim
-        if is_stack(path):
+        if is_stacked(AXES[path_of(path)]):
             spec[0] = "fsdp"
         if x.shape[-1] % 2 == 0:
             spec[-1] = "tensor"
@@ -192,7 +216,7 @@ def test_weight_decay_is_for_kernels_and_tables():
     """As ConvNeXt, DeiT, LeViT and big_vision have it: nothing of one axis, no class token, no biases of attention."""
     found = {
         jax.tree_util.keystr(path, simple=True, separator="/")
-        for path, applies in jax.tree_util.tree_leaves_with_path(decayed(PARAMS))
+        for path, applies in jax.tree_util.tree_leaves_with_path(decayed(PARAMS, AXES))
         if applies
     }
     names = ("up", "qkv", "conv")
@@ -201,42 +225,53 @@ def test_weight_decay_is_for_kernels_and_tables():
     }
 
 
-def test_what_is_called_a_kernel_and_is_none_is_not_decayed():
-    """A vector, a vector for each layer of a stack, and T5's biases of attention, which lie in a table of embeddings."""
-    params = {"around": {"kernel": jnp.ones(8)}, "layers": {"kernel": jnp.ones((LAYERS, 8))}}
+def test_what_a_parameter_is_called_says_nothing():
+    """Vectors called kernel, of one layer and of a stack; T5's biases of attention, called embedding; a matrix called bias."""
+    params = {"kernel": jnp.ones(8), "layers": {"kernel": jnp.ones((LAYERS, 8))}, "bias": jnp.ones((4, 8))}
     params |= {"blocks": {"kernel": jnp.ones((LAYERS, 8))}, "relative": {"embedding": jnp.ones((32, 4))}}
-    axes = {"blocks/kernel": ("layers", "embed"), "relative/embedding": ("bucket", "head")}
-    assert not any(jax.tree.leaves(decayed(params, axes)))
-    table = {"relative_attention_bias": {"embedding": jnp.ones((32, 4))}, "words": {"embedding": jnp.ones((32, 4))}}
-    assert decayed(table) == {"relative_attention_bias": {"embedding": False}, "words": {"embedding": True}}
-
-
-def boxed_model(model) -> dict:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))["params"]
+    axes = {"kernel": ("embed",), "layers/kernel": (None, "embed"), "bias": ("embed", "mlp")}
+    axes |= {"blocks/kernel": ("layers", "embed"), "relative/embedding": ("bucket", "head")}
+    applies = {path_of(path): applies for path, applies in jax.tree_util.tree_leaves_with_path(decayed(params, axes))}
+    assert {path for path, one in applies.items() if one} == {"bias"}
 
 
 @pytest.mark.parametrize("model_type", hub.model_types())
-def test_stacks_are_known_by_their_axes_and_by_their_names(model_type):
-    """Without axes `training.stacks` must find what `models.layers.stack.stack` has stacked, and nothing else, in every model."""
+def test_stacks_and_kernels_of_every_model_are_known_by_their_axes(model_type):
+    """As they are called in the models here: a stack `layers` or by its stage, what decays `kernel` or `embedding`."""
     for kind in hub.model_classes(model_type).values():
-        boxed = boxed_model(kind(hub.config_class(model_type)(scan_layers=True)))
-        axes = axes_of(boxed)
-        for path, _ in jax.tree_util.tree_leaves_with_path(nn.unbox(boxed)):
-            stacked = axes["/".join(names_of(path))][0] == "layers"
-            assert is_stack(path, axes) == is_stack(path) == stacked, (kind.__name__, jax.tree_util.keystr(path))
-            assert stack_of(path, axes) == stack_of(path)
+        boxed = kind(hub.config_class(model_type)(scan_layers=True)).boxed_shapes()["params"]
+        axes, params = axes_of(boxed), nn.unbox(boxed)
+        for path, applies in jax.tree_util.tree_leaves_with_path(decayed(params, axes)):
+            *modules, name = path_of(path).split("/")
+            called = any(re.fullmatch(r"layers|stage_\d+(_rest)?", module) for module in modules)
+            assert is_stacked(axes[path_of(path)]) == called, (kind.__name__, path)
+            assert applies == (name in ("kernel", "embedding") and "relative_attention_bias" not in modules), path
 
 
-def renamed(tree: dict) -> dict:
-    """The same with a stack that nobody here calls so."""
-    return {"blocks" if name == "layers" else name: value for name, value in tree.items()}
+@dataclasses.dataclass(frozen=True)
+class TowerConfig(ModelConfig):
+    num_channels: int = 4
 
 
-AXES = {
-    "/".join(names_of(path)): ("layers" if place == "blocks" else None, *[None] * (x.ndim - 1))
-    for place, part in renamed(PARAMS).items()
-    for path, x in jax.tree_util.tree_leaves_with_path({place: part})
-}
+class Floor(nn.Module):
+    config: TowerConfig
+
+    @nn.compact
+    def __call__(self, x, number, shared):
+        return x + jnp.tanh(dense(self.config, 4, "up", ("embed", "mlp"))(x)), None
+
+
+class Tower(Model):
+    """Somebody else's model of pictures, whose stack is called as they like."""
+
+    config: TowerConfig
+    called: str
+
+    @nn.compact
+    def __call__(self, pixel_values, *, dropout_keys=None) -> ModelOutput:
+        x = dense(self.config, 4, "layers_before", ("embed", "mlp"))(pixel_values.mean(axis=(1, 2)))
+        x, _ = stack(Floor, self.config, 3, self.called)(x, jnp.arange(3), None)
+        return ModelOutput(logits=dense(self.config, 2, "embedding", ("embed", "head_out"))(x))
 
 
 @pytest.mark.parametrize(
@@ -244,47 +279,26 @@ AXES = {
     [
         AdamW(adaptive_clip=0.01, layer_decay=0.7, weight_decay=0.1),
         LAMB(),
-        SGD(weight_decay=0.1),
+        SGD(weight_decay=0.1, clip_norm=0.1),
         Adafactor(factored_from=2),
     ],
     ids=lambda settings: type(settings).__name__,
 )
-def test_a_stack_of_another_name_is_a_stack(settings):
-    """Its layers move as those of one that is called `layers`, and not as those of one matrix."""
-    gradients = GRADIENTS[:2]
-    ours = jax.jit(run(settings.build(4, axes=AXES)))(renamed(PARAMS), [renamed(tree) for tree in gradients])
-    jax.tree.map(np.testing.assert_array_equal, ours, renamed(jax.jit(run(settings.build(4)))(PARAMS, gradients)))
-
-
-class Block(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        kernel = nn.with_partitioning(nn.initializers.ones, ("embed", "mlp"))
-        return x @ self.param("kernel", kernel, (4, 4)), None
-
-
-class Tower(nn.Module):
-    """Somebody else's model: a stack called `blocks` between two others, which are no stacks."""
-
-    @nn.compact
-    def __call__(self, x):
-        x, _ = nn.scan(
-            Block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=3,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )(name="blocks")(Block(name="layers")(x)[0])
-        return Block(name="head")(x)[0]
-
-
-def test_the_stack_of_another_model_is_found_by_its_axes():
-    boxed = jax.eval_shape(lambda: Tower().init(jax.random.key(0), jnp.zeros((2, 4))))["params"]
-    axes, params = axes_of(boxed), nn.unbox(boxed)
-    stacks = {stack_of(path, axes) for path, _ in jax.tree_util.tree_leaves_with_path(params) if is_stack(path, axes)}
-    assert stacks == {"blocks"}
-    rates = layer_rates(jax.tree.map(lambda x: jnp.zeros(x.shape), params), 0.5, axes=axes)
-    np.testing.assert_array_equal(rates["blocks"]["kernel"], [0.125, 0.25, 0.5])
+def test_a_stack_called_blocks_moves_as_one_called_layers(settings):
+    """Clipped, scaled, decayed and sized layer by layer; what lies before and behind it is called to mislead."""
+    found, first = {}, Tower(TowerConfig(), "layers")
+    initial = nn.unbox(first.init(jax.random.key(0), **first.blank())["params"])
+    for called in ("layers", "blocks"):
+        model = Tower(TowerConfig(), called)
+        params = {called if name == "layers" else name: value for name, value in initial.items()}
+        gradients = [jax.tree.map(lambda x, k=k: jnp.sin(k + x.size * x), params) for k in range(3)]
+        optimizer = settings.build(4, model.depth, axes_of(model.boxed_shapes()["params"]))
+        found[called] = jax.jit(run(optimizer))(params, gradients)
+        found[called]["layers"] = found[called].pop(called)
+        assert [model.depth(f"{name}/kernel") for name in ("layers_before", f"{called}/up", "embedding")] == [
+            *(0, (1, 2, 3), 4)
+        ]
+    jax.tree.map(np.testing.assert_array_equal, found["layers"], found["blocks"])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from evaluation.metrics.objective import OfObjective
 from evaluation.step import evaluation_step
 from models.bert import BertConfig, BertForPreTraining
+from models.layers.axes import axes_of
 from models.layers.dropout import dropout_bits
 from models.model import Model
 from models.outputs import ModelOutput
@@ -46,7 +47,7 @@ def run(parts, parallel: Parallel, steps: int = STEPS, **execution):
     """`steps` steps from the same start; the final state as numpy, and each step's metrics."""
     model, objective = parts
     model = type(model)(dataclasses.replace(model.config, **execution))
-    optimizer = OPTIMIZER.build(100)
+    optimizer = OPTIMIZER.build(100, axes=axes_of(model.boxed_shapes()["params"]))
 
     def initial():
         return Update(optimizer).first(model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)))
@@ -254,10 +255,9 @@ def test_schedule_warms_up_and_comes_down():
 
 def test_biases_and_norms_are_not_decayed(parts):
     model, _ = parts
-    params = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32)))["params"]
-    kept = {
-        jax.tree_util.keystr(path) for path, applies in jax.tree_util.tree_leaves_with_path(decayed(params)) if applies
-    }
+    boxed = model.boxed_shapes()["params"]
+    found = jax.tree_util.tree_leaves_with_path(decayed(nn.unbox(boxed), axes_of(boxed)))
+    kept = {jax.tree_util.keystr(path) for path, applies in found if applies}
     assert all("kernel" in path or "embedding'" in path for path in kept)
     assert len(kept) == 3 + 6 + 1 + 1 + 1
 
