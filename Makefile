@@ -1,5 +1,6 @@
 # make pretrain   pretrain a small BERT on Wikipedia pages (in about ten minutes on two cores with AVX-512; a second call goes on, or says that it is done)
-# make test       format, lint, tests
+# make test       format, lint, the tests of a few minutes
+# make test-all   all tests but those of the three below: also what takes long and seldom fails (marked `slow`)
 # make parity     compare with live torch and transformers (FLAX_PYTHON: as below, its folders too)
 # make documented  type every command of README, docs and recipes in a fresh copy, in order, made small (some minutes)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
@@ -19,13 +20,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test lint parity documented equality bench learning learning-images learning-mails overheads crashes plans clean
+.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-mails overheads crashes plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
 
+PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25 \
+	--ignore tests/parity --ignore tests/training/test_layouts.py --ignore-glob 'tests/documented/test_walk_*'
+
 test: $(VENV)/.installed lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/parity --ignore-glob 'tests/documented/test_walk_*'
+	$(PYTEST) -m 'not slow'
+
+test-all: $(VENV)/.installed lint
+	$(PYTEST)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
