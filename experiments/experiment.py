@@ -164,9 +164,9 @@ class Experiment:
             for field in dataclasses.fields(self)
             if field.name not in BOOKKEEPING
         }
-        fields["data"].pop("cache", None)
-        fields["data"].pop("workers", None)
-        fields["data"].pop("broken", None)
+        for data in (fields["data"], *fields["data"].get("sources", ())):
+            for name in ("cache", "workers", "broken"):
+                data.pop(name, None)
         for execution in ModelConfig.execution[2:]:
             fields["model"].pop(execution, None)
         return fields

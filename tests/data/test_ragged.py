@@ -141,6 +141,13 @@ def test_little_is_padded(median: float, deviation: float, most: float | None) -
     assert most is None or 1 - used / places < most
 
 
+def test_long_and_short_batches_take_turns() -> None:
+    examples = sounds(log_normal(2_000))
+    starts = range(0, len(examples) - BATCH, BATCH)
+    lengths = [examples.buckets.holding(examples.items(np.arange(start, start + BATCH))) for start in starts]
+    assert (np.diff(lengths) != 0).mean() > 0.5
+
+
 def test_neighbours_of_an_item_change_from_epoch_to_epoch() -> None:
     examples = sounds()
     count = len(examples)
