@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from models.config import ModelError
 from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderHead, EncoderDecoderModel
 from models.layers.dropout import dropout, fold_in
+from models.layers.heads import classifier, span
 from models.layers.linear import dense
 
 
@@ -80,14 +81,9 @@ class BartForSequenceClassification(EncoderDecoderHead):
         last = jnp.where(input_ids == config.eos_token_id, jnp.arange(input_ids.shape[1])[None], 0).max(axis=1)
         hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
         hidden = dropout(hidden, config.classifier_dropout, fold_in(keys, 0))
-        hidden = dense(config, config.d_model, "transform", ("embed", "embed_out"), kernel_init=config.kernel_init)(
-            hidden
-        )
-        hidden = dropout(jnp.tanh(hidden), config.classifier_dropout, fold_in(keys, 1))
-        labels = len(config.labels)
-        return dict(
-            logits=dense(config, labels, "classifier", ("embed", "head_out"), kernel_init=config.kernel_init)(hidden)
-        )
+        square = dense(config, config.d_model, "transform", ("embed", "embed_out"), kernel_init=config.kernel_init)
+        hidden = dropout(jnp.tanh(square(hidden)), config.classifier_dropout, fold_in(keys, 1))
+        return dict(logits=classifier(config, hidden, len(config.labels), "classifier", kernel_init=config.kernel_init))
 
 
 class BartForQuestionAnswering(EncoderDecoderHead):
@@ -97,6 +93,4 @@ class BartForQuestionAnswering(EncoderDecoderHead):
     labelled: ClassVar[bool | None] = False
 
     def head(self, model, hidden, input_ids, keys):
-        config = self.config
-        logits = dense(config, 2, "qa_outputs", ("embed", "head_out"), kernel_init=config.kernel_init)(hidden)
-        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+        return span(classifier(self.config, hidden, 2, "qa_outputs", kernel_init=self.config.kernel_init))

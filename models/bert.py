@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from models.config import ModelConfig, ModelError
-from models.kernels.linear import add_bias, matmul
+from models.kernels.linear import matmul
 from models.layers.activations import activation
 from models.layers.attention import Attention, attention_pattern
 from models.layers.dropout import Keys, dropout, fold_in
 from models.layers.embedding import embedding
+from models.layers.heads import EncoderHead, SpanClassifier, TokenClassifier, VocabularyHead
 from models.layers.linear import by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.positions import sinusoids
@@ -246,7 +247,7 @@ class BertModel(Model):
         return matmul(hidden, self.word_embeddings.embedding.T)
 
 
-class BertHead(Model):
+class BertHead(EncoderHead, Model):
     """Base of the models with a head, which differ in `head` and in whether they pool.
 
     `masked_positions` (batch, positions) are the places that a head over the vocabulary is to predict: it projects those
@@ -293,41 +294,6 @@ class BertHead(Model):
     def head(self, encoder, encoded, masked_positions, keys) -> dict[str, Array]:
         """The outputs beside those of the model below."""
 
-    def predict_tokens(
-        self, encoder: BertModel, hidden: Hidden, masked_positions, hidden_act: str | None = None
-    ) -> Float[Array, "batch positions vocab"]:
-        """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings (or a table like them) and a bias.
-
-        Args:
-            hidden_act: the activation where it is not the config's.
-        """
-        config = self.config
-        if masked_positions is not None:
-            hidden = jnp.take_along_axis(hidden, masked_positions[..., None], axis=1)
-        hidden = activation(hidden_act or config.hidden_act)(self.linear(hidden, config.embedding_width, "transform"))
-        hidden = layer_norm(config, config.layer_norm_eps, "transform_norm")(hidden)
-        bias = self.param(
-            "predictions_bias",
-            nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",)),
-            (config.vocab_size,),
-            jnp.dtype(config.param_dtype),
-        )
-        if config.tie_word_embeddings:
-            return add_bias(encoder.project_to_vocabulary(hidden), bias)
-        stddev = config.initializer_range
-        table = dense(config, config.vocab_size, "decoder", ("embed", "vocab"), bias=False, stddev=stddev)
-        return add_bias(table(hidden), bias)
-
-    def linear(self, hidden: Float[Array, "... hidden"], features: int, name: str) -> Float[Array, "... features"]:
-        config = self.config
-        return dense(config, features, name, ("embed", "head_out"), stddev=config.initializer_range)(hidden)
-
-    def drop(self, hidden: Float[Array, "batch ... hidden"], keys: Keys) -> Float[Array, "batch ... hidden"]:
-        """The dropout before a classification head."""
-        config = self.config
-        rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        return dropout(hidden, rate, keys)
-
 
 class BertForPreTraining(BertHead):
     """Outputs: `prediction_logits` (batch, positions, vocab); `seq_relationship_logits` (batch, 2), where index 0 means
@@ -342,11 +308,8 @@ class BertForPreTraining(BertHead):
         )
 
 
-class BertForMaskedLM(BertHead):
-    """Output: `logits` (batch, positions, vocab)."""
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        return dict(logits=self.predict_tokens(encoder, encoded.last_hidden_state, masked_positions))
+class BertForMaskedLM(VocabularyHead, BertHead):
+    pass
 
 
 class BertForNextSentencePrediction(BertHead):
@@ -368,25 +331,12 @@ class BertForSequenceClassification(BertHead):
         return dict(logits=self.linear(self.drop(encoded.pooler_output, keys), len(self.config.labels), "classifier"))
 
 
-class BertForTokenClassification(BertHead):
-    """Output: `logits` (batch, length, labels)."""
-
-    labelled: ClassVar[bool | None] = True
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        return dict(
-            logits=self.linear(self.drop(encoded.last_hidden_state, keys), len(self.config.labels), "classifier")
-        )
+class BertForTokenClassification(TokenClassifier, BertHead):
+    pass
 
 
-class BertForQuestionAnswering(BertHead):
-    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
-
-    labelled: ClassVar[bool | None] = False
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")
-        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+class BertForQuestionAnswering(SpanClassifier, BertHead):
+    pass
 
 
 class BertMultipleChoice(BertHead):

@@ -17,6 +17,7 @@ from models.bert import BertConfig, BertHead, BertModel, Choices, Ids, by_choice
 from models.config import ModelConfig, ModelError
 from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.heads import SpanClassifier, TokenClassifier, VocabularyHead
 from models.outputs import ModelOutput
 
 
@@ -45,6 +46,7 @@ class DistilBertConfig(ModelConfig):
     variants: ClassVar[tuple[str, ...]] = ("base",)
     drops_attended: ClassVar[bool] = False
     layer_norm_eps: ClassVar[float] = 1e-12
+    classifier_dropout: ClassVar[float | None] = None
 
     vocab_size: int = 30_522
     max_position_embeddings: int = 512
@@ -175,11 +177,8 @@ class DistilBertHead(BertHead):
         return self.linear(dropout(first, self.config.seq_classif_dropout, keys), outputs, "classifier")
 
 
-class DistilBertForMaskedLM(DistilBertHead):
-    """Output: `logits` (batch, positions, vocab)."""
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        return dict(logits=self.predict_tokens(encoder, encoded.last_hidden_state, masked_positions))
+class DistilBertForMaskedLM(VocabularyHead, DistilBertHead):
+    pass
 
 
 class DistilBertForSequenceClassification(DistilBertHead):
@@ -191,24 +190,14 @@ class DistilBertForSequenceClassification(DistilBertHead):
         return dict(logits=self.classify(encoded.last_hidden_state[:, 0], len(self.config.labels), keys))
 
 
-class DistilBertForTokenClassification(DistilBertHead):
-    """Output: `logits` (batch, length, labels)."""
-
-    labelled: ClassVar[bool | None] = True
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        dropped = dropout(encoded.last_hidden_state, self.config.dropout, keys)
-        return dict(logits=self.linear(dropped, len(self.config.labels), "classifier"))
+class DistilBertForTokenClassification(TokenClassifier, DistilBertHead):
+    pass
 
 
-class DistilBertForQuestionAnswering(DistilBertHead):
-    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
-
-    labelled: ClassVar[bool | None] = False
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        logits = self.linear(dropout(encoded.last_hidden_state, self.config.qa_dropout, keys), 2, "qa_outputs")
-        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+class DistilBertForQuestionAnswering(SpanClassifier, DistilBertHead):
+    @property
+    def span_dropout(self) -> float:
+        return self.config.qa_dropout
 
 
 class DistilBertForMultipleChoice(DistilBertHead):

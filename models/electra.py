@@ -17,6 +17,7 @@ from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids
 from models.config import ModelError, nearest
 from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout, dropout_bits, fold_in
+from models.layers.heads import SpanClassifier, TokenClassifier, VocabularyHead
 from models.model import Model
 from models.outputs import ModelOutput
 
@@ -130,12 +131,10 @@ class ElectraForPreTraining(ElectraHead):
         return dict(logits=self.linear(activation(config.hidden_act)(hidden), 1, "discriminator")[..., 0])
 
 
-class ElectraForMaskedLM(ElectraHead):
+class ElectraForMaskedLM(VocabularyHead, ElectraHead):
     """The generator. Output: `logits` (batch, positions, vocab)."""
 
-    def head(self, encoder, encoded, masked_positions, keys):
-        # transformers has gelu here whatever hidden_act is.
-        return dict(logits=self.predict_tokens(encoder, encoded.last_hidden_state, masked_positions, "gelu"))
+    head_act: ClassVar[str | None] = "gelu"  # as in transformers, whatever hidden_act is
 
 
 class ElectraForSequenceClassification(ElectraHead):
@@ -150,25 +149,12 @@ class ElectraForSequenceClassification(ElectraHead):
         return dict(logits=self.linear(hidden, len(self.config.labels), "classifier_output"))
 
 
-class ElectraForTokenClassification(ElectraHead):
-    """Output: `logits` (batch, length, labels)."""
-
-    labelled: ClassVar[bool | None] = True
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        return dict(
-            logits=self.linear(self.drop(encoded.last_hidden_state, keys), len(self.config.labels), "classifier")
-        )
+class ElectraForTokenClassification(TokenClassifier, ElectraHead):
+    pass
 
 
-class ElectraForQuestionAnswering(ElectraHead):
-    """Outputs: `start_logits` and `end_logits` (batch, length) of the answer's span, whatever `config.labels` holds."""
-
-    labelled: ClassVar[bool | None] = False
-
-    def head(self, encoder, encoded, masked_positions, keys):
-        logits = self.linear(encoded.last_hidden_state, 2, "qa_outputs")
-        return dict(start_logits=logits[..., 0], end_logits=logits[..., 1])
+class ElectraForQuestionAnswering(SpanClassifier, ElectraHead):
+    pass
 
 
 class ElectraForMultipleChoice(BertMultipleChoice):
