@@ -196,6 +196,25 @@ def row(what: str, shares: np.ndarray, limit: float) -> str:
     return f"| {what} | {' | '.join([*cells, ''][:2])} | {limit:.0%} | {len(shares)} |"
 
 
+def page(said: str, rows: list[str]) -> str:
+    """Markdown: what was measured and how, what is said of it, the table."""
+    lines = [
+        "# What a run pays for beside its steps",
+        "",
+        "`make overheads` measures this and writes this page. " + " ".join((__doc__ or "").split("\n\n")[2].split()),
+        "",
+        said,
+        "",
+        "| | on the clock | of the processor | wanted, at most | counted |",
+        "|---|--:|--:|--:|--:|",
+        *rows,
+        "",
+        "; ".join(f"{name} {value}" for name, value in machine().items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=12)
@@ -232,25 +251,13 @@ def main() -> None:
         row("the same, timed alone", alone / bare_step, LIMITS["numbers"]),
         row("waiting for the next batch", np.array(waits), LIMITS["input"]),
     ]
-    text = "\n".join(
-        [
-            "# What a run pays for beside its steps",
-            "",
-            "`make overheads` measures this and writes this page. "
-            + " ".join((__doc__ or "").split("\n\n")[2].split()),
-            "",
-            f"{parameters:,} parameters; a step takes {step[0]:.2f} s on the clock and {step[1]:.2f} s of the processor's"
-            f" cores, a checkpoint {np.median(extra, axis=0)[0]:.2f} s and {np.median(extra, axis=0)[1]:.2f} s. Shares of the"
-            f" step, of pairs of {arguments.steps} steps: median and quartiles. A negative one is noise around zero.",
-            "",
-            "| | on the clock | of the processor | wanted, at most | counted |",
-            "|---|--:|--:|--:|--:|",
-            *rows,
-            "",
-            "; ".join(f"{name} {value}" for name, value in machine().items()),
-            "",
-        ]
+    cost = np.median(extra, axis=0)
+    said = (
+        f"{parameters:,} parameters; a step takes {step[0]:.2f} s on the clock and {step[1]:.2f} s of the processor's cores, a"
+        f" checkpoint {cost[0]:.2f} s and {cost[1]:.2f} s. Shares of the step, of pairs of {arguments.steps} steps: median and"
+        " quartiles. A negative one is noise around zero."
     )
+    text = page(said, rows)
     print(text)
     if arguments.write:
         arguments.write.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import gpu_steps, image_pipeline, steps, steps_worker
+from experiments.benchmarks import gpu_steps, image_pipeline, partial, steps, steps_worker
 from experiments.benchmarks.works import WORK
 from experiments.commands import bench
 from objectives import Augmented
@@ -49,6 +49,12 @@ def test_image_pipeline(monkeypatch, capsys):
     monkeypatch.setattr(image_pipeline, "ROUNDS", 1)
     run(image_pipeline, monkeypatch, "--seconds", 0.01, "--width", 80, "--height", 60, "--workers", 0)
     assert last_line(capsys)["pictures_per_second"][image_pipeline.RANDOM_PART] > 0
+
+
+def test_partial(monkeypatch, capsys):
+    run(partial, monkeypatch, "--model", "tiny-bert", "--rounds", 1)
+    found = last_line(capsys)
+    assert found["ratio"] == found["part"] / found["all"] > 0
 
 
 def test_lacuna_bench(capsys, texts, tmp_path):
