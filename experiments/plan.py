@@ -157,7 +157,7 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
     share = experiment.batch_size * tensor // mesh.size
     rows = share // experiment.parallel.micro_batches
     one = on_one_chip(experiment, share)
-    boxed = jax.eval_shape(assembly.boxed_state)
+    boxed = assembly.boxed_state_shapes()
     params = nn.unbox(boxed).params
     state = assembly.spread.shapes(boxed)
     example = assembly.data.training(assembly.form(phase), 0)[0]
@@ -230,7 +230,7 @@ def param_shardings(assembly: Assembly) -> PyTree:
     if isinstance(spread, Sharded):
         return spread.shardings.params
     whole = NamedSharding(spread.mesh, PartitionSpec())
-    return jax.tree.map(lambda _: whole, nn.unbox(jax.eval_shape(assembly.boxed_state)).params)
+    return jax.tree.map(lambda _: whole, nn.unbox(assembly.boxed_state_shapes()).params)
 
 
 def compile_plan(reckoned: PhasePlan, assembly: Assembly, phase: int, thorough: bool) -> PhasePlan:

@@ -74,7 +74,7 @@ class Model(nn.Module, abc.ABC):
     @nn.nowrap
     def boxed_shapes(self) -> dict[str, Any]:
         """Shapes and dtypes of all variables, with their logical axes."""
-        return jax.eval_shape(lambda: self.init(jax.random.key(0), **self.blank()))
+        return _boxed_shapes(self, jax.config.jax_enable_x64)
 
     @nn.nowrap
     def longest(self, name: str = "input_ids") -> int | None:
@@ -99,14 +99,7 @@ class Model(nn.Module, abc.ABC):
         Args:
             shapes: of inputs by name; the model takes those that it knows.
         """
-        inputs = {
-            name: jax.ShapeDtypeStruct(shape, DTYPES.get(name, jnp.int32))
-            for name, shape in shapes.items()
-            if name in self.inputs
-        }
-        variables = nn.unbox(self.boxed_shapes())
-        program = jax.make_jaxpr(lambda variables, inputs: self.apply(variables, **inputs))(variables, inputs)
-        return products(program.jaxpr)
+        return _forward_flops(self, tuple(sorted((name, shapes[name]) for name in shapes if name in self.inputs)))
 
     @nn.nowrap
     def at_image_size(self, variables: Mapping[str, Any], image_size: Any) -> tuple["Model", Mapping[str, Any]]:
@@ -140,6 +133,20 @@ def depths(model: Model) -> dict[str, int | tuple[int, ...]]:
         reached |= is_stacked(axes[path])
         found[path] = tuple(range(1, count + 1)) if is_stacked(axes[path]) else (count + 1) * reached
     return found
+
+
+@functools.lru_cache(maxsize=32)
+def _boxed_shapes(model: Model, wide: bool) -> dict[str, Any]:
+    """Traced once a model: many ask."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **model.blank()))
+
+
+@functools.lru_cache(maxsize=32)
+def _forward_flops(model: Model, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> int:
+    inputs = {name: jax.ShapeDtypeStruct(shape, DTYPES.get(name, jnp.int32)) for name, shape in shapes}
+    variables = nn.unbox(model.boxed_shapes())
+    program = jax.make_jaxpr(lambda variables, inputs: model.apply(variables, **inputs))(variables, inputs)
+    return products(program.jaxpr)
 
 
 def products(program: Jaxpr) -> int:

@@ -10,7 +10,7 @@ import jax
 from data.contract import Outline, Prepared
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start, longest_form
-from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state
+from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state_shapes
 from experiments.experiment import Experiment
 from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
 from experiments.run_folder import own_tokenizer
@@ -104,7 +104,7 @@ def _join(
             experiment.steps, student.depth, axes_of(boxed_shapes(student)["params"])
         )
         updates = [Update(optimizer, phase.trainable, experiment.average_decay) for phase in experiment.phases]
-        axes = [logical_axes(jax.eval_shape(lambda: boxed_state(student, update, 0))) for update in updates]  # noqa: B023
+        axes = [logical_axes(boxed_state_shapes(student, update)) for update in updates]
     frozen = None
     if model is not student:
         frozen = experiment.parallel.spread(logical_axes(boxed_frozen(teacher.model)), devices)

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from data.forms import Form
 from experiments.assembly.feed import EVALUATION_SEED, Feed
-from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes, boxed_state
+from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes, boxed_state, boxed_state_shapes
 from experiments.experiment import ExperimentError
 from experiments.initial import Initial
 from experiments.teacher import Teacher
@@ -93,7 +93,7 @@ class Assembly(Feed):
         if trainable == self.update.trainable:
             return self
         update = dataclasses.replace(self.update, trainable=trainable)
-        axes = logical_axes(jax.eval_shape(lambda: boxed_state(self.student, update, 0)))
+        axes = logical_axes(boxed_state_shapes(self.student, update))
         return dataclasses.replace(self, update=update, spread=dataclasses.replace(self.spread, logical_axes=axes))
 
     def entered(self, state: TrainState) -> TrainState:
@@ -107,7 +107,7 @@ class Assembly(Feed):
     def state_shapes(self, step: int = 0) -> TrainState:
         """Shapes and shardings of the checkpoint of a step, to restore one where no other is made."""
         parts = self.at(self.experiment.phase_of(step))
-        return parts.spread.whole_shapes(jax.eval_shape(parts.boxed_state))
+        return parts.spread.whole_shapes(parts.boxed_state_shapes())
 
     def published_variables(self) -> PyTree:
         """Those of `initial_model`. Where the data have labels, a head that it lacks or has for others is initialised from the
@@ -130,6 +130,9 @@ class Assembly(Feed):
     def boxed_state(self) -> TrainState:
         """Step 0 from the seed, the parameters with their logical axes."""
         return boxed_state(self.student, self.update, self.experiment.seed)
+
+    def boxed_state_shapes(self) -> TrainState:
+        return boxed_state_shapes(self.student, self.update)
 
     def compile_train_step(self, phase: int = 0) -> Callable:
         return self.given_frozen(self.at(phase)._train_step())
@@ -162,7 +165,7 @@ class Assembly(Feed):
             for name, value in example.items()
         }
         parts = self.at(phase)
-        state = parts.spread.shapes(jax.eval_shape(parts.boxed_state))
+        state = parts.spread.shapes(parts.boxed_state_shapes())
         frozen = [] if self.frozen_spread is None else [self.frozen_shapes()]
         return parts._train_step().lower(state, self.spread.batch_shapes(batch), *frozen)
 

@@ -18,6 +18,11 @@ def boxed_state(model: Model, update: Update, seed: int) -> TrainState:
     return update.first(model.init(jax.random.key(seed, impl="threefry2x32"), **model.blank()))
 
 
+def boxed_state_shapes(model: Model, update: Update) -> TrainState:
+    """Shapes of `boxed_state`."""
+    return jax.eval_shape(update.first, model.boxed_shapes())
+
+
 def boxed_shapes(model: Model) -> dict[str, PyTree]:
     """Shapes of a model's variables with their logical axes still on them."""
     return model.boxed_shapes()
