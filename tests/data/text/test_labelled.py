@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.forms import TextForm
 from data.text.labelled import LabelledText, PreparedLabelled
 from models.bert import BertConfig
-from tests.data.images.test_source import write_tfds
+from tests.data.images.samples import write_tfds
 
 FORM = TextForm(12, reads=("labels",))
 WORDS = ["red", "green", "blue", "stone", "river", "cloud", "seven", "old"]
