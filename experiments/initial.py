@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from tokenizers import Tokenizer
 
 from data.contract import Source
-from data.text.tokenizer_files import difference, load, tokenizer_file
+from data.text.tokenizer_files import difference, load
+from data.text.tokenizer_settings import tokenizer_file
 from experiments.experiment import Experiment, ExperimentError
 from models import hub
 from models.config import ModelConfig, ModelError

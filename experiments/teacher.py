@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from jaxtyping import PyTree
 
-from data.text.tokenizer_files import tokenizer_file
+from data.text.tokenizer_settings import tokenizer_file
 from experiments.experiment import Experiment, ExperimentError
 from experiments.initial import place_of
 from models import hub

@@ -18,7 +18,7 @@ from data.files import locked, whole_folder
 from data.ragged import stacked
 from data.text import tokenizers
 from data.text.documents import Documents
-from data.text.tokenizer_files import special_tokens, write_special_tokens
+from data.text.tokenizer_settings import special_tokens, write_special_tokens
 
 VERSION = 2
 """To be raised whenever the same documents would give other arrays."""

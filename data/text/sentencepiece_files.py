@@ -14,7 +14,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from data.errors import DataError
-from data.text.tokenizer_files import begin_and_end, flag, json_object, template, token_text
+from data.text.tokenizer_files import begin_and_end, template
+from data.text.tokenizer_settings import flag, json_object, token_text
 
 log = logging.getLogger("lacuna")
 

@@ -19,7 +19,7 @@ from data.text.documents import Documents, open_documents, split_documents
 from data.text.packed import Packed, blank_piece
 from data.text.templates import DEFAULTS, TEMPLATES, Template, template
 from data.text.token_ids import check_token_ids, with_token_ids
-from data.text.tokenizer_files import special_tokens, write_special_tokens
+from data.text.tokenizer_settings import special_tokens, write_special_tokens
 from data.text.tokenizers import Vocabulary, blank_vocabulary, load, train_tokenizer
 from data.text.windows import Windows, blank_window
 

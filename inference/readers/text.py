@@ -13,7 +13,7 @@ import numpy as np
 from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
-from data.text import tokenizer_files, tokenizers
+from data.text import tokenizers
 from data.text.framing import Framing
 from data.text.token_ids import disagreements
 from inference.generation.config import heeded, of_model
@@ -52,9 +52,9 @@ class TextReader(Reader):
     def open(cls, model: nn.Module, variables: dict[str, Any], folder: Path, task: str) -> "TextReader":
         """Ids on which the folder's files disagree are named in a warning."""
         tokenizer = tokenizers.load(folder)
-        published, about = files.read_json(folder / "config.json"), tokenizer_files.about_tokenizer(folder)
+        published, about = files.read_json(folder / "config.json"), tokenizer_settings.about_tokenizer(folder)
         languages = Languages.of(tokenizer, model.config, published, about)
-        roles = tokenizer_files.special_tokens(folder)
+        roles = tokenizer_settings.special_tokens(folder)
         reader = cls(model, variables, tokenizer, *generation_of(folder, task), languages, roles)
         for found in disagreements(model.config, reader.vocabulary):
             log.warning("%s: %s", folder, found.what)

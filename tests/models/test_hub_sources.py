@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from data.text import tokenizer_files
+from data.text import tokenizer_settings
 from models import bert, gpt2, hub, llama
 from models.config import ModelError
 from models.hub import downloads, files, flax_trees
@@ -408,7 +408,7 @@ def test_all_files_of_tokenizers_are_fetched_from_the_hub():
     names = {
         "tokenizer.json",
         "special_tokens_map.json",
-        *(name for names in tokenizer_files.FILES.values() for name in names),
+        *(name for names in tokenizer_settings.FILES.values() for name in names),
     }
     assert [name for name in sorted(names) if not any(fnmatch(name, pattern) for pattern in downloads.WANTED)] == []
 

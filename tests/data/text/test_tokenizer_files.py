@@ -5,7 +5,8 @@ import json
 import pytest
 
 from data.errors import DataError
-from data.text.tokenizer_files import load, special_tokens, tokenizer_file
+from data.text.tokenizer_files import load
+from data.text.tokenizer_settings import special_tokens, tokenizer_file
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "\u2028", "天", "气", "好", "##好", "the", "cat"]
 
