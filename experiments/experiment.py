@@ -181,6 +181,7 @@ class Experiment:
                 "class": "Phase",
                 "share": phase["share"],
                 "form": describe(self.data.forms.before_forms(phase, data)),
+                "trainable": "",
             }
             for phase in description["phases"]
         ]
