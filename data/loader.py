@@ -18,13 +18,12 @@ class _Step:
 
     examples: Examples
     batch_size: int
-    first_index: int
     shard: tuple[int, int]
     micro_batches: int
 
     def __call__(self, step: int) -> Batch:
         process, processes = self.shard
-        indices = self.first_index + step * self.batch_size + np.arange(self.batch_size)
+        indices = step * self.batch_size + np.arange(self.batch_size)
         share = rearrange(
             indices, "(micro process row) -> process (micro row)", micro=self.micro_batches, process=processes
         )
@@ -41,7 +40,6 @@ def load(
     batch_size: int,
     first_step: int,
     last_step: int,
-    first_index: int = 0,
     shard: tuple[int, int] = (0, 1),
     micro_batches: int = 1,
     workers: int = 0,
@@ -49,7 +47,7 @@ def load(
 ) -> Iterator[Batch]:
     """Batches of the steps `first_step <= s < last_step`, arrays of shape `[micro_batches, rows, ...]`.
 
-    The global batch of step s holds the examples `first_index + s * batch_size + r`, r from 0 to `batch_size - 1`, cut
+    The global batch of step s holds the examples `s * batch_size + r`, r from 0 to `batch_size - 1`, cut
     into micro-batches; process k of n has the k-th n-th of each. So what is trained on depends on neither the number
     of processes, nor workers, nor micro-batches, and going on from a step takes no iterator state. A batch of ragged examples
     has the length of one bucket, which every process reads off the sizes.
@@ -79,7 +77,7 @@ def load(
     import grain
 
     steps = grain.MapDataset.range(first_step, last_step)
-    batches = steps.map(_Step(examples, batch_size, first_index, shard, micro_batches))
+    batches = steps.map(_Step(examples, batch_size, shard, micro_batches))
     if not workers:
         return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(prefetch, 1))))
     if not flags.FLAGS.is_parsed():  # Grain asks absl's flags when it starts workers; a program without absl has none

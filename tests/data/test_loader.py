@@ -11,7 +11,7 @@ from einops import rearrange
 from data import DataError
 from data.loader import load
 
-STEPS, BATCH, FIRST = 5, 24, 7
+STEPS, BATCH = 5, 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Squares:
 
 
 def _expected(first_step: int, last_step: int) -> np.ndarray:
-    return np.arange(FIRST + first_step * BATCH, FIRST + last_step * BATCH).reshape(-1, BATCH)
+    return np.arange(first_step * BATCH, last_step * BATCH).reshape(-1, BATCH)
 
 
 def _stream(**settings) -> list[dict[str, np.ndarray]]:
-    return list(load(Squares(), batch_size=BATCH, first_index=FIRST, **settings))
+    return list(load(Squares(), batch_size=BATCH, **settings))
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2, 3])
