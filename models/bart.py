@@ -10,7 +10,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from models.config import ModelError
-from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderHead, EncoderDecoderModel
+from models.encoder_decoder.config import EncoderDecoderConfig
+from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderHead, EncoderDecoderModel
 from models.layers.dropout import dropout, fold_in
 from models.layers.heads import classifier, span
 from models.layers.linear import dense

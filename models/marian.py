@@ -8,7 +8,8 @@ import dataclasses
 from typing import ClassVar
 
 from models.config import ModelError
-from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderModel
+from models.encoder_decoder.config import EncoderDecoderConfig
+from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from models import bart
 from models.config import ModelError
-from models.encoder_decoder import ConditionalGeneration, EncoderDecoderModel, Ids, shift_tokens_right
+from models.encoder_decoder.inputs import Ids, shift_tokens_right
+from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 from models.layers.embedding import last_token
 
 

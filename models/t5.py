@@ -24,7 +24,9 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelConfig, ModelError
-from models.encoder_decoder import Decoder, Encoder, EncoderDecoderModel, Hidden, Ids, Mask, Stack
+from models.encoder_decoder.inputs import Hidden, Ids, Mask
+from models.encoder_decoder.model import EncoderDecoderModel
+from models.encoder_decoder.stacks import Decoder, Encoder, Stack
 from models.kernels.linear import matmul
 from models.kernels.precision import widened
 from models.layers.activations import activation, gated
@@ -262,8 +264,6 @@ class RelativePositions(nn.Module):
             (buckets, config.num_heads),
             jnp.dtype(config.param_dtype),
         )
-        if not queries:
-            return jnp.zeros((1, config.num_heads, 0, keys))
         bucket = relative_position_bucket(
             jnp.arange(1 - queries, keys) - first,
             bidirectional=self.bidirectional,
@@ -333,15 +333,18 @@ class T5EncoderLayer(nn.Module):
 
 
 class T5DecoderLayer(nn.Module):
-    """x + attention(norm(x)), then x + attention to what the encoder read, then x + MLP(norm(x))."""
+    """x + attention(norm(x)), then x + attention to what the encoder read, then x + MLP(norm(x)); without an x, the keys and
+    values of what the encoder read."""
 
     config: T5Config
 
     @nn.compact
-    def __call__(self, hidden: Hidden, own, shared):
+    def __call__(self, hidden: Hidden | None, own, shared):
         config = self.config
         index, cache, memory_cache = own
         mask, position_bias, cached, memory, memory_mask, dropout_keys = shared
+        if hidden is None:
+            return None, attention(config, "cross_attention")(None, None, memory=memory)[2]
         keys = fold_in(dropout_keys, index)
         normed = rms_norm(config, config.layer_norm_epsilon, "attention_norm")(hidden)
         attended, probabilities, cache = attention(config, "attention")(

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import flax.linen as nn
 
-from models.encoder_decoder import ConditionalGeneration, EncoderDecoderConfig, EncoderDecoderModel
+from models.encoder_decoder.config import EncoderDecoderConfig
+from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 from models.layers.linear import Initializer
 
 

@@ -135,7 +135,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(
         self,
-        hidden: Float[Array, "batch length features"],
+        hidden: Float[Array, "batch length features"] | None,
         mask: Bool[Array, "#batch 1 #length keys"] | None,
         dropout_keys: Keys = None,
         *,
@@ -146,12 +146,12 @@ class Attention(nn.Module):
         cached: Int[Array, ""] | None = None,
         layer_scale: Float[Array, ""] | None = None,
     ) -> tuple[
-        Float[Array, "batch length features"],
-        Float[Array, "batch heads length keys"],
+        Float[Array, "batch length features"] | None,
+        Float[Array, "batch heads length keys"] | None,
         tuple[Array, Array],
     ]:
         """Returns the attended and projected vectors, the attention probabilities before dropout, and the keys and values:
-        with a `cache` the new one.
+        with a `cache` the new one. Where `hidden` is `None` the keys and values of the memory are all that is made.
 
         Args:
             mask: true where a query may look. A query that may look nowhere looks everywhere alike.
@@ -163,6 +163,8 @@ class Attention(nn.Module):
                 there is (an encoder's output that has been read), and nothing is added.
             layer_scale: multiplies the scores, beside `scale`.
         """
+        if hidden is None:
+            return None, None, self._keys_and_values(memory)
         query, key, value = self._project(hidden, memory, read=cache is None or cached is not None)
         if rotary is not None:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
@@ -193,24 +195,25 @@ class Attention(nn.Module):
 
     def _project(self, hidden, memory, read: bool) -> tuple[Array, Array | None, Array | None]:
         """Queries, and where `read` keys and values, each `(batch, heads, length, dim)`."""
-
-        def by_heads(x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
-            return rearrange(x, "batch length (heads dim) -> batch heads length dim", dim=self.size)
-
         width = self.num_heads * self.size
         if self.fused:
             all_three = self._dense((3, width), "qkv", ("embed", None, "heads"))(hidden)
-            query, key, value = (by_heads(part.squeeze(-2)) for part in jnp.split(all_three, 3, axis=-2))
+            query, key, value = (self._by_heads(part.squeeze(-2)) for part in jnp.split(all_three, 3, axis=-2))
             return query, key, value
         init = self._local_queries if self.local_start else None
-        query = by_heads(self._dense(width, "query", ("embed", "heads"), init)(hidden))
+        query = self._by_heads(self._dense(width, "query", ("embed", "heads"), init)(hidden))
         if not read:
             return query, None, None
+        return query, *self._keys_and_values(hidden if memory is None else memory)
+
+    def _keys_and_values(self, memory: Float[Array, "batch keys features"]) -> tuple[Array, Array]:
         width = (self.num_key_value_heads or self.num_heads) * self.size
-        memory = hidden if memory is None else memory
         init = self._local_keys if self.local_start else None
-        key = by_heads(self._dense(width, "key", ("embed", "heads"), init)(memory))
-        return query, key, by_heads(self._dense(width, "value", ("embed", "heads"))(memory))
+        key = self._by_heads(self._dense(width, "key", ("embed", "heads"), init)(memory))
+        return key, self._by_heads(self._dense(width, "value", ("embed", "heads"))(memory))
+
+    def _by_heads(self, x: Float[Array, "batch length features"]) -> Float[Array, "batch heads length dim"]:
+        return rearrange(x, "batch length (heads dim) -> batch heads length dim", dim=self.size)
 
     def _dense(self, features, name: str, axes, init: Initializer | None = None) -> Dense:
         init = init or self.inits.get(name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
@@ -9,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import AbstractMesh
 from safetensors.numpy import load_file, save_file
 
-from models import bart, hub, marian, mbart, transformer
+from models import bart, hub, marian, mbart, t5, transformer
 from models.config import ModelError
+from models.model import products
 from training.parallel import RULES, Parallel, logical_axes
 
 SHAPE = dict(
@@ -37,6 +40,7 @@ GENERATORS = {
     "marian": marian.MarianMTModel(marian.MarianConfig(**SHAPE, decoder_start_token_id=2)),
     "transformer": transformer.TransformerForConditionalGeneration(transformer.TransformerConfig(**SHAPE)),
 }
+T5 = t5.T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_decoder_layers=3, num_heads=2)
 BART = GENERATORS["bart"]
 SOURCE, TARGET = 9, 6
 
@@ -331,6 +335,28 @@ def test_decoding_in_one_compiled_loop(name):
     cache, logits = jax.jit(lambda cache: jax.lax.scan(step, cache, written.T))(cache)
     assert int(cache.length) == steps
     np.testing.assert_allclose(logits.swapaxes(0, 1), model.apply(variables, text, mask, written).logits, atol=1e-5)
+
+
+def sizes(program: Jaxpr) -> Iterator[int]:
+    """Of all arrays in a program."""
+    for equation in program.eqns:
+        yield from (x.aval.size for x in (*equation.invars, *equation.outvars))
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
+            if isinstance(inner, ClosedJaxpr | Jaxpr):
+                yield from sizes(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+
+
+@pytest.mark.parametrize("model", [*GENERATORS.values(), t5.T5ForConditionalGeneration(T5)], ids=[*GENERATORS, "t5"])
+def test_an_encoder_is_read_without_decoding(model):
+    """Only keys and values of its output are made: no array is empty, and no product but 4 H·width·S in a decoder's layer."""
+    program = jax.make_jaxpr(lambda v: model.apply(v, ids(), room=5, method="encode"))(variables_of(model)).jaxpr
+    assert min(sizes(program)) > 0
+    config = model.config
+    width = config.num_heads * config.d_kv if isinstance(config, t5.T5Config) else config.d_model
+    inner = config.d_ff if isinstance(config, t5.T5Config) else config.encoder_ffn_dim
+    per_token = 8 * config.d_model * width + 4 * config.d_model * inner + 4 * width * SOURCE
+    encoder = config.encoder_layers * SOURCE * per_token
+    assert products(program) == 4 * (encoder + config.decoder_layers * 4 * config.d_model * width * SOURCE)
 
 
 def test_what_cannot_be_decoded_is_refused():

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from models import bart, marian, t5
 from models.config import ModelError
-from models.encoder_decoder import places_within
+from models.encoder_decoder.inputs import places_within
 from models.t5 import T5Config
 
 V1 = T5Config(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import bart
-from models.encoder_decoder import shift_tokens_right
+from models.encoder_decoder.inputs import shift_tokens_right
 from tests.parity.encoder_decoders import TARGET, compare, compare_decoding, compare_defaults, reference
 from tests.parity.reference import round_trip, torch
 

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models import hub, marian
-from models.encoder_decoder import sinusoids
+from models.encoder_decoder.stacks import sinusoids
 from tests.parity.encoder_decoders import TARGET, compare, compare_decoding, reference
 from tests.parity.reference import round_trip
 

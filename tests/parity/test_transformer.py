@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from models import hub
-from models.encoder_decoder import sinusoids
+from models.encoder_decoder.stacks import sinusoids
 from models.marian import MarianConfig, MarianMTModel
 from models.transformer import TransformerConfig, TransformerForConditionalGeneration
 

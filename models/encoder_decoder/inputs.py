@@ -1,0 +1,43 @@
+"""What encoder and decoder read: which inputs go together, how a text is shifted, where packed texts begin."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from models.config import ModelError
+
+Ids = Int[Array, "batch length"]
+Mask = Int[Array, "batch length"] | Bool[Array, "batch length"]
+Targets = Int[Array, "batch targets"]
+TargetMask = Int[Array, "batch targets"] | Bool[Array, "batch targets"]
+Hidden = Float[Array, "batch length hidden"]
+
+
+def refuse(input_ids, attention_mask, decoder_input_ids, cache, segment_ids, decoder_segment_ids) -> None:
+    """Raise where these inputs of a model do not go together."""
+    was_read = cache is not None and cache.memory_keys is not None
+    if was_read and (input_ids is not None or attention_mask is not None):
+        raise ModelError("past_key_values holds what the encoder read: leave out input_ids and attention_mask")
+    if input_ids is None and not was_read:
+        raise ModelError("input_ids is missing, and past_key_values holds no encoder's output that would stand for it")
+    if decoder_input_ids is None and input_ids is None:
+        raise ModelError("decoder_input_ids is missing: with past_key_values it must say what comes next")
+    if (segment_ids is None) != (decoder_segment_ids is None):
+        raise ModelError("segment_ids and decoder_segment_ids belong together: give both or neither")
+    if segment_ids is not None and cache is not None:
+        raise ModelError("segment_ids keep packed texts apart, which past_key_values cannot hold: give one of them")
+
+
+def shift_tokens_right(ids: Ids, padding: int | None, start: int | Int[Array, " batch"]) -> Ids:
+    """`start` and all of `ids` but the last: what a decoder is given that is to write `ids`; labels of -100 are `padding`,
+    where there is such a token."""
+    first = jnp.broadcast_to(jnp.asarray(start, ids.dtype), ids.shape[:1])[:, None]
+    shifted = jnp.concatenate([first, ids[:, :-1]], axis=1)
+    return shifted if padding is None else jnp.where(shifted < 0, padding, shifted)
+
+
+def places_within(segment_ids: Ids) -> Ids:
+    """The place of each token in its segment: as many as stand between it and the last change of `segment_ids`."""
+    places = jnp.arange(segment_ids.shape[1])[None]
+    begins = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return places - jax.lax.cummax(jnp.where(begins, places, 0), axis=1)

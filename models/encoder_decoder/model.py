@@ -1,0 +1,203 @@
+"""The models: word embeddings, encoder and decoder, and heads behind them."""
+
+import abc
+import math
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from models.config import ModelConfig, ModelError
+from models.encoder_decoder.config import check_length
+from models.encoder_decoder.inputs import Hidden, Ids, Mask, TargetMask, Targets, refuse, shift_tokens_right
+from models.encoder_decoder.stacks import Decoder, Encoder, but_zero
+from models.kernels.linear import add_bias, matmul
+from models.layers.attention import Cache
+from models.layers.dropout import Keys, fold_in
+from models.layers.embedding import embedding
+from models.model import Model
+from models.outputs import ModelOutput
+
+
+class Reader(Model):
+    """Base of all models here: what reads a text into a cache."""
+
+    config: ModelConfig
+
+    def encode(self, input_ids: Ids, attention_mask: Mask | None = None, *, room: int) -> Cache:
+        """A cache that holds what the encoder made of a text, and has room for `room` tokens that are still to be written."""
+        cache = self.config.empty_cache(input_ids.shape[0], room)
+        return self(input_ids, attention_mask, past_key_values=cache, decode=False).past_key_values
+
+
+class EncoderDecoderModel(Reader):
+    """Shared word embeddings, encoder and decoder; base of the architectures' own models.
+
+    Outputs: `last_hidden_state` (batch, targets, hidden) of the decoder; `encoder_last_hidden_state` (batch, length,
+    hidden), where the encoder ran; `past_key_values`, the new cache, where one was given; where asked for
+    `encoder_hidden_states` and `decoder_hidden_states` (layers + 1, batch, …, hidden), the embeddings first, and
+    `encoder_attentions`, `decoder_attentions` and `cross_attentions` (layers, batch, heads, queries, keys).
+    """
+
+    def setup(self) -> None:
+        config = self.config
+        self.shared = embedding(
+            config,
+            config.vocab_size,
+            config.d_model,
+            None,
+            stddev=config.init_std,
+            axis="vocab",
+            table_init=but_zero(config.embedding_init, config.pad_token_id),
+        )
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def shift(self, input_ids: Ids) -> Ids:
+        """What the decoder is given that is to write `input_ids`."""
+        start = self.config.decoder_start_token_id
+        if start is None:
+            raise ModelError(
+                "decoder_input_ids is missing, and the config has no decoder_start_token_id to begin them with"
+            )
+        return shift_tokens_right(input_ids, self.config.pad_token_id, start)
+
+    def __call__(
+        self,
+        input_ids: Ids | None = None,
+        attention_mask: Mask | None = None,
+        decoder_input_ids: Targets | None = None,
+        decoder_attention_mask: TargetMask | None = None,
+        past_key_values: Cache | None = None,
+        segment_ids: Ids | None = None,
+        decoder_segment_ids: Targets | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        decode: bool = True,
+    ) -> ModelOutput:
+        """Without `decoder_input_ids` the decoder is given `input_ids`, shifted. With `past_key_values` its tokens come
+        behind those of the cache, `decoder_attention_mask` being theirs; a cache that holds an encoder's output stands
+        for `input_ids` and `attention_mask`. `segment_ids` and `decoder_segment_ids`, equal within a pair of texts, keep
+        packed pairs apart; positions begin again in each. Unless it is to `decode`, what the encoder read goes into the cache,
+        which is the only output.
+        """
+        refuse(input_ids, attention_mask, decoder_input_ids, past_key_values, segment_ids, decoder_segment_ids)
+        asked = dict(output_hidden_states=output_hidden_states, output_attentions=output_attentions)
+        encoded = None
+        if input_ids is not None:
+            encoded = self.encoder(
+                self.front_end(input_ids), attention_mask, segment_ids, dropout_keys=fold_in(dropout_keys, 0), **asked
+            )
+        if not decode:
+            cache = self.decoder.remember(encoded.last_hidden_state, attention_mask, past_key_values)
+            return ModelOutput(past_key_values=cache)
+        if decoder_input_ids is None:
+            decoder_input_ids = self.shift(input_ids)
+        check_length(self.config, decoder_input_ids.shape[1])
+        decoded = self.decoder(
+            self.embed(decoder_input_ids),
+            decoder_attention_mask,
+            decoder_segment_ids,
+            None if encoded is None else encoded.last_hidden_state,
+            attention_mask,
+            segment_ids,
+            past_key_values,
+            dropout_keys=fold_in(dropout_keys, 1),
+            **asked,
+        )
+        named = {"hidden_states": "decoder_hidden_states", "attentions": "decoder_attentions"}
+        return ModelOutput(
+            **self.scores(decoded.last_hidden_state),
+            **{named.get(name, name): value for name, value in decoded.items()},
+            **{f"encoder_{name}": value for name, value in (encoded or {}).items()},
+        )
+
+    def scores(self, hidden: Hidden) -> dict[str, Array]:
+        """What a head makes of the last hidden state, where the model has one of its own."""
+        return {}
+
+    def front_end(self, inputs: Ids) -> Hidden:
+        """What the encoder's layers begin with: here words; an encoder of another modality makes it of its own input."""
+        check_length(self.config, inputs.shape[1])
+        return self.embed(inputs)
+
+    def embed(self, ids: Ids) -> Hidden:
+        """Word embeddings, multiplied by √d_model where the config says so."""
+        words = self.shared(ids)
+        return (
+            words * jnp.asarray(math.sqrt(self.config.d_model), words.dtype) if self.config.scale_embedding else words
+        )
+
+    def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
+        """Scores of every token, through the transposed word embeddings."""
+        return matmul(hidden, self.shared.embedding.T)
+
+
+class EncoderDecoderHead(Reader):
+    """Base of the models with a head, which differ in `head`; `base` is the model below it."""
+
+    base: ClassVar[type[EncoderDecoderModel]]
+
+    @nn.compact
+    def __call__(
+        self,
+        input_ids: Ids | None = None,
+        attention_mask: Mask | None = None,
+        decoder_input_ids: Targets | None = None,
+        decoder_attention_mask: TargetMask | None = None,
+        past_key_values: Cache | None = None,
+        segment_ids: Ids | None = None,
+        decoder_segment_ids: Targets | None = None,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        decode: bool = True,
+    ) -> ModelOutput:
+        model = self.base(self.config, name="model")
+        read = model(
+            input_ids,
+            attention_mask,
+            decoder_input_ids,
+            decoder_attention_mask,
+            past_key_values,
+            segment_ids,
+            decoder_segment_ids,
+            dropout_keys=dropout_keys,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            decode=decode,
+        )
+        if not decode:
+            return read
+        return ModelOutput(**self.head(model, read.last_hidden_state, input_ids, fold_in(dropout_keys, 2)), **read)
+
+    @abc.abstractmethod
+    def head(self, model, hidden, input_ids, keys) -> dict[str, Array]:
+        """The outputs beside those of the model below."""
+
+
+class ConditionalGeneration(EncoderDecoderHead):
+    """Output: `logits` (batch, targets, vocab) of the token after each place.
+
+    `final_logits_bias` is published with the weights and added to the scores, but not trained: it gets no gradient.
+    """
+
+    generates: ClassVar[bool] = True
+    biased: ClassVar[bool] = True
+
+    def head(self, model, hidden, input_ids, keys):
+        logits = model.project_to_vocabulary(hidden)
+        if not self.biased:
+            return dict(logits=logits)
+        bias = self.param(
+            "final_logits_bias",
+            nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",)),
+            (self.config.vocab_size,),
+            jnp.dtype(self.config.param_dtype),
+        )
+        return dict(logits=add_bias(logits, jax.lax.stop_gradient(bias)))

@@ -1,0 +1,207 @@
+"""Encoder and decoder: positions, layers, and the norms before and behind them."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from models.config import ModelConfig
+from models.encoder_decoder.inputs import Hidden, Ids, Mask, places_within
+from models.encoder_decoder.layers import LAYER_NORM_EPSILON, DecoderLayer, EncoderLayer
+from models.layers.attention import Cache, attention_pattern
+from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.embedding import embedding
+from models.layers.linear import Initializer, by_example
+from models.layers.norm import layer_norm
+from models.layers.stack import stack
+from models.outputs import ModelOutput
+
+OFFSET = 2
+"""Rows of a learned position table that stand before position 0 (fairseq kept them for padding)."""
+
+
+def sinusoids(positions: int, features: int, interleaved: bool) -> Float[np.ndarray, "positions features"]:
+    """PE(p, 2i) = sin(p / 10000^(2i / features)), PE(p, 2i + 1) = cos of the same (Vaswani et al., 2017, section 3.5).
+
+    Computed in float64: a float32 angle would be wrong by 6e-5 at position 1,000. Unless `interleaved` all sines come first.
+    """
+    angles = np.arange(positions)[:, None] / 10_000.0 ** (2 * np.arange(features // 2) / features)
+    pairs = np.stack([np.sin(angles), np.cos(angles)], axis=2 if interleaved else 1)
+    return pairs.reshape(positions, features).astype(np.float32)
+
+
+def but_zero(init: Initializer, row: int | None) -> Initializer:
+    """`init`, and 0 in one row: that of padding, where there is one."""
+    return init if row is None else lambda key, shape, dtype: init(key, shape, dtype).at[row].set(0)
+
+
+class Stack(nn.Module):
+    """Base of encoder and decoder: positions, layers, and the norms before and behind them.
+
+    A layer gets, besides its number and its caches, what is the same for all: the mask, `position_bias`, in a decoder the
+    places filled in the cache, the memory and its mask, and the keys of dropout.
+    """
+
+    config: ModelConfig
+    layer: ClassVar[type[nn.Module]]
+
+    @property
+    def count(self) -> int:
+        """How many layers there are."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        config = self.config
+        if not config.static_position_embeddings:
+            self.position_embeddings = embedding(
+                config,
+                config.max_position_embeddings + OFFSET,
+                config.d_model,
+                None,
+                stddev=config.init_std,
+                axis="position",
+                table_init=config.embedding_init,
+            )
+        if config.normalize_embedding:
+            self.embedding_norm = layer_norm(config, LAYER_NORM_EPSILON, None)
+        self.layers = stack(self.layer, config, self.count, None)
+        if config.normalize_before:
+            self.norm = layer_norm(config, LAYER_NORM_EPSILON, None)
+
+    def embed(self, words: Hidden, dropout_keys: Keys, positions: Int[Array, "#batch length"], room: int) -> Hidden:
+        """`words` at their `positions`, ready for the layers; `room` is the number of positions there may be."""
+        config = self.config
+        if config.static_position_embeddings:
+            table = sinusoids(room, config.d_model, config.interleaved)
+            embedded = words + jnp.asarray(table)[positions]
+        else:
+            embedded = words + self.position_embeddings(positions + OFFSET)
+        embedded = by_example(embedded.astype(config.compute_dtype))
+        if config.normalize_embedding:
+            embedded = self.embedding_norm(embedded)
+        return dropout(embedded, config.dropout, fold_in(dropout_keys, self.count))
+
+    def position_bias(
+        self, queries: int, keys: int, first: int | Int[Array, ""]
+    ) -> Float[Array, "1 heads queries keys"] | None:
+        """What is added to the scores of attention by the places of queries, from `first` on, and keys."""
+        return None
+
+    def last(self, hidden: Hidden, dropout_keys: Keys) -> Hidden:
+        """What comes behind the layers."""
+        return self.norm(hidden) if self.config.normalize_before else hidden
+
+    def finish(
+        self,
+        embedded: Hidden,
+        hidden: Hidden,
+        states: Float[Array, "layers batch length hidden"],
+        asked: bool,
+        dropout_keys: Keys,
+    ) -> dict[str, Array | None]:
+        """The last hidden state, and where `asked` all: the embeddings first, the last one normalised."""
+        hidden = self.last(hidden, dropout_keys)
+        states = jnp.concatenate([embedded[None], states[:-1], hidden[None]]) if asked else None
+        return dict(last_hidden_state=hidden, hidden_states=states)
+
+
+class Encoder(Stack):
+    """Reads a whole text."""
+
+    layer: ClassVar[type[nn.Module]] = EncoderLayer
+
+    @property
+    def count(self) -> int:
+        return self.config.encoder_layers
+
+    def __call__(
+        self,
+        words: Hidden,
+        attention_mask: Mask | None,
+        segment_ids: Ids | None,
+        *,
+        dropout_keys: Keys,
+        output_hidden_states: bool,
+        output_attentions: bool,
+    ) -> ModelOutput:
+        length = words.shape[1]
+        positions = jnp.arange(length)[None] if segment_ids is None else places_within(segment_ids)
+        embedded = self.embed(words, dropout_keys, positions, length)
+        mask = attention_pattern(length, attention_mask, segment_ids=segment_ids)
+        shared = mask, self.position_bias(length, length, 0), dropout_keys
+        hidden, (states, attentions) = self.layers(embedded, jnp.arange(self.count), shared)
+        return ModelOutput(
+            **self.finish(embedded, hidden, states, output_hidden_states, dropout_keys),
+            attentions=attentions if output_attentions else None,
+        )
+
+
+class Decoder(Stack):
+    """Writes a text from left to right, looking at what the encoder read."""
+
+    layer: ClassVar[type[nn.Module]] = DecoderLayer
+
+    @property
+    def count(self) -> int:
+        return self.config.decoder_layers
+
+    def remember(
+        self,
+        memory: Float[Array, "batch memory hidden"],
+        memory_mask: Int[Array, "batch memory"] | Bool[Array, "batch memory"] | None,
+        cache: Cache,
+    ) -> Cache:
+        """The cache with the keys and values that attention to the encoder's output goes by; no token is decoded."""
+        shared = None, None, None, memory, None, None
+        _, (keys, values) = self.layers(None, (jnp.arange(self.count), None, None), shared)
+        filled = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
+        return cache.replace(memory_keys=keys, memory_values=values, memory_mask=filled)
+
+    def __call__(
+        self,
+        words: Hidden,
+        decoder_attention_mask: Mask | None,
+        segment_ids: Ids | None,
+        memory: Float[Array, "batch memory hidden"] | None,
+        memory_mask: Int[Array, "batch memory"] | Bool[Array, "batch memory"] | None,
+        memory_segment_ids: Int[Array, "batch memory"] | None,
+        past_key_values: Cache | None,
+        *,
+        dropout_keys: Keys,
+        output_hidden_states: bool,
+        output_attentions: bool,
+    ) -> ModelOutput:
+        """With `past_key_values` the tokens come behind those of the cache; `memory` is read where that has none."""
+        length = room = words.shape[1]
+        cache, first, cached, caches, memory_caches = past_key_values, 0, None, None, None
+        if cache is not None:
+            first = cached = cache.length
+            caches = cache.keys, cache.values
+            if cache.memory_keys is None:
+                filled = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
+                cache = cache.replace(memory_mask=filled)
+            else:
+                memory_caches = cache.memory_keys, cache.memory_values
+            cache = cache.reading(decoder_attention_mask, length)
+            decoder_attention_mask, memory_mask, room = cache.mask, cache.memory_mask, cache.mask.shape[1]
+        mask = attention_pattern(length, decoder_attention_mask, causal=True, segment_ids=segment_ids, first=first)
+        memory_mask = attention_pattern(length, memory_mask)
+        if segment_ids is not None:
+            same = (segment_ids[:, :, None] == memory_segment_ids[:, None, :])[:, None]
+            memory_mask = same if memory_mask is None else memory_mask & same
+        positions = jnp.arange(length)[None] + first if segment_ids is None else places_within(segment_ids)
+        embedded = self.embed(words, dropout_keys, positions, room)
+        own = jnp.arange(self.count), caches, memory_caches
+        shared = mask, self.position_bias(length, room, first), cached, memory, memory_mask, dropout_keys
+        hidden, (states, attentions, cross_attentions, caches) = self.layers(embedded, own, shared)
+        if cache is not None:
+            (keys, values), (memory_keys, memory_values) = caches
+            cache = cache.replace(keys=keys, values=values, memory_keys=memory_keys, memory_values=memory_values)
+        return ModelOutput(
+            **self.finish(embedded, hidden, states, output_hidden_states, dropout_keys),
+            attentions=attentions if output_attentions else None,
+            cross_attentions=cross_attentions if output_attentions else None,
+            past_key_values=cache,
+        )
