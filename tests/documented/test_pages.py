@@ -1,4 +1,4 @@
-"""The commands of README, CONTRIBUTING and docs can be walked (`make documented` walks them), and make targets start."""
+"""The commands of README, CONTRIBUTING, docs and recipes can be walked (`make documented` walks them), and make targets start."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.documented.commands import PAGES, ROOT, of_page
+from tests.documented.commands import PAGES, ROOT, of_page, of_recipe, recipes
 from tests.documented.walk import ELSEWHERE, MEANT, placeholder
 
 DOCUMENTED = [command for page in PAGES for command in of_page(page)]
@@ -14,7 +14,7 @@ TARGETS = sorted({c.text.split()[1] for c in DOCUMENTED if c.text.startswith("ma
 
 
 def test_commands_with_placeholders_say_what_they_are_walked_with():
-    there = [command for page in PAGES for command in of_page(page)]
+    there = [*DOCUMENTED, *(command for page in recipes() for command in of_recipe(page))]
     assert len(there) > 30
     known = {*MEANT, *ELSEWHERE}
     unknown = [
