@@ -62,35 +62,27 @@ Rule = Callable[[Scores, Written, Int[Array, ""]], Scores]
 
 def rules(settings: GenerationConfig, ends: tuple[int, ...]) -> tuple[Rule, ...]:
     """The rules that the settings ask for, in the order in which they are applied."""
-    part, some = functools.partial, []
-    if settings.sequence_bias:
-        some.append(part(add_bias, biases=settings.sequence_bias))
-    if settings.encoder_repetition_penalty != 1:
-        some.append(part(favour_source, penalty=settings.encoder_repetition_penalty))
-    if settings.repetition_penalty != 1:
-        some.append(part(penalize_repetition, penalty=settings.repetition_penalty))
-    if settings.no_repeat_ngram_size:
-        some.append(part(forbid_repeated, size=settings.no_repeat_ngram_size))
-    if settings.encoder_no_repeat_ngram_size:
-        some.append(part(forbid_copied, size=settings.encoder_no_repeat_ngram_size))
+    part, first, last = functools.partial, settings.forced_bos_token_id, settings.forced_eos_token_id
     words = tuple((word, -np.inf) for word in settings.bad_words_ids if word not in [(end,) for end in ends])
-    if words:
-        some.append(part(add_bias, biases=words))
-    if ends and (settings.min_new_tokens or (settings.min_new_tokens is None and settings.min_length)):
-        some.append(part(forbid_early_end, settings=settings, ends=ends))
-    if settings.forced_bos_token_id is not None:
-        some.append(part(force_first, token=settings.forced_bos_token_id))
-    if settings.forced_eos_token_id is not None:
-        last = settings.forced_eos_token_id
-        some.append(part(force_last, tokens=last if isinstance(last, tuple) else (last,)))
-    if settings.exponential_decay_length_penalty is not None and ends:
-        some.append(part(favour_end, decay=settings.exponential_decay_length_penalty, ends=ends))
-    if settings.suppress_tokens:
-        some.append(part(suppress, tokens=settings.suppress_tokens))
-    if settings.begin_suppress_tokens:
-        forced = settings.forced_bos_token_id is not None
-        some.append(part(suppress_first, tokens=settings.begin_suppress_tokens, forced=forced))
-    return tuple(some)
+    least = settings.min_length if settings.min_new_tokens is None else settings.min_new_tokens
+    ngrams, copied = settings.no_repeat_ngram_size, settings.encoder_no_repeat_ngram_size
+    repetition, source = settings.repetition_penalty, settings.encoder_repetition_penalty
+    decay, begin = settings.exponential_decay_length_penalty, settings.begin_suppress_tokens
+    known = (
+        (settings.sequence_bias, part(add_bias, biases=settings.sequence_bias)),
+        (source != 1, part(favour_source, penalty=source)),
+        (repetition != 1, part(penalize_repetition, penalty=repetition)),
+        (ngrams, part(forbid_repeated, size=ngrams)),
+        (copied, part(forbid_copied, size=copied)),
+        (words, part(add_bias, biases=words)),
+        (ends and least, part(forbid_early_end, settings=settings, ends=ends)),
+        (first is not None, part(force_first, token=first)),
+        (last is not None, part(force_last, tokens=last if isinstance(last, tuple) else (last,))),
+        (ends and decay is not None, part(favour_end, decay=decay, ends=ends)),
+        (settings.suppress_tokens, part(suppress, tokens=settings.suppress_tokens)),
+        (begin, part(suppress_first, tokens=begin, forced=first is not None)),
+    )
+    return tuple(rule for asked, rule in known if asked)
 
 
 def apply_rules(some: Iterable[Rule], scores: Scores, written: Written, step: Int[Array, ""]) -> Scores:

@@ -87,9 +87,7 @@ def generate(
     batch, length = input_ids.shape
     limit = np.array([settings.new_tokens(int(used), config.longest_input) for used in (mask > 0).sum(axis=1)])
     new = int(limit.max(initial=1))
-    if (
-        settings.max_new_tokens is None and settings.max_length is not None and not reads
-    ):  # few shapes are compiled, however long the prompts are
+    if settings.max_new_tokens is None and settings.max_length is not None and not reads:  # few shapes are compiled
         new = 1 << (new - 1).bit_length()
     if settings.do_sample and key is None:
         raise ModelError("do_sample draws tokens at random: give a key")

@@ -1,19 +1,18 @@
 """Pictures, as tasks are given them: a path, the bytes of a file, or an array uint8 [height, width, 3]."""
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from data.images.pictures import Source
 from data.images.processor import ImageProcessor
-from inference.readers.reader import Output, Reader, asked_for
+from inference.readers.reader import Output, Reader, apply
+from models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,7 @@ class PictureReader(Reader):
     types = (str, Path, bytes, np.ndarray)
 
     @classmethod
-    def open(cls, model: nn.Module, variables: dict[str, Any], folder: Path, task: str) -> "PictureReader":
+    def open(cls, model: Model, variables: dict[str, Any], folder: Path, task: str) -> "PictureReader":
         return cls(model, variables, ImageProcessor.read(folder, model.config.model_type))
 
     def read(self, given: Sequence[Source]) -> list[np.ndarray]:
@@ -42,13 +41,6 @@ class PictureReader(Reader):
             values = self.processor.values(np.stack(list(group)))
             rows = np.zeros((1 << (len(values) - 1).bit_length(), *shape), np.float32)  # few shapes are compiled
             rows[: len(values)] = values
-            outputs = jax.device_get(self._apply(asks, self.variables, rows))
+            outputs = jax.device_get(apply(self.model, asks, self.variables, {"pixel_values": rows}))
             found += [{name: x[row] for name, x in outputs.items()} for row in range(len(values))]
         return found
-
-    @functools.cached_property
-    def _apply(self) -> Callable[..., dict[str, jax.Array]]:
-        apply = self.model.apply
-        return jax.jit(
-            lambda asks, variables, rows: asked_for(apply(variables, pixel_values=rows), asks), static_argnums=0
-        )

@@ -1,12 +1,15 @@
 """What a reader is: a model, and the way from what it is given to its outputs."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import flax.linen as nn
+import jax
 import numpy as np
+
+from models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +44,13 @@ class Reader:
         types: what one input may come as.
     """
 
-    model: nn.Module
+    model: Model
     variables: dict[str, Any]
     what: ClassVar[str]
     types: ClassVar[tuple[type, ...]]
 
     @classmethod
-    def open(cls, model: nn.Module, variables: dict[str, Any], folder: Path, task: str) -> "Reader":
+    def open(cls, model: Model, variables: dict[str, Any], folder: Path, task: str) -> "Reader":
         """The reader of a checkpoint folder.
 
         Args:
@@ -64,6 +67,8 @@ class Reader:
         raise NotImplementedError
 
 
-def asked_for(outputs: Any, asks: tuple[Output, ...]) -> dict[str, Any]:
-    """The model's outputs that are asked for, each under its first name."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply(model: Model, asks: tuple[Output, ...], variables: Any, inputs: dict[str, Any]) -> dict[str, jax.Array]:
+    """The outputs that are asked for, each under its first name. Compiled once for models that are equal."""
+    outputs = model.apply(variables, **inputs)
     return {ask.name: next(outputs[name] for name in ask.names if name in outputs) for ask in asks}

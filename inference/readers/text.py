@@ -3,11 +3,10 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from flax.core import FrozenDict
@@ -18,9 +17,10 @@ from data.text.framing import Framing
 from data.text.token_ids import disagreements
 from inference.generation.config import heeded, of_model
 from inference.languages import Languages
-from inference.readers.reader import Output, Reader, asked_for
+from inference.readers.reader import Output, Reader, apply
 from models.config import ModelError
 from models.hub import files
+from models.model import Model
 
 log = logging.getLogger("lacuna")
 
@@ -49,7 +49,7 @@ class TextReader(Reader):
     types = (str,)
 
     @classmethod
-    def open(cls, model: nn.Module, variables: dict[str, Any], folder: Path, task: str) -> "TextReader":
+    def open(cls, model: Model, variables: dict[str, Any], folder: Path, task: str) -> "TextReader":
         """Ids on which the folder's files disagree are named in a warning."""
         tokenizer = tokenizers.load(folder)
         published, about = files.read_json(folder / "config.json"), tokenizer_settings.about_tokenizer(folder)
@@ -122,7 +122,7 @@ class TextReader(Reader):
 
     def outputs(self, read: Sequence[Encoding], asks: tuple[Output, ...]) -> list[dict[str, np.ndarray]]:
         values = {name: [getattr(encoding, of) for encoding in read] for name, of in TEXT.items()}
-        outputs = jax.device_get(self._apply(asks, self.variables, self.padded(values)))
+        outputs = jax.device_get(apply(self.model, asks, self.variables, self.padded(values)))
         by_token = [ask.name for ask in asks if ask.axes.startswith("tokens")]
         return [
             {name: x[row, : len(encoding.ids)] if name in by_token else x[row] for name, x in outputs.items()}
@@ -138,11 +138,6 @@ class TextReader(Reader):
     def vocabulary(self) -> tokenizers.Vocabulary:
         """Of the tokenizer: its special tokens, whatever they are called."""
         return tokenizers.vocabulary(self.tokenizer, self.roles)
-
-    @functools.cached_property
-    def _apply(self) -> Callable[..., dict[str, jax.Array]]:
-        apply = self.model.apply
-        return jax.jit(lambda asks, variables, inputs: asked_for(apply(variables, **inputs), asks), static_argnums=0)
 
 
 def few_shapes(rows: int, length: int) -> tuple[int, int]:
