@@ -77,6 +77,10 @@ class Source:
         """The same for models of this type: what is made here (a tokenizer) is made as they are published with."""
         return self
 
+    def elsewhere(self, source: str) -> "Source":
+        """The same settings for another source."""
+        return dataclasses.replace(self, source=source)
+
     def read_with(self, tokenizer: Path, trained_here: bool = False) -> Self:
         """The same, its texts in the tokens of this file, where there are texts.
 

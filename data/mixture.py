@@ -74,6 +74,10 @@ class Mixture(Source):
     def trains_tokenizer(self) -> bool:
         return self.sources[0].trains_tokenizer
 
+    def elsewhere(self, source: str) -> Source:
+        """The settings of the first for another source."""
+        return self.sources[0].elsewhere(source)
+
     def suited_to(self, model_type: str) -> Self:
         return self._each(lambda source: source.suited_to(model_type))
 

@@ -40,8 +40,7 @@ def main(arguments: list[str]) -> None:
     assembly = assemble(experiment, say=console.print)
     state, step = restored(assembly, options.checkpoint, options.data_changed)
     if options.on:
-        data = dataclasses.replace(experiment.data, source=options.on)
-        assembly = on_other_data(assembly, data, console.print)
+        assembly = on_other_data(assembly, experiment.data.elsewhere(options.on), console.print)
         here = tuple(evaluation for evaluation in experiment.evaluations if evaluation.data is None)
         assembly = dataclasses.replace(assembly, experiment=dataclasses.replace(assembly.experiment, evaluations=here))
     held_out, *_ = asked = evaluators(assembly, console.print)

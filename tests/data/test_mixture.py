@@ -94,6 +94,7 @@ def test_sources_are_prepared_with_the_tokens_of_the_first(mixture: Mixture) -> 
     read = {prepared.tokenizer.decode(ids.tolist()) for ids in held_out.batch(np.arange(len(held_out)))["input_ids"]}
     assert read < {text for text, _ in (*texts(40), *texts(30, seed=1))} and len(read) == prepared.counts[1]
     assert prepared.all_held_out().counts == (0, 70)
+    assert mixture.elsewhere("c") == dataclasses.replace(mixture.sources[0], source="c")
     blank = mixture.outline(400).training(FORM, 0)[0]
     real = prepared.training(FORM, 0)[0]
     assert {n: (x.shape, x.dtype) for n, x in blank.items()} == {n: (x.shape, x.dtype) for n, x in real.items()}
