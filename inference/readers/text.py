@@ -12,7 +12,7 @@ import numpy as np
 from flax.core import FrozenDict
 from tokenizers import Encoding, Tokenizer
 
-from data.text import tokenizers
+from data.text import tokenizer_settings, tokenizers
 from data.text.framing import Framing
 from data.text.token_ids import disagreements
 from inference.generation.config import heeded, of_model
