@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange, repeat
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int
 
-from models.config import ModelConfig, ModelError, nearest
+from models.config import ModelConfig, ModelError
 from models.layers.activations import activation
 from models.layers.attention import Attention
 from models.layers.convolution import Image, Pair, conv, pair
 from models.layers.dropout import Keys, drop_path, dropout, fold_in
 from models.layers.linear import by_example, dense, truncated_normal
 from models.layers.norm import layer_norm
+from models.layers.positions import resize_positions
 from models.layers.stack import stack
 from models.model import Model
 from models.outputs import ModelOutput
@@ -155,56 +155,6 @@ class ViTConfig(ModelConfig):
                 f"images of {height}×{width} pixels do not fit a model with image_size={self.image_size}:"
                 " interpolate_pos_encoding=True takes them, and `at_image_size` makes a model for them"
             )
-
-
-# ── Positions ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-METHODS = ("bicubic", "bilinear")
-
-
-def resize_matrix(before: int, after: int, method: str = "bicubic") -> Float[np.ndarray, "after before"]:
-    """The matrix that resizes a line of `before` values to `after`.
-
-    Args:
-        method: `bicubic` is Keys' kernel with a = -0.75, its samples at the middles of `after` equal parts of the line, the
-            values at the ends continued: `interpolate(mode="bicubic", align_corners=False)` of torch, with which
-            `transformers` resizes positions (`jax.image.resize` has a = -0.5). `bilinear` joins the values by straight lines
-            from the first to the last: SciPy's `zoom(order=1)`, with which ViT's authors do.
-    """
-    if method not in METHODS:
-        raise ModelError(f"unknown method {method!r}: {nearest(method, list(METHODS))}")
-    if method == "bilinear":
-        places = np.linspace(0, before - 1, after) if after > 1 else np.zeros(1)
-        distances = np.abs(places[:, None] - np.arange(before))
-        return np.maximum(0, 1 - distances).astype(np.float32)
-    places = (np.arange(after) + 0.5) * before / after - 0.5
-    first = np.floor(places).astype(int)
-    matrix = np.zeros((after, before))
-    for tap in (-1, 0, 1, 2):
-        distance = np.abs(places - first - tap)
-        near = (1.25 * distance - 2.25) * distance**2 + 1
-        far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
-        np.add.at(matrix, (np.arange(after), np.clip(first + tap, 0, before - 1)), np.where(distance <= 1, near, far))
-    return matrix.astype(np.float32)
-
-
-def resize_positions(
-    positions: Float[Array, "1 places hidden"], before: Pair, after: Pair, method: str = "bicubic"
-) -> Float[Array, "1 new_places hidden"]:
-    """Positions of a grid of `before` (rows, columns) as those of another grid; the first one, [CLS]'s, as it was.
-
-    Section 3.2 of the paper: what was learned at one resolution then serves another. `method`: see `resize_matrix`.
-    """
-    if before == after:
-        return positions
-    grid = rearrange(positions[0, 1:], "(rows columns) hidden -> rows columns hidden", rows=before[0])
-    rows, columns = (resize_matrix(old, new, method) for old, new in zip(before, after, strict=True))
-    resized = jnp.einsum("Rr,Cc,rch->RCh", rows, columns, grid, precision="highest")
-    resized = rearrange(resized, "rows columns hidden -> (rows columns) hidden").astype(positions.dtype)
-    return jnp.concatenate([positions[:, :1], resized[None]], axis=1)
-
-
-# ── The encoder ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ViTLayer(nn.Module):

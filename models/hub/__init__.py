@@ -18,7 +18,7 @@ import importlib
 import inspect
 import logging
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,16 @@ from models.config import ModelConfig, ModelError, nearest
 from models.hub import files, flax_trees, tokenizer_folder
 from models.hub.beside import GENERATION, Beside, generation_config
 from models.hub.downloads import checkpoint_folder
-from models.hub.names import Name, NameTable
+from models.hub.names import NameTable
+from models.hub.reading import differ, published_names, read_parameters, refuse_untied
 from models.model import Model
 
 __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
 log = logging.getLogger("lacuna")
 
-HELPERS = ("beside", "downloads", "files", "flax_trees", "names", "tokenizer_folder")
+HELPERS = ("beside", "downloads", "files", "flax_trees", "names", "reading", "tokenizer_folder")
 """The modules of this package that are no architecture's."""
-
-FLOATS = ("float64", "float32", "float16", "bfloat16")
-"""What a published parameter may be; quantised ones mean nothing without their scales."""
 
 
 def model_types() -> list[str]:
@@ -259,69 +257,6 @@ def load(
         log.warning("%s: freshly initialised, for the file %s: %s", folder, why, ", ".join(missing))
         parameters = flat(model.init(initialize, **model.blank())) | parameters
     return model, nested(parameters, model)
-
-
-def read_parameters(
-    handles: Mapping[str, Any],
-    there: Mapping[str, str],
-    names: Mapping[str, Name],
-    shapes: Mapping[str, jax.ShapeDtypeStruct],
-) -> tuple[dict[str, Array], list[str], list[str], set[str]]:
-    """The parameters called `names`, the published tensors that are missing and misshapen, and all that were wanted."""
-    parameters, missing, misshapen, used = {}, [], [], set()
-    for path, name in names.items():
-        shape, layered = shapes[path], name.layered
-        parts = [name.of_layer(i) for i in range(shape.shape[0])] if layered else [name.published]
-        used |= set(parts)
-        absent = [part for part in parts if part not in there]
-        missing += absent
-        if absent:
-            continue
-        arrays = [name.transform(files.read(handles, there[part])) for part in parts]
-        expected = shape.shape[1:] if layered else shape.shape
-        wrong = [
-            f"{part} {x.dtype}{list(x.shape)} for {shape.dtype}{list(expected)}"
-            for part, x in zip(parts, arrays, strict=True)
-            if x.shape != expected or x.dtype.name not in FLOATS
-        ]
-        misshapen += wrong
-        if not wrong:
-            parameters[path] = jnp.asarray(np.stack(arrays) if layered else arrays[0], shape.dtype)
-    return parameters, missing, misshapen, used
-
-
-def refuse_untied(
-    folder: Path, handles: Mapping[str, Any], there: Mapping[str, str], table: NameTable, used: set[str], base: bool
-) -> None:
-    """Raise where the base model or a head in use has two tensors that ours ties, and they differ."""
-    heads = [name for name in used if not table.in_base(name) and name not in table.zeros]
-    for alias, name in table.aliases.items():
-        of_base, alias, name = table.in_base(alias), table.today(alias, base), table.today(name, base)
-        part = alias.rsplit(".", 2)[0]
-        in_use = any(wanted.startswith(part) for wanted in heads) or not heads  # a head may be nothing but the alias
-        if (of_base or (in_use and not base)) and differ(handles, there, alias, name):
-            raise ModelError(f"{folder}: {alias} differs from {name}, and the config ties them")
-
-
-def differ(handles: Mapping[str, Any], there: Mapping[str, str], one: str, other: str) -> bool:
-    """Whether a folder holds two tensors of these names, and other numbers in them."""
-    if one not in there or other not in there or there[one] == there[other]:
-        return False
-    return not np.array_equal(files.read(handles, there[one]), files.read(handles, there[other]))
-
-
-def published_names(folder: Path, names: Iterable[str], table: NameTable, base: bool) -> dict[str, str]:
-    """{name of today: name in the files} of all tensors; one that is there only under an alias has its own name too."""
-    there: dict[str, str] = {}
-    for name in names:
-        today = table.today(name, base)
-        if today in there:
-            raise ModelError(f"{folder} holds {today} twice: as {there[today]} and as {name}")
-        there[today] = name
-    for alias, name in table.aliases.items():
-        if table.today(alias, base) in there:
-            there.setdefault(table.today(name, base), there[table.today(alias, base)])
-    return there
 
 
 def save(

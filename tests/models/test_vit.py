@@ -14,7 +14,8 @@ from scipy.stats import binom, truncnorm
 
 from models import vit
 from models.config import ModelError
-from models.vit import ViTConfig, resize_matrix, resize_positions
+from models.layers.positions import resize_matrix, resize_positions
+from models.vit import ViTConfig
 from training.step import forward
 
 SMALL = ViTConfig(

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from models import hub, vit
-from models.vit import resize_matrix
+from models.layers.positions import resize_matrix
 from objectives.losses import cross_entropy
 from tests.parity.reference import difference, differences, perturbed, round_trip, tensors, torch, transformers
 

@@ -1,20 +1,6 @@
-"""T5: an encoder and a decoder with pre-norm residuals and relative positions, for any task from text to text.
+"""The layers, the models and the heads of T5."""
 
-Raffel, Shazeer, Roberts, Lee, Narang, Matena, Zhou, Li, Liu: "Exploring the Limits of Transfer Learning with a Unified
-Text-to-Text Transformer", 2019, arXiv 1910.10683. Version 1.1 has gated feed-forward layers (Shazeer: "GLU Variants Improve
-Transformer", 2020, arXiv 2002.05202) and an output layer of its own.
-
-A text is written step by step from what the encoder made of the input once:
-
-    cache = model.apply(variables, input_ids, attention_mask, room=20, method="encode")
-    outputs = model.apply(variables, decoder_input_ids=start, past_key_values=cache)
-    outputs = model.apply(variables, decoder_input_ids=token, past_key_values=outputs.past_key_values)
-"""
-
-import dataclasses
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import flax.linen as nn
@@ -23,190 +9,21 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from models.config import ModelConfig, ModelError
 from models.encoder_decoder.inputs import Hidden, Ids, Mask
 from models.encoder_decoder.model import EncoderDecoderModel
 from models.encoder_decoder.stacks import Decoder, Encoder, Stack
 from models.kernels.linear import matmul
 from models.kernels.precision import widened
 from models.layers.activations import activation, gated
-from models.layers.attention import Attention, Cache
+from models.layers.attention import Attention
 from models.layers.dropout import Keys, dropout, fold_in
 from models.layers.embedding import embedding
-from models.layers.linear import Initializer, by_example, dense
+from models.layers.linear import by_example, dense
 from models.layers.norm import rms_norm
 from models.layers.stack import stack
 from models.model import Model
 from models.outputs import ModelOutput
-
-
-@dataclasses.dataclass(frozen=True)
-class T5Config(ModelConfig):
-    """Shape of a T5, with the field names of a published `config.json`.
-
-    Attributes:
-        d_kv: features of a head, whatever `d_model` and `num_heads` are.
-        num_layers: of the encoder.
-        num_decoder_layers: of the decoder; as many as the encoder has where `None`.
-        relative_attention_num_buckets: how many distances between tokens are told apart, for each head and stack.
-        relative_attention_max_distance: distances from here on are all one.
-        feed_forward_proj: activation of the feed-forward layers, `relu`; behind `gated-` it multiplies a second projection
-            (`gated-gelu`, whose GELU is the tanh approximation).
-        initializer_factor: all initial weights are multiplied by it.
-        tie_word_embeddings: whether the scores of tokens come from the word embeddings; version 1.1 has another table.
-        scale_decoder_outputs: whether the decoder's output is multiplied by d_model^-0.5 before; not in version 1.1.
-    """
-
-    model_type: ClassVar[str] = "t5"
-    aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
-        dict(hidden_size="d_model", num_attention_heads="num_heads", num_hidden_layers="num_layers", head_dim="d_kv")
-    )
-    variants: ClassVar[tuple[str, ...]] = (
-        *("small", "base", "large", "t5_3b", "t5_11b"),
-        *("v1_1_small", "v1_1_base", "v1_1_large", "v1_1_xl", "v1_1_xxl"),
-    )
-
-    vocab_size: int = 32_128
-    d_model: int = 512
-    d_kv: int = 64
-    d_ff: int = 2_048
-    num_layers: int = 6
-    num_decoder_layers: int | None = None
-    num_heads: int = 8
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    feed_forward_proj: str = "relu"
-    dropout_rate: float = 0.1
-    layer_norm_epsilon: float = 1e-6
-    initializer_factor: float = 1.0
-    tie_word_embeddings: bool = True
-    scale_decoder_outputs: bool = True
-    pad_token_id: int | None = 0
-    eos_token_id: int | tuple[int, ...] | None = 1
-    decoder_start_token_id: int | None = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        activation(self.activation)
-        buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
-        if buckets < 4:
-            raise ModelError(f"relative_attention_num_buckets={buckets}: expected at least 4")
-        if distance <= buckets // 2:
-            raise ModelError(
-                f"relative_attention_max_distance={distance}: expected more than {buckets // 2}, which"
-                f" relative_attention_num_buckets={buckets} tell apart one by one"
-            )
-        if self.num_decoder_layers is not None:
-            self._check("num_decoder_layers", self.num_decoder_layers, 1)
-
-    @classmethod
-    def from_json(cls, published: dict, **changes) -> "T5Config":
-        """From a published `config.json`; decoders alone are refused. Where the file says nothing of them, a text to be
-        written begins with padding, and the decoder's output is scaled if the embeddings are tied. `dense_act_fn` and
-        `is_gated_act` go before what `feed_forward_proj` says."""
-        if published.get("is_decoder"):
-            raise ModelError("is_decoder is set: only encoders, and encoders with a decoder, are implemented for T5")
-        implied = {
-            "decoder_start_token_id": published.get("pad_token_id", cls.pad_token_id),
-            "scale_decoder_outputs": published.get("tie_word_embeddings", True),
-        }
-        config = super().from_json({**implied, **published}, **changes)
-        if "feed_forward_proj" in changes:
-            return config
-        said = {"dense_act_fn": config.activation, "is_gated_act": config.gated}
-        meant = {name: value if published.get(name) is None else published[name] for name, value in said.items()}
-        if meant == said:
-            return config
-        name = meant["dense_act_fn"]
-        if meant["is_gated_act"]:
-            name = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(name, name)
-        return dataclasses.replace(config, feed_forward_proj=name)
-
-    def to_json(self) -> dict:
-        """As a published `config.json`: the words that `transformers` derives from `feed_forward_proj` among them."""
-        return {
-            **super().to_json(),
-            "is_encoder_decoder": True,
-            "is_gated_act": self.gated,
-            "dense_act_fn": self.activation,
-        }
-
-    @classmethod
-    def small(cls, **changes) -> "T5Config":
-        return cls(**changes)
-
-    @classmethod
-    def base(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=768, d_ff=3_072, num_layers=12, num_heads=12), **changes})
-
-    @classmethod
-    def large(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=1_024, d_ff=4_096, num_layers=24, num_heads=16), **changes})
-
-    @classmethod
-    def t5_3b(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=1_024, d_ff=16_384, d_kv=128, num_layers=24, num_heads=32), **changes})
-
-    @classmethod
-    def t5_11b(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=1_024, d_ff=65_536, d_kv=128, num_layers=24, num_heads=128), **changes})
-
-    @classmethod
-    def _version_1_1(cls, width: int, inner: int, layers: int, heads: int, **changes) -> "T5Config":
-        shape = dict(d_model=width, d_ff=inner, num_layers=layers, num_heads=heads)
-        kind = dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False, scale_decoder_outputs=False)
-        return cls(**{**shape, **kind, **changes})
-
-    @classmethod
-    def v1_1_small(cls, **changes) -> "T5Config":
-        return cls._version_1_1(512, 1_024, 8, 6, **changes)
-
-    @classmethod
-    def v1_1_base(cls, **changes) -> "T5Config":
-        return cls._version_1_1(768, 2_048, 12, 12, **changes)
-
-    @classmethod
-    def v1_1_large(cls, **changes) -> "T5Config":
-        return cls._version_1_1(1_024, 2_816, 24, 16, **changes)
-
-    @classmethod
-    def v1_1_xl(cls, **changes) -> "T5Config":
-        return cls._version_1_1(2_048, 5_120, 24, 32, **changes)
-
-    @classmethod
-    def v1_1_xxl(cls, **changes) -> "T5Config":
-        return cls._version_1_1(4_096, 10_240, 24, 64, **changes)
-
-    @property
-    def hidden_size(self) -> int:
-        return self.d_model
-
-    @property
-    def encoder_layers(self) -> int:
-        return self.num_layers
-
-    @property
-    def decoder_layers(self) -> int:
-        return self.num_layers if self.num_decoder_layers is None else self.num_decoder_layers
-
-    @property
-    def gated(self) -> bool:
-        """Whether the feed-forward layers multiply two projections."""
-        return self.feed_forward_proj.startswith("gated-")
-
-    @property
-    def activation(self) -> str:
-        """The activation of the feed-forward layers; of `gated-gelu` the GELU that version 1.1 was trained with."""
-        return "gelu_new" if self.feed_forward_proj == "gated-gelu" else self.feed_forward_proj.removeprefix("gated-")
-
-    def empty_cache(self, batch: int, room: int) -> Cache:
-        """A cache for `room` tokens of each of `batch` texts to be written; no encoder was read yet."""
-        return Cache.empty(self, self.decoder_layers, batch, self.num_heads, room, self.d_kv)
-
-    def initial(self, fan: int) -> Initializer:
-        """N(0, 1 / fan), times the factor: that of embeddings (1), and of what sums `fan` terms."""
-        return nn.initializers.normal(self.initializer_factor * fan**-0.5)
-
+from models.t5.config import T5Config
 
 # ── Relative positions ───────────────────────────────────────────────────────────────────────────────────────────────
 
