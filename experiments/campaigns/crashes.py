@@ -116,7 +116,7 @@ def table(deaths: collections.Counter, phases: Sequence[str] = PHASES) -> str:
     return "\n".join([*rows, "| all | " + " | ".join(map(str, [*counts, sum(counts)])) + " |"])
 
 
-def parsed() -> argparse.Namespace:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument(
@@ -129,11 +129,12 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="a Markdown file for the result: its part of this many processes")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    arguments = parsed()
+    parser = options()
+    arguments = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = arguments.platform
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -161,8 +162,8 @@ def main() -> None:
             different += die_after_last_step(whole, late, arguments.after_last_step)
     result = "not equal: " + "; ".join(different) if different else "equal to the bit"
     processes = f"{arguments.processes} processes" if arguments.processes > 1 else "One process"
-    options = ("processes", "kills", "after_last_step", "platform", "experiment")
-    asked = {name: getattr(arguments, name) for name in options}
+    names = ("processes", "kills", "after_last_step", "platform", "experiment")
+    asked = {name: getattr(arguments, name) for name in names}
     unusual = [
         f"--{name.replace('_', '-')} {value}" for name, value in asked.items() if value != parser.get_default(name)
     ]

@@ -41,7 +41,9 @@ _matmul = with_gradient(_product, _matmul_forward, _matmul_backward)
 
 
 def product_over_rows(
-    x: Float[Array, "rows in"], y: Float[Array, "rows *out"], dtype: jnp.dtype
+    x: Float[Array, "rows in"],
+    y: Float[Array, "rows *out"],  # noqa: F821 - it reads as a product
+    dtype: jnp.dtype,
 ) -> Float[Array, "in *out"]:
     """xᵀ · y in this dtype: the gradient of a kernel."""
 
