@@ -187,7 +187,7 @@ def test_lengths_of_buckets_are_few_of_very_many_sizes() -> None:
 
 
 class Alike(Sounds):
-    """The same, sizes untold."""
+    """The same without sizes."""
 
     sizes = None
 
