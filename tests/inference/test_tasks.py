@@ -2,9 +2,14 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from evaluation.metrics.accuracy import Accuracy
 from inference import tasks
+from inference.scores import guessed, ranked
 from inference.task import Output, Task
 from models import hub
 from models.config import ModelError
@@ -88,3 +93,21 @@ def test_what_is_missing_is_named():
 def test_examples_of_what_to_try_are_of_tasks_that_fit():
     assert [task.name for task in tasks.that_fit(model_of("GPT2LMHeadModel"))] == ["text-generation"]
     assert [task.name for task in tasks.that_fit(model_of("BertForNextSentencePrediction"))] == []
+
+
+@pytest.mark.parametrize("problem", [None, "multi_label_classification", "regression"])
+def test_what_metrics_score_is_what_is_answered_first(problem):
+    """Also where several labels are as likely."""
+    config = dataclasses.replace(model_of("BertModel").config, labels=("bad", "so so", "good"), problem_type=problem)
+    logits = np.random.default_rng(0).integers(-3, 3, (50, 3)).astype(np.float32)
+    guesses = guessed(logits)
+    assert len(set(guesses.tolist())) == 3
+    for row, guess in zip(logits, guesses, strict=True):
+        assert ranked(row, config, 1)[0]["label"] == config.labels[guess]
+    labels = np.arange(50) % 3
+    metric = Accuracy()
+    state = metric.update({"logits": jnp.asarray(logits)}, {"labels": jnp.asarray(labels)})
+    right = np.mean(
+        [ranked(row, config, None)[0]["label"] == config.labels[n] for row, n in zip(logits, labels, strict=True)]
+    )
+    assert metric.compute(jax.device_get(state))["accuracy"] == pytest.approx(right)
