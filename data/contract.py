@@ -311,7 +311,7 @@ class Examples:
         return dataclasses.replace(self, shuffled=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        return _restored, (type(self), {field.name: vars(self)[field.name] for field in dataclasses.fields(self)})
 
 
 def _restored(kind: type[Examples], fields: Mapping[str, Any]) -> Examples:

@@ -111,8 +111,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "evaluate_every", "evaluation_examples", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ExperimentError(f"{name}={getattr(self, name)}: expected a positive number")
+            if vars(self)[name] < 1:
+                raise ExperimentError(f"{name}={vars(self)[name]}: expected a positive number")
         if not self.phases or abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
             raise ExperimentError(f"the shares of the phases {[p.share for p in self.phases]} do not add up to 1")
         if self.average_decay is not None and not 0 <= self.average_decay < 1:
@@ -160,7 +160,7 @@ class Experiment:
     def description(self) -> dict[str, Any]:
         """What decides the numbers of the run, as JSON; `parallel` and the run's bookkeeping do not."""
         fields = {
-            field.name: describe(getattr(self, field.name))
+            field.name: describe(vars(self)[field.name])
             for field in dataclasses.fields(self)
             if field.name not in BOOKKEEPING
         }
@@ -190,7 +190,7 @@ class Experiment:
 
     def bookkeeping(self) -> dict[str, Any]:
         """The fields that are no part of the description, but for those that say where the run lies, as JSON."""
-        return {name: describe(getattr(self, name)) for name in BOOKKEEPING if name not in ("name", "folder")}
+        return {name: describe(vars(self)[name]) for name in BOOKKEEPING if name not in ("name", "folder")}
 
 
 def at_default(value: Any, prefix: str = "") -> Iterator[str]:
@@ -198,7 +198,7 @@ def at_default(value: Any, prefix: str = "") -> Iterator[str]:
     was made with that."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            current, name = getattr(value, field.name), f"{prefix}{field.name}"
+            current, name = vars(value)[field.name], f"{prefix}{field.name}"
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             if default is not dataclasses.MISSING and describe(default) == describe(current):
                 yield from (inner for inner, _ in flatten({name: describe(current)}))
@@ -212,7 +212,7 @@ def at_default(value: Any, prefix: str = "") -> Iterator[str]:
 def describe(value: Any) -> Any:
     """A setting as JSON: dataclasses by class and field."""
     if dataclasses.is_dataclass(value):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+        fields = {f.name: describe(vars(value)[f.name]) for f in dataclasses.fields(value) if f.repr}
         return {"class": type(value).__name__, **fields}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]

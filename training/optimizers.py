@@ -38,7 +38,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         """Raise `TrainingError` where a number is none that an optimizer can work with."""
         for name in EXPECTED.keys() & {field.name for field in dataclasses.fields(self)}:
-            value, (expected, holds) = getattr(self, name), EXPECTED[name]
+            value, (expected, holds) = vars(self)[name], EXPECTED[name]
             if value is not None and not (math.isfinite(value) and holds(value)):
                 raise TrainingError(f"optimizer.{name}={value}: expected a finite number, {expected}")
 

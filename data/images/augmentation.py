@@ -58,8 +58,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("flip", "color_jitter", "erasing", "mix_probability", "switch_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"{name}={getattr(self, name)}: a share must lie in [0, 1]")
+            if not 0 <= vars(self)[name] <= 1:
+                raise DataError(f"{name}={vars(self)[name]}: a share must lie in [0, 1]")
         if min(self.mixup, self.cutmix) < 0:
             raise DataError(f"mixup={self.mixup}, cutmix={self.cutmix}: expected more than 0, or 0 for none")
         if len(self.image_mean) != len(self.image_std) or not min(self.image_std) > 0:

@@ -94,8 +94,8 @@ class ImageProcessor:
         if not 0 < self.crop_pct <= 1:
             raise DataError(f"crop_pct={self.crop_pct!r}: expected a share above 0, at most 1")
         for name in ("image_mean", "image_std"):
-            if len(getattr(self, name)) != 3:
-                raise DataError(f"{name}={getattr(self, name)!r}: expected a number for each of red, green and blue")
+            if len(vars(self)[name]) != 3:
+                raise DataError(f"{name}={vars(self)[name]!r}: expected a number for each of red, green and blue")
         if not all(self.image_std):
             raise DataError(f"image_std={self.image_std!r}: it divides, and must not be 0")
 

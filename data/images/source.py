@@ -86,11 +86,11 @@ class Images(Source):
         if not 0 <= self.magnitude <= 10:
             raise DataError(f"magnitude={self.magnitude}: expected a number from 0 to 10")
         for name, most in {"rotation": 180, "shear": 60}.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise DataError(f"{name}={getattr(self, name)}: expected degrees from 0 to {most}")
+            if not 0 <= vars(self)[name] <= most:
+                raise DataError(f"{name}={vars(self)[name]}: expected degrees from 0 to {most}")
         for name, least in {"padding": 0, "rand_augment": 0, "magnitude_std": 0, "repeats": 1}.items():
-            if getattr(self, name) < least:
-                raise DataError(f"{name}={getattr(self, name)}: expected at least {least}")
+            if vars(self)[name] < least:
+                raise DataError(f"{name}={vars(self)[name]}: expected at least {least}")
 
     @property
     def augmentation(self) -> Augmentation:

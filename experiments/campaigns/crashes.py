@@ -163,7 +163,7 @@ def main() -> None:
     result = "not equal: " + "; ".join(different) if different else "equal to the bit"
     processes = f"{arguments.processes} processes" if arguments.processes > 1 else "One process"
     names = ("processes", "kills", "after_last_step", "platform", "experiment")
-    asked = {name: getattr(arguments, name) for name in names}
+    asked = {name: vars(arguments)[name] for name in names}
     unusual = [
         f"--{name.replace('_', '-')} {value}" for name, value in asked.items() if value != parser.get_default(name)
     ]

@@ -65,7 +65,7 @@ def configuration(variant: str, topology: str, parallel: Parallel, remat: str) -
 def record(found: PhasePlan) -> dict[str, Any]:
     """A plan as JSON."""
     values = {
-        field.name: getattr(found, field.name)
+        field.name: vars(found)[field.name]
         for field in dataclasses.fields(found)
         if field.name not in ("topology", "program", "collectives", "memory")
     }

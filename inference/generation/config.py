@@ -139,18 +139,18 @@ class GenerationConfig:
             no_repeat_ngram_size=0,
             encoder_no_repeat_ngram_size=0,
         ).items():
-            value, optional = getattr(self, name), name in ("max_new_tokens", "max_length", "min_new_tokens")
+            value, optional = vars(self)[name], name in ("max_new_tokens", "max_length", "min_new_tokens")
             if not (value is None and optional) and (type(value) is not int or value < least):
                 raise ModelError(f"{name}={value!r}: expected a whole number of at least {least}")
         for name in ("temperature", "repetition_penalty", "encoder_repetition_penalty"):
-            if not is_number(getattr(self, name)) or not 0 < getattr(self, name) < math.inf:
-                raise ModelError(f"{name}={getattr(self, name)!r}: expected a number above 0")
+            if not is_number(vars(self)[name]) or not 0 < vars(self)[name] < math.inf:
+                raise ModelError(f"{name}={vars(self)[name]!r}: expected a number above 0")
         for name in ("top_h", "top_p", "typical_p"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if not (value is None and name == "top_h") and (not is_number(value) or not 0 < value <= 1):
                 raise ModelError(f"{name}={value!r}: expected a probability above 0")
         for name in ("min_p", "epsilon_cutoff", "eta_cutoff"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if not (value is None and name == "min_p") and (not is_number(value) or not 0 <= value <= 1):
                 raise ModelError(f"{name}={value!r}: expected a probability")
         if self.early_stopping not in (True, False, "never"):
@@ -181,8 +181,8 @@ class GenerationConfig:
                 f"exponential_decay_length_penalty={decay!r}: expected a number of tokens and a factor above 0"
             )
         for name in ("suppress_tokens", "begin_suppress_tokens"):
-            if not all(isinstance(token, numbers.Integral) for token in getattr(self, name)):
-                raise ModelError(f"{name}={getattr(self, name)!r}: expected token ids")
+            if not all(isinstance(token, numbers.Integral) for token in vars(self)[name]):
+                raise ModelError(f"{name}={vars(self)[name]!r}: expected token ids")
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any], **changes: Any) -> "GenerationConfig":
@@ -258,7 +258,7 @@ class GenerationConfig:
 
     def check_vocabulary(self, size: int) -> None:
         """Raise where a rule is about tokens that a vocabulary of this size does not have."""
-        forced = {name: getattr(self, name) for name in ("forced_bos_token_id", "forced_eos_token_id")}
+        forced = {name: vars(self)[name] for name in ("forced_bos_token_id", "forced_eos_token_id")}
         rules = {
             "sequence_bias": [token for tokens, _ in self.sequence_bias for token in tokens],
             "bad_words_ids": [token for tokens in self.bad_words_ids for token in tokens],
