@@ -145,8 +145,8 @@ def initial_params(student: Model, teacher: Model, params: PyTree, layers: Seque
             shape.
     """
     wanted = hub.shapes_of(student)
-    there = {bare(path, teacher): value for path, value in flatten_dict(params, sep="/").items()}
-    stacked = {bare(path, teacher) for path in stacked_paths(teacher)}
+    there = {without_base(path, teacher): value for path, value in flatten_dict(params, sep="/").items()}
+    stacked = {without_base(path, teacher) for path in stacked_paths(teacher)}
     counts = {value.shape[0] for path, value in there.items() if path in stacked}
     if not counts:
         raise ModelError(f"initial_layers={tuple(layers)}: the teacher {type(teacher).__name__} has no stack of layers")
@@ -156,8 +156,8 @@ def initial_params(student: Model, teacher: Model, params: PyTree, layers: Seque
         )
     taken: dict[str, Any] = {}
     for path, shape in wanted.items():
-        value = there.get(bare(path, student))
-        if value is not None and bare(path, student) in stacked:
+        value = there.get(without_base(path, student))
+        if value is not None and without_base(path, student) in stacked:
             value = value[jnp.asarray(layers)]
         if value is None or value.shape != shape.shape:
             found = "has none" if value is None else f"has it as {value.shape}"
@@ -174,6 +174,6 @@ def stacked_paths(model: Model) -> set[str]:
     return {path for path, names in axes_of(model.boxed_shapes()["params"]).items() if is_stacked(names)}
 
 
-def bare(path: str, model: Model) -> str:
+def without_base(path: str, model: Model) -> str:
     """The path of a parameter without the name that the base model has in the models with a head."""
     return path.removeprefix(hub.name_table(model.config.model_type).prefix[1])

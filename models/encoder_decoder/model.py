@@ -21,7 +21,7 @@ from models.model import Model
 from models.outputs import ModelOutput
 
 
-class Reader(Model):
+class EncoderDecoderBase(Model):
     """Base of all models here: what reads a text into a cache."""
 
     config: ModelConfig
@@ -32,7 +32,7 @@ class Reader(Model):
         return self(input_ids, attention_mask, past_key_values=cache, decode=False).past_key_values
 
 
-class EncoderDecoderModel(Reader):
+class EncoderDecoderModel(EncoderDecoderBase):
     """Shared word embeddings, encoder and decoder; base of the architectures' own models.
 
     Outputs: `last_hidden_state` (batch, targets, hidden) of the decoder; `encoder_last_hidden_state` (batch, length,
@@ -137,7 +137,7 @@ class EncoderDecoderModel(Reader):
         return matmul(hidden, self.shared.embedding.T)
 
 
-class EncoderDecoderHead(Reader):
+class EncoderDecoderHead(EncoderDecoderBase):
     """Base of the models with a head, which differ in `head`; `base` is the model below it."""
 
     base: ClassVar[type[EncoderDecoderModel]]

@@ -219,7 +219,7 @@ class T5Decoder(T5Stack, Decoder):
 # ── Models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Words(Model):
+class T5Base(Model):
     """Base of all models: the word embeddings."""
 
     config: T5Config
@@ -241,7 +241,7 @@ class Words(Model):
         return by_example(self.shared(ids).astype(self.config.compute_dtype))
 
 
-class T5EncoderModel(Words):
+class T5EncoderModel(T5Base):
     """Embeddings and encoder.
 
     Outputs: `last_hidden_state` (batch, length, hidden); `hidden_states` (layers + 1, batch, length, hidden), the
@@ -268,7 +268,7 @@ class T5EncoderModel(Words):
         )
 
 
-class T5Model(Words, EncoderDecoderModel):
+class T5Model(T5Base, EncoderDecoderModel):
     """Embeddings, encoder and decoder."""
 
     def setup(self) -> None:

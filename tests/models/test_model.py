@@ -59,7 +59,7 @@ def test_as_many_tokens_as_there_is_room_for(model_type, name):
 
 
 def test_bases_are_no_models():
-    for module, base in (("bert", "BertHead"), ("gpt2", "GPT2Head"), ("t5", "Words"), ("levit", "LevitHead")):
+    for module, base in (("bert", "BertHead"), ("gpt2", "GPT2Head"), ("t5", "T5Base"), ("levit", "LevitHead")):
         with pytest.raises(ModelError, match=f"unknown architecture '{base}'"):
             hub.model_class(module, base)
 
