@@ -70,7 +70,7 @@ def refusal(kind: type[Objective], model: Model) -> str | None:
         check_parts(objective, model, example(objective), "text")
     except ObjectiveError as error:
         return next(
-            re.sub(f".*?{begin}.*", said, str(error)) for begin, said in REASONS if re.search(begin, str(error))
+            re.sub(f"(?s).*?(?:{begin}).*", said, str(error)) for begin, said in REASONS if re.search(begin, str(error))
         )
     return None
 

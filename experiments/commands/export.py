@@ -12,7 +12,6 @@ from experiments.commands.evaluate import restored
 from experiments.experiment import ExperimentError
 from experiments.finish import export
 from experiments.folders import refuse_what_is_there
-from models import hub
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +47,6 @@ def main(arguments: list[str]) -> None:
         raise ExperimentError(f"{experiment.name} keeps no average: it has no average_decay")
     variables = jax.device_get(whole.average if options.average else whole.variables)
     export(assembly, variables, folder, force=options.force)
-    for part, (model, _) in hub.parts(assembly.student, variables).items():
+    for part, (model, _) in assembly.student.published(variables).items():
         path = folder / part
         print(f"step {step} of {experiment.name} is in {path}: {type(model).__name__}.from_pretrained({str(path)!r})")

@@ -14,6 +14,8 @@ from experiments.commands import bench
 from objectives import Augmented
 from tests.experiments import small
 
+pytestmark = pytest.mark.slow
+
 
 def last_line(capsys) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -9,6 +9,8 @@ from inference.pipeline import pipeline
 from models import hub
 from tests.counting import PROMPTS, counting_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_a_text_ends_where_a_document_does(name, tmp_path):

@@ -13,6 +13,8 @@ from experiments.campaigns.lives import children
 from tests.experiments.test_runs import command, lacuna
 from training.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def disk(tmp_path) -> Path:

@@ -17,6 +17,8 @@ from tests.experiments.small import small
 from training.metrics import MetricsLog
 from training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 PARALLELS = {"pmap": Parallel(), "sharded": Parallel("jit", fsdp=2, tensor=2)}
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 from experiments.campaigns.equality import differences
 from tests.experiments.test_runs import lacuna, python_m, start_and_signal
 
+pytestmark = pytest.mark.slow
+
 SMALL = str(Path(__file__).with_name("small_images.py"))
 
 

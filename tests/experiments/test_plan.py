@@ -23,6 +23,8 @@ from training.parallel import Parallel
 from training.planning.memory import Memory
 from training.planning.topologies import parse_topology
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the tpu extra)")
 

@@ -17,6 +17,8 @@ from tests.experiments.test_runs import command, lacuna, undisturbed  # noqa: F4
 from tests.training.test_supervisor import child_of, free_port
 from training.metrics import read_metrics
 
+pytestmark = pytest.mark.slow
+
 
 def start(arguments: list[str] | list[list[str]], count: int, variables: dict[str, str]) -> list:
     """A run of `count` processes with two devices each, the same arguments for all or each its own."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from data.forms import TextForm
 from data.mixture import Mixture
@@ -15,6 +16,8 @@ from experiments.experiment import Experiment, Phase, load
 from models.bert import BertConfig
 from tests.data.text.test_labelled import WORDS
 from training.parallel import Parallel
+
+pytestmark = pytest.mark.slow
 
 SHAPE = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=200)
 STEPS = 14

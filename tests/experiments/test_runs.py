@@ -17,6 +17,8 @@ from experiments.campaigns.equality import differences, end_differences, final_s
 from tests.conftest import OPTIMIZED
 from training.metrics import read_metrics
 
+pytestmark = pytest.mark.slow
+
 SMALL = str(Path(__file__).with_name("small.py"))
 
 

@@ -30,6 +30,8 @@ from training.optimizers import AdamW
 from training.parallel import Parallel, TrainingError
 from training.planning.topologies import parse_topology
 
+pytestmark = pytest.mark.slow
+
 SHAPE = dict(vocab_size=512, max_position_embeddings=16)
 TEACHER = BertConfig(
     **SHAPE, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, hidden_dropout_prob=0.2

@@ -16,6 +16,8 @@ from models import hub
 from tests.experiments import small_texts
 from tests.experiments.test_runs import lacuna, python_m
 
+pytestmark = pytest.mark.slow
+
 SMALL = str(Path(small_texts.__file__))
 WORDS = {
     "animals": ["cat", "dog", "horse", "cow", "sheep", "goat"],

@@ -12,6 +12,8 @@ from models import hub
 from models.model import Model
 from tests.models.small_configs import SMALL
 
+pytestmark = pytest.mark.slow
+
 BATCH, LENGTH, STEP = 3, 7, 1e-7
 CLASSES = {
     "bert": "BertForPreTraining",

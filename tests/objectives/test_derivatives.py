@@ -55,12 +55,17 @@ OBJECTIVES = [
 ]
 
 
+def classifies(objective: Objective) -> bool:
+    """Whether an example has one label, or is a picture."""
+    return "pixel_values" in objective.reads or "classes" in objective.needs
+
+
 def seen(objective: Objective) -> dict[str, jax.Array]:
     """A corrupted batch of text, of pairs and of pictures."""
     random = np.random.default_rng(0)
     window = objective.length_read(LENGTH)
     examples = batch(range(ROWS), LENGTH) | text_windows([window, window - 3, window // 2], window)
-    labels = random.integers(0, CLASSES, ROWS) if "pixel_values" in objective.reads else examples["input_ids"]
+    labels = random.integers(0, CLASSES, ROWS) if classifies(objective) else examples["input_ids"]
     images = {f"{name}pixel_values": random.normal(size=(ROWS, SIDE, SIDE, 3)) for name in ("", "other_")}
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
@@ -74,7 +79,7 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
     places, text = seen.get("labels", jnp.zeros(ROWS)).shape, (ROWS, LENGTH)
     if isinstance(objective, Distillation) and objective.everywhere:
         places = text
-    classes = CLASSES if "pixel_values" in objective.reads else VOCABULARY.size
+    classes = CLASSES if classifies(objective) else VOCABULARY.size
     patches = (ROWS, (SIDE // PATCH) ** 2)
     shapes = {
         name: (*places, classes) for name in ("logits", "prediction_logits", "teacher_logits", "generator_logits")

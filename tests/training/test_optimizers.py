@@ -20,8 +20,9 @@ from models.layers.stack import stack
 from models.model import Model
 from models.outputs import ModelOutput
 from tests.training.test_adafactor import assert_close
-from training.optimizers import LAMB, SGD, Adafactor, AdamW, clip, clip_by_unit, decayed
+from training.optimizers import LAMB, SGD, Adafactor, AdamW
 from training.parallel import TrainingError
+from training.transformations import clip, clip_by_unit, decayed
 
 LAYERS = 4
 

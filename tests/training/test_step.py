@@ -21,7 +21,7 @@ from objectives import MaskedLM, NextSentence, Objective, Sum
 from objectives.checks import loss_weights
 from objectives.losses import IGNORED
 from tests.examples import batch
-from training.optimizers import AdamW, decayed
+from training.optimizers import AdamW
 from training.parallel import Parallel, TrainingError, logical_axes
 from training.state import Update
 from training.step import (
@@ -31,6 +31,7 @@ from training.step import (
     host_values,
     train_step,
 )
+from training.transformations import decayed
 
 BATCH, LENGTH, STEPS, SEED = 16, 32, 20, 7
 OPTIMIZER = AdamW(learning_rate=1e-3, warmup_steps=5, bias_correction=False)

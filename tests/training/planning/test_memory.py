@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from models.bert import BertConfig, BertForPreTraining
@@ -14,6 +15,7 @@ from tests.examples import batch
 from training.hardware import GIB
 from training.parallel import Parallel, logical_axes
 from training.planning.memory import exceeded, held, saved_for_backward
+from training.state import Update
 
 ROWS, LENGTH = 4, 32
 
@@ -29,7 +31,7 @@ def saved(parts, **execution) -> int:
     model = BertForPreTraining(dataclasses.replace(config, **execution))
     params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]))
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch(range(ROWS), LENGTH).items()}
-    return saved_for_backward(model, objective, {"params": params}, shapes)
+    return saved_for_backward(model, objective, Update(optax.identity()), {"params": params}, shapes)
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])
