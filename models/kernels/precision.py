@@ -1,5 +1,7 @@
 """The precision of sums: float32, or wider where that is computed in."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -9,6 +11,6 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def widened(x: Array) -> Array:
-    """`x` in float32 or wider."""
-    return x.astype(wide(x.dtype))
+def widened(x: Any) -> Array:
+    """`x` in float32 or wider; JAX hands over constants as arrays of a type of their own."""
+    return jnp.asarray(x).astype(wide(x.dtype))
