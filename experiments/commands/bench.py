@@ -72,7 +72,8 @@ def main(arguments: list[str]) -> None:
     else:
         out.print(f"MFU            not shown, the peak is {how}")
     out.print(
-        f"model FLOPs    {flops:.4g} a step = 3 × forward; forward counts 2 per multiply-add of the matrix products:"
+        f"model FLOPs    {flops:.4g} a step = {1 if experiment.phases[0].trainable else 3} × forward;"
+        " forward counts 2 per multiply-add of the matrix products:"
     )
     out.print(
         f"               {' '.join((Model.forward_flops.__doc__ or '').partition('Args:')[0].split())}", markup=False
