@@ -2,7 +2,7 @@
 
 Where a folder is asked for, a name on the Hugging Face hub will do, too.
 
-An architecture's names stand in `models/hub/<model_type>.py`, its config and its classes in `models/<model_type>.py`.
+An architecture's names stand in `models/hub/tables/<model_type>.py`, its config and its classes in `models/<model_type>.py`.
 Neither torch nor a pickle is ever touched.
 
 A `config.json` means what `transformers` takes it to mean. What is not implemented is refused with the field's name: decoders
@@ -31,7 +31,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Key
 
 from models.config import ModelConfig, ModelError, nearest
-from models.hub import files, flax_trees, tokenizer_folder
+from models.hub import files, flax_trees, tables, tokenizer_folder
 from models.hub.beside import GENERATION, Beside, generation_config
 from models.hub.downloads import checkpoint_folder
 from models.hub.names import NameTable
@@ -42,13 +42,10 @@ __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
 
 log = logging.getLogger("lacuna")
 
-HELPERS = ("beside", "downloads", "files", "flax_trees", "names", "reading", "tokenizer_folder")
-"""The modules of this package that are no architecture's."""
-
 
 def model_types() -> list[str]:
     """All architectures, by the `model_type` of their published configs."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in HELPERS)
+    return sorted(module.name for module in pkgutil.iter_modules(tables.__path__))
 
 
 def name_table(model_type: str) -> NameTable:
@@ -60,7 +57,7 @@ def name_table(model_type: str) -> NameTable:
     known = model_types()
     if model_type not in known:
         raise ModelError(f"unknown model_type {model_type!r}: {nearest(str(model_type), known)}")
-    return importlib.import_module(f"models.hub.{model_type}").TABLE
+    return importlib.import_module(f"models.hub.tables.{model_type}").TABLE
 
 
 def names_of(config: ModelConfig) -> NameTable:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.experiments.test_runs import lacuna, python_m
+from tests.experiments.training_runs.test_runs import lacuna, python_m
 from training.metrics import read_metrics
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"

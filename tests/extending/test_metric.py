@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.experiments.test_runs import lacuna, python_m
+from tests.experiments.training_runs.test_runs import lacuna, python_m
 from training.metrics import read_metrics
 
 FILE = '''

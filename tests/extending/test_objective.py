@@ -9,7 +9,7 @@ import pytest
 
 from experiments.assembly.assemble import assemble
 from experiments.experiment import load
-from tests.experiments.test_runs import lacuna, python_m
+from tests.experiments.training_runs.test_runs import lacuna, python_m
 from training.metrics import read_metrics
 
 FILE = '''

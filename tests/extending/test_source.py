@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.assembly.assemble import assemble
 from experiments.experiment import load
-from tests.experiments.test_runs import lacuna, python_m
+from tests.experiments.training_runs.test_runs import lacuna, python_m
 
 FILE = '''
 """Disks and squares that are drawn when they are asked for."""

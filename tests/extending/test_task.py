@@ -15,7 +15,7 @@ from experiments.commands import predict
 from experiments.experiment import ExperimentError
 from models import bert, gpt2, hub
 from models.config import ModelError
-from tests.experiments.test_runs import lacuna, python_m
+from tests.experiments.training_runs.test_runs import lacuna, python_m
 
 FILE = '''
 """How surprising a masked language model finds each word of a text, read as it stands."""

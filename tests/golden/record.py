@@ -163,6 +163,11 @@ def with_data(experiment, where: Path):
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, source=str(source)))
 
 
+def steps_file(reference: str) -> str:
+    """`bert/pretrain-demo.txt`: where the first steps of `bert/pretrain.py:demo` are recorded, below `steps/`."""
+    return f"{reference.replace('.py:', '-')}.txt"
+
+
 def steps_text(reference: str) -> str:
     """What the first steps of a recipe measure, a line a step."""
     from experiments.assembly.assemble import assemble
@@ -228,9 +233,10 @@ def record(parts: Iterable[str], folder: Path) -> None:
     if "steps" in parts:
         (folder / "steps").mkdir(parents=True, exist_ok=True)
         for reference in small_recipes():  # one device each, as a user has it
-            name = reference.replace("/", "-").replace(".py:", "-")
             print(reference, file=sys.stderr, flush=True)
-            (folder / "steps" / f"{name}.txt").write_text(steps_text(reference))
+            path = folder / "steps" / steps_file(reference)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(steps_text(reference))
     if "programs" in parts:
         code = "import tests.golden.record as r; print('\\n'.join(r.program_lines()))"
         environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}

@@ -11,7 +11,7 @@ import pytest
 from tests.golden import compare, record
 
 RECORDED = sorted(path.name for path in (record.HERE / "recipes").glob("*.txt"))
-STEPS = {f"{name.replace('/', '-').replace('.py:', '-')}.txt": name for name in record.small_recipes()}
+STEPS = record.HERE / "steps"
 QUICK = ["bert/pretrain.py:demo", "t5/pretrain.py:demo", "gpt2/pretrain.py:demo"]
 """Recipes of text whose steps `make test` computes anew; `compare` computes all. The bits of altered pictures, and so the
 digest of examples, depend on the processor and on how XLA optimises."""
@@ -19,7 +19,9 @@ digest of examples, depend on the processor and on how XLA optimises."""
 
 def test_every_recipe_is_recorded():
     names = {f"{file.removesuffix('.py').replace('/', '-')}.txt" for file in record.recipes()}
-    assert names == set(RECORDED) and {path.name for path in (record.HERE / "steps").glob("*.txt")} == set(STEPS)
+    assert names == set(RECORDED) and {str(path.relative_to(STEPS)) for path in STEPS.rglob("*.txt")} == {
+        record.steps_file(name) for name in record.small_recipes()
+    }
 
 
 @pytest.mark.parametrize(("file", "variants"), record.recipes().items())
@@ -30,7 +32,7 @@ def test_a_recipe_is_as_recorded(file, variants):
 
 @pytest.mark.parametrize("reference", QUICK)
 def test_first_steps_are_as_recorded(reference):
-    recorded = record.HERE / "steps" / f"{reference.replace('/', '-').replace('.py:', '-')}.txt"
+    recorded = STEPS / record.steps_file(reference)
     for before, after in zip(recorded.read_text().splitlines(), record.steps_text(reference).splitlines(), strict=True):
         assert compare.moved(before, after) < 1e-4, (before, after)
 

@@ -1,9 +1,0 @@
-"""mBART's names, as `transformers` publishes them: BART's, and a norm at the end of encoder and decoder."""
-
-from models.hub import bart
-from models.hub.names import norm
-
-TABLE = bart.TABLE.extended(
-    *norm("model.encoder.layer_norm", "model/encoder/norm"),
-    *norm("model.decoder.layer_norm", "model/decoder/norm"),
-)

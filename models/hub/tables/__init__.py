@@ -1,0 +1,1 @@
+"""The published names of each architecture's parameters: `TABLE` of `<model_type>.py`."""

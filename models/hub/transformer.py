@@ -1,5 +1,0 @@
-"""The Transformer's names: Marian's. `transformers` has no class of this type, its folders are for this code alone."""
-
-from models.hub.marian import TABLE
-
-__all__ = ["TABLE"]
