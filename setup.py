@@ -40,6 +40,7 @@ setup(
         "pillow>=11",
     ],
     extras_require={
+        "metrics": ["scikit-learn>=1.7", "sacrebleu>=2.5", "rouge-score>=0.1.2"],
         "demo": ["gensim>=4.4", "scikit-learn>=1.7"],
         "test": [
             "pytest>=9",
@@ -49,6 +50,8 @@ setup(
             "ruff>=0.14",
             "gensim>=4.4",
             "scikit-learn>=1.7",
+            "sacrebleu>=2.5",
+            "rouge-score>=0.1.2",
         ],
         "parity": ["torch==2.13.0", "transformers>=5.23"],
         "wandb": ["wandb>=0.20"],

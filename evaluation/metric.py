@@ -30,12 +30,14 @@ class Metric:
         asks: names of the model's outputs that `update` uses.
         reads: names of the batch's arrays that it uses, as the model sees them.
         figures: names of what `compute` returns.
+        libraries: modules that `compute` imports, of the extra `metrics`.
         summed: `update` gives sums over its examples, of any shape. They are added up on the devices, and no rows are gathered.
     """
 
     asks: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
     summed: ClassVar[bool] = False
 
     def update(self, outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> State:

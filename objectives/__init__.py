@@ -12,6 +12,7 @@ from objectives.masked import MaskedLM
 from objectives.masked_image import MaskedAutoencoder, MaskedImage
 from objectives.next_sentence import NextSentence
 from objectives.objective import Losses, Objective, ObjectiveError
+from objectives.regression import Regression
 from objectives.replaced_token_detection import ReplacedTokenDetection
 from objectives.sentence_order import SentenceOrder
 from objectives.seq2seq import Seq2Seq
@@ -33,6 +34,7 @@ KINDS: dict[str, type[Objective]] = {
         Distillation,
         Classification,
         ClassDistillation,
+        Regression,
         MaskedImage,
         MaskedAutoencoder,
     )
@@ -77,6 +79,7 @@ __all__ = [
     "NextSentence",
     "Objective",
     "ObjectiveError",
+    "Regression",
     "ReplacedTokenDetection",
     "SentenceOrder",
     "Seq2Seq",

@@ -59,6 +59,8 @@ class Classification(Objective):
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """Cross-entropy of the labels, of two in the shares that they have in a mixture."""
         logits, answer = self.output(outputs), batch[self.answer]
+        if answer.ndim == 1 and not jnp.issubdtype(answer.dtype, jnp.integer):
+            raise ObjectiveError(f"{self.answer} are numbers, and no classes: a Regression predicts those")
         if self.sigmoid or answer.ndim > 1:
             return {"classification_loss": self._dense(logits, batch)}
         if "mix" not in batch:

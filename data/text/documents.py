@@ -147,6 +147,62 @@ class Chosen(Sequence):
         return self.items[int(self.places[index])]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the texts of a table are looked at.
+
+    Attributes:
+        cache: folder where it is remembered what was seen.
+        broken: whether rows that cannot be read are refused or left out.
+        progress, again: as in `open_documents`, of a column.
+    """
+
+    cache: Path
+    broken: Broken = "refuse"
+    say: Callable[[str], None] = lambda message: None
+    progress: Progress | None = None
+    again: bool = False
+
+    def at(
+        self, columns: Mapping[str, Sequence[Mapping[str, Any]]], source: str, *, row: str, state: str
+    ) -> tuple[tuple[Documents, ...], Int64[np.ndarray, " kept"]]:
+        """The documents of each column, in the same order, and the rows that are kept.
+
+        Args:
+            row: what a row is called in a sentence.
+            state: changes whenever the columns do.
+
+        Raises:
+            DataError: a row cannot be read, or a column holds no text.
+        """
+        progress = self.progress or spoken(self.say, f"the {row}s of {source}")
+        names = {column: source if len(columns) == 1 else f"{source} ({column})" for column in columns}
+        read = {
+            column: text_contents(
+                items, names[column], self.cache, state if len(columns) == 1 else state + column, progress, self.again
+            )
+            for column, items in columns.items()
+        }
+        first, *others = read.values()
+        wrong = {place: why for contents in (*reversed(others), first) for place, why in contents.broken.items()}
+        either = dataclasses.replace(first, broken=dict(sorted(wrong.items())))
+        kept = either.kept(self.broken, source, row, self.say)
+        for column, contents in read.items():
+            if not contents.sizes[kept].any():
+                raise DataError(f"{names[column]} holds no text: all of its {len(kept)} text(s) are blank")
+        documents = (
+            Documents(
+                items if len(kept) == len(items) else Chosen(items, kept),
+                names[column],
+                read[column].hashes[kept],
+                read[column].sizes[kept],
+                tuple(either.broken.values()),
+            )
+            for column, items in columns.items()
+        )
+        return tuple(documents), kept
+
+
 def split_documents(
     documents: Documents, held_out: float, seed: int
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:

@@ -26,6 +26,7 @@ class Framing:
         pair_begin: before the first of two texts.
         between: between the two.
         pair_end: behind the second.
+        second_type: the token type of the second text and of what ends it; all before is of type 0.
     """
 
     begin: tuple[int, ...] = ()
@@ -33,6 +34,7 @@ class Framing:
     pair_begin: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
     pair_end: tuple[int, ...] = ()
+    second_type: int = 0
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "Framing":
@@ -49,8 +51,10 @@ class Framing:
         if probe is None:
             raise DataError("the tokenizer makes no token of any text: take another")
         begin, end = _runs(tokenizer.encode(probe), texts=1)
-        pair_begin, between, pair_end = _runs(tokenizer.encode(probe, probe), texts=2)
-        return cls(begin, end, pair_begin, between, pair_end)
+        pair = tokenizer.encode(probe, probe)
+        pair_begin, between, pair_end = _runs(pair, texts=2)
+        types = [kind for kind, text in zip(pair.type_ids, pair.sequence_ids, strict=True) if text == 1]
+        return cls(begin, end, pair_begin, between, pair_end, types[0])
 
     @property
     def count(self) -> int:

@@ -8,16 +8,15 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from data.contents import Broken, Joined, Progress, spoken
+from data.contents import Joined, Progress
 from data.contract import Batch, Examples
 from data.errors import DataError
 from data.forms import PairForm
 from data.ragged import IGNORED
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
-from data.text import documents
 from data.text.corpus import Corpus, build_corpus
-from data.text.documents import Chosen, Documents
+from data.text.documents import Documents, Look
 from data.text.source import PreparedText, Text
 from data.text.tables import Column, Columns, open_table
 from data.text.tokenizer_files import load
@@ -44,7 +43,7 @@ class Pairs(Text):
         """Both sides → one tokenizer → two tokenised corpora; what is there already is taken."""
         cache = self.cache_folder
         say(f"opening {self.source}")
-        sides = open_pairs(self.source, self.features, cache, broken=self.broken, say=say)
+        sides = open_pairs(self.source, self.features, Look(cache=cache, broken=self.broken, say=say))
         training, held_out = split_pairs(*sides, self.held_out, self.split_seed)
         both = Documents(Joined(*sides), self.source, np.concatenate([side.text_hashes for side in sides]))
         tokenizer = self.prepare_tokenizer(
@@ -69,7 +68,8 @@ class Pairs(Text):
         )
 
     def survey(self, progress: Progress) -> Survey:
-        sides = open_pairs(self.source, self.features, self.cache_folder, broken="skip", progress=progress, again=True)
+        look = Look(cache=self.cache_folder, broken="skip", progress=progress, again=True)
+        sides = open_pairs(self.source, self.features, look)
         train, held_out = split_pairs(*sides, self.held_out, self.split_seed)
         first, second = (side.text_hashes for side in sides)
         counts = {
@@ -87,44 +87,17 @@ class Pairs(Text):
         return {"input_ids": source, "attention_mask": source, "labels": target}
 
 
-def open_pairs(
-    source: str,
-    features: tuple[str, str],
-    cache: Path,
-    *,
-    broken: Broken = "refuse",
-    say: Callable[[str], None] = lambda message: None,
-    progress: Progress | None = None,
-    again: bool = False,
-) -> tuple[Documents, Documents]:
+def open_pairs(source: str, features: tuple[str, str], look: Look) -> tuple[Documents, Documents]:
     """Sources and targets, in the same order, each looked at.
-
-    Args:
-        broken: whether pairs that cannot be read are refused or left out.
-        progress, again: as in `open_documents`, of a side.
 
     Raises:
         DataError: there is nothing to read there, a line has no such column, or one side of a pair is empty.
     """
-    items, state, wrong = open_table(source, Columns(features), broken=broken, say=say)
-    progress = progress or spoken(say, f"the pairs of {source}")
-    sides = [Column(items, feature) for feature in features]
-    names = [f"{source} ({feature})" for feature in features]
-    read = [
-        documents.text_contents(side, name, cache, f"{state}{side.name}", progress, again)
-        for side, name in zip(sides, names, strict=True)
-    ]
-    either = dataclasses.replace(read[0], broken=dict(sorted({**read[1].broken, **read[0].broken}.items())))
-    kept = either.kept(broken, source, "pair", say)
-    for name, contents in zip(names, read, strict=True):
-        if not contents.sizes[kept].any():
-            raise DataError(f"{name} holds no text: all of its {len(kept)} text(s) are blank")
-    chosen = [side if len(kept) == len(items) else Chosen(side, kept) for side in sides]
-    wrong += either.broken.values()
-    first, second = (
-        Documents(side, name, contents.hashes[kept], contents.sizes[kept], wrong)
-        for side, name, contents in zip(chosen, names, read, strict=True)
-    )
+    items, state, wrong = open_table(source, Columns(features), broken=look.broken, say=look.say)
+    columns = {feature: Column(items, feature) for feature in features}
+    (first, second), _ = look.at(columns, source, row="pair", state=state)
+    for side in (first, second):
+        side.broken = (*wrong, *side.broken)
     return first, second
 
 

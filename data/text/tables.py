@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +25,14 @@ class Columns(NamedTuple):
         roles: what they are, as a flag names them.
         row: what a row is called in a sentence.
         numbers: columns that may hold whole numbers and truth values, too, which become strings.
+        floats: columns of finite numbers, of which each becomes a float.
     """
 
     names: tuple[str, ...]
     roles: str = "SOURCE TARGET"
     row: str = "pair"
     numbers: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +116,11 @@ def _rows_of_file(file: Path, lines: Iterable[bytes], columns: Columns) -> Itera
             if head is None:
                 head = line.split("\t")
                 continue
-            row: Any = dict(zip(head, line.split("\t"), strict=False))
+            cells = line.split("\t")
+            if len(cells) > len(head):
+                yield f"{file}, line {number} has {len(cells)} columns, and the first line names {len(head)}"
+                continue
+            row: Any = dict(zip(head, cells, strict=False))
         else:
             try:
                 row = json.loads(line)
@@ -127,10 +134,26 @@ def _row(row: Any, columns: Columns, name: str) -> Mapping[str, str] | str:
     if not isinstance(row, dict):
         return f"{name}: expected an object with {' and '.join(columns.names)}"
     row = {key: str(x) if key in columns.numbers and isinstance(x, int) else x for key, x in row.items()}
-    missing = [column for column in columns.names if not isinstance(row.get(column), str)]
+    texts = [column for column in columns.names if column not in columns.floats]
+    missing = [column for column in columns.names if column not in row]
+    missing += [column for column in texts if not isinstance(row.get(column), str)]
     if missing:
         return f"{name} has no text {missing[0]!r}, but {', '.join(row)}: set --data.features {columns.roles}"
-    empty = [column for column in columns.names if not row[column].strip()]
+    empty = [column for column in texts if not row[column].strip()]
     if empty:
-        return f"{name}: {empty[0]!r} is empty, of a {columns.row} that has two sides"
+        return f"{name}: {empty[0]!r} is empty"
+    for column in columns.floats:
+        number = _number(row[column])
+        if number is None:
+            return f"{name}: {column!r} is {row[column]!r}, expected a number"
+        row[column] = number
     return {column: row[column] for column in columns.names}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, which may stand in a string; `None` of anything else."""
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

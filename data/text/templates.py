@@ -73,7 +73,8 @@ class Template:
         single, pair = ([part.split(":")[0] for part in way.split()] for way in (self.single, self.pair))
         begin, end = self._runs(single, ("$A",))
         pair_begin, between, pair_end = self._runs(pair, ("$A", "$B"))
-        return Framing(begin, end, pair_begin, between, pair_end)
+        second = next(part for part in self.pair.split() if part.startswith("$B"))
+        return Framing(begin, end, pair_begin, between, pair_end, int(second.partition(":")[2] or 0))
 
     def _runs(self, parts: list[str], texts: tuple[str, ...]) -> list[tuple[int, ...]]:
         edges = [-1, *(parts.index(text) for text in texts), len(parts)]

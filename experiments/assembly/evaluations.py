@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -153,6 +154,12 @@ def check_metric(metric: Metric, outputs: Mapping[str, Any], seen: Example, eval
         if missing:
             raise MetricError(
                 f"evaluation {evaluation}: {metric!r} wants {', '.join(missing)}; {what} {', '.join(there)}"
+            )
+    for library in metric.libraries:
+        if importlib.util.find_spec(library) is None:
+            raise MetricError(
+                f"evaluation {evaluation}: {metric!r} is computed by {library}, which is not installed: pip install"
+                " 'lacuna-jax[metrics]'"
             )
     try:
         jax.eval_shape(metric.update, outputs, seen)

@@ -50,5 +50,7 @@ def class_guess(logits: Float[np.ndarray, " classes"], label: int | None, names:
 def classes_asked(seen: Example, names: Sequence[str]) -> Iterator[str]:
     """The classes that an example is asked for, in words."""
     for name in ("labels", "other_labels"):
-        if name in seen and np.ndim(seen[name]) == 0:
+        if name in seen and np.ndim(seen[name]) == 0 and np.issubdtype(np.asarray(seen[name]).dtype, np.floating):
+            yield f"{name}: {float(seen[name]):g}"
+        elif name in seen and np.ndim(seen[name]) == 0:
             yield f"{name} {int(seen[name])}: {names[int(seen[name])]}"

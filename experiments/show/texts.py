@@ -54,8 +54,10 @@ def guesses(
     labels, word, blocks = seen.get("labels", np.zeros(0)), functools.partial(written, assembly.data), []
     if "logits" in outputs and labels.ndim == 1:
         names, decode = assembly.data.vocabulary.labels, assembly.data.tokenizer.decode
+        number = np.issubdtype(labels.dtype, np.floating)
         return [
-            f"<div class=sentence>{html.escape(decode(ids.tolist()))}<div>{class_guess(logits, int(label), names)}</div></div>"
+            f"<div class=sentence>{html.escape(decode(ids.tolist()))}<div>"
+            f"{f'{logits[0]:.2f} ({label:g})' if number else class_guess(logits, int(label), names)}</div></div>"
             for ids, logits, label in zip(seen["input_ids"], outputs["logits"], labels, strict=True)
         ]
     if "guess" not in outputs or outputs["guess"].shape != labels.shape:

@@ -8,7 +8,9 @@ from sklearn import metrics as sklearn_metrics
 from evaluation.bootstrap import interval
 from evaluation.metric import Collected, Metric, MetricError, concatenated
 from evaluation.metrics.accuracy import Accuracy
+from evaluation.metrics.correlation import Correlation
 from evaluation.metrics.f1 import F1
+from evaluation.metrics.matthews import Matthews
 from objectives.losses import IGNORED
 
 
@@ -32,9 +34,25 @@ def test_they_are_what_scikit_learn_says(answers):
 
     assert ours(Accuracy()) == {"accuracy": pytest.approx(sklearn_metrics.accuracy_score(truth, guesses))}
     assert ours(F1("macro")) == {"macro_f1": pytest.approx(sklearn_metrics.f1_score(truth, guesses, average="macro"))}
+    assert ours(Matthews()) == {"matthews": pytest.approx(sklearn_metrics.matthews_corrcoef(truth, guesses))}
     for positive in (1, 3):
         expected = sklearn_metrics.f1_score(truth == positive, guesses == positive)
         assert ours(F1(positive=positive)) == {"f1": pytest.approx(expected)}
+
+
+def test_correlations_are_those_of_numbers_and_of_their_ranks():
+    """Against the definitions: covariance over deviations, of the numbers and of their ranks (without ties)."""
+    generator = np.random.default_rng(1)
+    labels = generator.normal(size=50)
+    guesses = np.exp(labels + generator.normal(size=50))
+    state = Correlation().update({"logits": jnp.asarray(guesses)[:, None]}, {"labels": jnp.asarray(labels)})
+    found = Correlation().compute({name: np.asarray(x) for name, x in state.items()})
+    ranks = [np.argsort(np.argsort(x)) for x in (guesses, labels)]
+    assert found["pearson"] == pytest.approx(np.corrcoef(guesses, labels)[0, 1], abs=1e-6)
+    assert found["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-6)
+    assert Correlation().compute({"predicted": np.ones(3), "labels": np.arange(3)}) == {"pearson": 0.0, "spearman": 0.0}
+    with pytest.raises(MetricError, match="not a number for each"):
+        Correlation().update({"logits": jnp.zeros((3, 2))}, {"labels": jnp.zeros(3)})
 
 
 def test_nothing_asked_is_nothing():

@@ -22,6 +22,7 @@ from objectives import (
     MixtureOfDenoisers,
     NextSentence,
     Objective,
+    Regression,
     ReplacedTokenDetection,
     SentenceOrder,
     Seq2Seq,
@@ -48,6 +49,7 @@ OBJECTIVES = [
     Classification(smoothing=0.1, sigmoid=True),
     ClassDistillation(),
     ClassDistillation(hard=False),
+    Regression(),
     MaskedImage(patch_size=PATCH, mask_patch_size=4),
     MaskedAutoencoder(patch_size=PATCH),
     Augmented(Classification(smoothing=0.1), Augmentation(mixup=0.8)),
@@ -66,6 +68,7 @@ def seen(objective: Objective) -> dict[str, jax.Array]:
     window = objective.length_read(LENGTH)
     examples = batch(range(ROWS), LENGTH) | text_windows([window, window - 3, window // 2], window)
     labels = random.integers(0, CLASSES, ROWS) if classifies(objective) else examples["input_ids"]
+    labels = random.normal(size=ROWS) if isinstance(objective, Regression) else labels
     images = {f"{name}pixel_values": random.normal(size=(ROWS, SIDE, SIDE, 3)) for name in ("", "other_")}
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
@@ -87,6 +90,8 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
     shapes |= dict(cls_logits=(ROWS, CLASSES), distillation_logits=(ROWS, CLASSES), discriminator_logits=text)
     shapes |= dict(seq_relationship_logits=(ROWS, 2), hidden=(*text, WIDTH), teacher_hidden=(*text, WIDTH))
     shapes |= dict(reconstruction=(ROWS, SIDE, SIDE, 3), replaced=text, mask=patches)
+    if isinstance(objective, Regression):
+        shapes["logits"] = (ROWS, 1)
     if isinstance(objective, MaskedAutoencoder):
         shapes["logits"] = (*patches, 3 * PATCH**2)
     asked = [next(name for name in names if name in shapes) for names in objective.asks]

@@ -27,16 +27,16 @@ def template(single: str, pair: str) -> processors.PostProcessor:
 
 
 TEMPLATES = {
-    "none": (None, Framing()),
-    "GPT-2": (ByteLevel(), Framing()),
+    "none": (None, Framing(second_type=1)),
+    "GPT-2": (ByteLevel(), Framing(second_type=1)),
     "RoBERTa": (
         RobertaProcessing(("</s>", EOS), ("<s>", BOS)),
         Framing((BOS,), (EOS,), (BOS,), (EOS, EOS), (EOS,)),
     ),
-    "BERT": (BertProcessing(("</s>", EOS), ("<s>", BOS)), Framing((BOS,), (EOS,), (BOS,), (EOS,), (EOS,))),
+    "BERT": (BertProcessing(("</s>", EOS), ("<s>", BOS)), Framing((BOS,), (EOS,), (BOS,), (EOS,), (EOS,), 1)),
     "Llama 3": (
         Sequence([ByteLevel(), template("<s> $A", "<s> $A <s>:1 $B:1")]),
-        Framing((BOS,), (), (BOS,), (BOS,), ()),
+        Framing((BOS,), (), (BOS,), (BOS,), (), 1),
     ),
     "mBART": (template("$A </s> en_XX", "$A $B </s> en_XX"), Framing((), (EOS, LANGUAGE), (), (), (EOS, LANGUAGE))),
 }
@@ -51,6 +51,7 @@ def test_what_stands_around_texts_is_read_off_the_template(name: str) -> None:
     ids = made.encode("aa", add_special_tokens=False).ids
     assert framing.text(ids) == made.encode("aa").ids
     assert framing.pair(ids, ids[:1]) == made.encode("aa", "a").ids
+    assert made.encode("aa", "a").type_ids[-1] == framing.second_type
     assert framing.count == len(made.encode("aa").ids) - 2
     assert framing.pair_count == len(made.encode("aa", "a").ids) - 3
 

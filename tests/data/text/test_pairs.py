@@ -9,6 +9,7 @@ import pytest
 
 from data.errors import DataError
 from data.forms import PairForm
+from data.text.documents import Look
 from data.text.pairs import IGNORED, Pairs, open_pairs
 
 READS = ("input_ids", "labels")
@@ -185,5 +186,5 @@ def test_fields_of_any_length_with_any_byte_order_mark(tmp_path):
     (tmp_path / "pairs.tsv").write_bytes(f"\ufeffen\tne\r\n{long}\ta\rb \u2028 c\r\n\r\nd\te".encode())
     (tmp_path / "pairs.jsonl").write_bytes("\ufeff".encode() + json.dumps({"en": long, "ne": "b"}).encode() + b"\r\n")
     for name, expected in (("pairs.tsv", [(long, "a\rb \u2028 c"), ("d", "e")]), ("pairs.jsonl", [(long, "b")])):
-        sides = open_pairs(str(tmp_path / name), ("en", "ne"), tmp_path / "cache")
+        sides = open_pairs(str(tmp_path / name), ("en", "ne"), Look(cache=tmp_path / "cache"))
         assert [tuple(side[i]["text"] for side in sides) for i in range(len(sides[0]))] == expected
