@@ -23,8 +23,8 @@ class Metric:
     """Figures of a set of examples.
 
     `update` gives one row an example, `[examples, ...]`. The rows of all batches and devices are gathered, in the order of the
-    examples and each once; `compute` sees all of them. So a figure is the same however the examples are split. A subclass
-    sets `asks` and `figures` and writes the two methods; its settings are fields.
+    examples and each once; `judged` makes of all of them what `compute` sees. So a figure is the same however the examples
+    are split. A subclass sets `asks` and `figures` and writes `update` and `compute`; its settings are fields.
 
     Attributes:
         asks: names of the model's outputs that `update` uses.
@@ -44,8 +44,17 @@ class Metric:
         """The state of one batch: pure JAX, compiled with the model."""
         raise NotImplementedError
 
+    def judged(self, state: State, examples: Any) -> State:
+        """The rows that are resampled for an interval, from those of all examples: the same, or a row for each text that is
+        scored, which may be several examples. On the host, once; any library may be used.
+
+        Args:
+            examples: those that were evaluated (`data.contract.Examples`), which know their labels and texts.
+        """
+        return state
+
     def compute(self, state: State) -> dict[str, float]:
-        """The figures, from the rows or sums of all examples as numpy arrays. Any library may be used."""
+        """The figures, from `judged` rows, or from sums, as numpy arrays."""
         raise NotImplementedError
 
 

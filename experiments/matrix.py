@@ -23,7 +23,9 @@ README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- matrix: python -m experiments.matrix --write -->", "<!-- end of matrix -->"
 LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
 TEXT = {
-    name: kind for name, kind in KINDS.items() if "pixel_values" not in kind().takes and "classes" not in kind().needs
+    name: kind
+    for name, kind in KINDS.items()
+    if "pixel_values" not in kind().takes and "classes" not in kind().needs and "start_positions" not in kind().reads
 }
 """The objectives that are about text without labels."""
 REASONS = (

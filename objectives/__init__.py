@@ -2,6 +2,7 @@
 
 import difflib
 
+from objectives.answer_span import AnswerSpan
 from objectives.augmented import Augmented
 from objectives.causal import CausalLM
 from objectives.class_distillation import ClassDistillation
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Objective]] = {
         Classification,
         ClassDistillation,
         Regression,
+        AnswerSpan,
         MaskedImage,
         MaskedAutoencoder,
     )
@@ -65,6 +67,7 @@ def named(names: str) -> Objective:
 
 __all__ = [
     "KINDS",
+    "AnswerSpan",
     "Augmented",
     "CausalLM",
     "ClassDistillation",

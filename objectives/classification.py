@@ -1,4 +1,4 @@
-"""Classification of pictures and texts: the class of an example, or its classes.
+"""Classification of pictures, texts and tokens: the class of each, or its classes.
 
 Label smoothing: Szegedy et al., 2015, arXiv 1512.00567. Two labels in the shares of a mixture: Zhang et al., "mixup", 2017, arXiv
 1710.09412; Yun et al., "CutMix", 2019, arXiv 1905.04899. Each class by itself: Wightman, Touvron, Jégou, "ResNet strikes back",
@@ -18,12 +18,13 @@ from models.kernels.precision import widened
 from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
 from objectives.objective import Example, Losses, Objective, ObjectiveError, Pair, Targets
 
-SoftTargets = Float[Array, "batch classes"]
+SoftTargets = Float[Array, "*shape classes"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Objective):
-    """`labels`, the number of an example's class, or (classes,) with 1 for each of its classes and 0 for the others.
+    """`labels`, the number of an example's class, or (classes,) with 1 for each of its classes and 0 for the others; or
+    (length,), the class of each token, `IGNORED` where none is asked.
 
     Whatever else an example holds is the model's input. A batch of mixtures has `mix` (batch,), too, the share of what `labels`
     names; the rest is what `other_labels` name.
@@ -61,7 +62,7 @@ class Classification(Objective):
         logits, answer = self.output(outputs), batch[self.answer]
         if answer.ndim == 1 and not jnp.issubdtype(answer.dtype, jnp.integer):
             raise ObjectiveError(f"{self.answer} are numbers, and no classes: a Regression predicts those")
-        if self.sigmoid or answer.ndim > 1:
+        if self.sigmoid or answer.ndim == logits.ndim:
             return {"classification_loss": self._dense(logits, batch)}
         if "mix" not in batch:
             return {"classification_loss": cross_entropy(logits, answer, self.smoothing)}
@@ -75,8 +76,8 @@ class Classification(Objective):
         Of several labels any is right, and an example without one does not count; of soft ones the most probable.
         """
         logits, answer = self.output(outputs), batch[self.answer]
-        if answer.ndim > 1:
-            targets = self._targets(answer, logits.shape[-1], batch)
+        if answer.ndim == logits.ndim:
+            targets = self._targets(answer, logits, batch)
             found = jnp.take_along_axis(targets, logits.argmax(axis=-1, keepdims=True), axis=-1)[:, 0]
             most = targets.max(axis=-1)
             right = (found == most) & (most > 0)
@@ -89,30 +90,33 @@ class Classification(Objective):
         return metrics
 
     def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
-        if self.sigmoid or "mix" in batch or batch[self.answer].ndim > 1:
+        logits, answer = self.output(outputs), batch[self.answer]
+        if self.sigmoid or "mix" in batch or answer.ndim == logits.ndim:
             return {}
-        classes = self.output(outputs).shape[-1]
-        return {"classification_loss": Targets(batch[self.answer], classes, "top_1_accuracy", self.smoothing)}
+        return {"classification_loss": Targets(answer, logits.shape[-1], "top_1_accuracy", self.smoothing)}
 
-    def _targets(self, answer: Array, classes: int, batch: Example) -> SoftTargets:
+    def _targets(self, answer: Array, logits: Array, batch: Example) -> SoftTargets:
         """The probability of each class, of mixtures too."""
 
         def dense(answer: Array) -> SoftTargets:
-            return jax.nn.one_hot(answer, classes) if answer.ndim == 1 else answer.astype(jnp.float32)
+            one = answer.ndim < logits.ndim
+            return jax.nn.one_hot(answer, logits.shape[-1]) if one else answer.astype(jnp.float32)
 
         if "mix" not in batch:
             return dense(answer)
         share = batch["mix"][:, None]
         return share * dense(answer) + (1 - share) * dense(batch[f"other_{self.answer}"])
 
-    def _dense(self, logits: Float[Array, "batch classes"], batch: Example) -> Pair:
+    def _dense(self, logits: SoftTargets, batch: Example) -> Pair:
         """`(sum, weight)` of the loss of targets for each class."""
         answer, classes, logits = batch[self.answer], logits.shape[-1], widened(logits)
-        targets = self._targets(answer, classes, batch)
+        targets = self._targets(answer, logits, batch)
         if targets.shape != logits.shape:
             raise ObjectiveError(f"{self.answer} of {targets.shape[-1]} classes, and logits of {classes}")
-        asked = answer != IGNORED if answer.ndim == 1 else targets.any(axis=-1)
-        if self.sigmoid and answer.ndim > 1:  # no class at all is an answer where each is asked for by itself
+        asked = answer != IGNORED if answer.ndim < logits.ndim else targets.any(axis=-1)
+        if (
+            self.sigmoid and answer.ndim == logits.ndim
+        ):  # no class at all is an answer where each is asked for by itself
             asked = jnp.ones_like(asked)
         targets = (1 - self.smoothing) * targets + self.smoothing / classes
         if self.sigmoid:  # -t log σ(x) - (1 - t) log σ(-x)

@@ -1,5 +1,6 @@
 """The tokenised corpus: every token of every sentence of every document, as memory-mapped flat arrays."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -43,6 +44,8 @@ class Corpus:
         tokens: ids of all tokens, one after the other.
         sentence_offsets: where in `tokens` each sentence begins, and the end.
         document_offsets: which sentence each document begins with, and the end.
+        places: where in its document each token stands: its first character, and the one behind its last; `None` where nobody
+            asked for them.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class Corpus:
     tokens: UInt[np.ndarray, " tokens"]
     sentence_offsets: Int64[np.ndarray, " sentence_offsets"]
     document_offsets: Int64[np.ndarray, " document_offsets"]
+    places: Int32[np.ndarray, "tokens 2"] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
@@ -67,6 +71,8 @@ class Corpus:
             raise DataError(
                 f"{folder} holds no whole corpus ({error}): delete the folder, and it is built again"
             ) from None
+        if "places" in arrays:
+            arrays["places"] = arrays["places"].reshape(-1, 2)
         corpus = cls(folder, about["fingerprint"], **arrays)
         if corpus.counts != about["counts"]:
             raise DataError(
@@ -133,6 +139,7 @@ def build_corpus(
     *,
     language: str = "en",
     roles: Mapping[str, str] = MappingProxyType({}),
+    places: bool = False,
 ) -> Corpus:
     """Cut documents into sentences and tokenise them, or open what an earlier call made of the same.
 
@@ -144,23 +151,26 @@ def build_corpus(
         folder: where corpora are kept, each in a folder named by its fingerprint.
         language: whose rules end a sentence (an ISO 639 code).
         roles: {role: token} of special tokens, where the settings beside the tokenizer say any.
+        places: keep the places of the tokens, too.
 
     Raises:
         DataError: the documents hold no token.
     """
-    fingerprint = hashlib.sha256(
-        json.dumps([VERSION, documents.fingerprint, tokenizer.to_str(), language, sorted(roles.items())]).encode()
-    ).hexdigest()[:32]
+    about = [VERSION, documents.fingerprint, tokenizer.to_str(), language, sorted(roles.items())]
+    about += ["places"] * places
+    fingerprint = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     place = folder / fingerprint
     with locked(place):
         if not place.exists():
             with whole_folder(place) as temporary:
-                _write(documents, tokenizer, temporary, language, fingerprint)
+                _write(documents, tokenizer, temporary, language, fingerprint, places)
                 write_special_tokens(temporary, roles)
     return Corpus.open(place)
 
 
-def _write(documents: Documents, tokenizer: Tokenizer, folder: Path, language: str, fingerprint: str) -> None:
+def _write(
+    documents: Documents, tokenizer: Tokenizer, folder: Path, language: str, fingerprint: str, places: bool
+) -> None:
     literal = Tokenizer.from_str(tokenizer.to_str())
     literal.encode_special_tokens = True  # a "[MASK]" that stands in a text is text
     literal.no_truncation()
@@ -169,20 +179,24 @@ def _write(documents: Documents, tokenizer: Tokenizer, folder: Path, language: s
         "tokens": np.dtype("<u2" if max(literal.get_vocab(with_added_tokens=True).values()) < 2**16 else "<u4"),
         "sentence_offsets": np.dtype("<i8"),
         "document_offsets": np.dtype("<i8"),
+        **({"places": np.dtype("<i4")} if places else {}),
     }
     counts = {"documents": 0, "sentences": 0, "tokens": 0}
-    with (
-        open(folder / "tokens", "wb") as tokens,
-        open(folder / "sentence_offsets", "wb") as sentence_offsets,
-        open(folder / "document_offsets", "wb") as document_offsets,
-    ):
-        np.zeros(1, dtypes["sentence_offsets"]).tofile(sentence_offsets)
-        np.zeros(1, dtypes["document_offsets"]).tofile(document_offsets)
+    with contextlib.ExitStack() as stack:
+        opened = {name: stack.enter_context(open(folder / name, "wb")) for name in dtypes}
+
+        def append(name: str, values: np.ndarray) -> None:
+            values.astype(dtypes[name]).tofile(opened[name])
+
+        append("sentence_offsets", np.zeros(1))
+        append("document_offsets", np.zeros(1))
         for batch in _batches(_cut_documents(documents, language)):
-            ids, lengths, sentences = _tokenised(batch, literal)
-            ids.astype(dtypes["tokens"]).tofile(tokens)
-            (counts["tokens"] + np.cumsum(lengths)).astype(dtypes["sentence_offsets"]).tofile(sentence_offsets)
-            (counts["sentences"] + np.cumsum(sentences)).astype(dtypes["document_offsets"]).tofile(document_offsets)
+            ids, lengths, sentences, spans = _tokenised(batch, literal)
+            append("tokens", ids)
+            append("sentence_offsets", counts["tokens"] + np.cumsum(lengths))
+            append("document_offsets", counts["sentences"] + np.cumsum(sentences))
+            if places:
+                append("places", spans)
             counts["documents"] += len(batch)
             counts["sentences"] += len(lengths)
             counts["tokens"] += len(ids)
@@ -241,8 +255,14 @@ def _batches(documents: Iterator[tuple[str, list[int]]]) -> Iterator[list[tuple[
 
 def _tokenised(
     batch: list[tuple[str, list[int]]], tokenizer: Tokenizer
-) -> tuple[Int64[np.ndarray, " tokens"], Int64[np.ndarray, " sentences"], Int64[np.ndarray, " documents"]]:
-    """Token ids of a batch of documents, the length of each sentence, and how many sentences each document has.
+) -> tuple[
+    Int64[np.ndarray, " tokens"],
+    Int64[np.ndarray, " sentences"],
+    Int64[np.ndarray, " documents"],
+    Int64[np.ndarray, "tokens 2"],
+]:
+    """Token ids of a batch of documents, the length of each sentence, how many sentences each document has, and where in its
+    document each token stands.
 
     A document is tokenised whole: its tokens are those that the tokenizer gives for it. A token belongs to the sentence that
     its first character stands in, so that a full stop and the line ends that are one token with it go to the sentence before.
@@ -250,16 +270,17 @@ def _tokenised(
     encodings = tokenizer.encode_batch([text for text, _ in batch], add_special_tokens=False)
     ids: list[np.ndarray] = [np.empty(0, np.int64)]
     lengths: list[np.ndarray] = [np.empty(0, np.int64)]
+    places: list[np.ndarray] = [np.empty((0, 2), np.int64)]
     sentences = []
     for (_, ends), encoding in zip(batch, encodings, strict=True):
         ids.append(np.array(encoding.ids, np.int64))
-        begins = np.fromiter((begin for begin, _ in encoding.offsets), np.int64, len(encoding))
-        owners = np.minimum(np.searchsorted(ends, begins, side="right"), max(len(ends) - 1, 0))
+        places.append(np.array(encoding.offsets, np.int64).reshape(-1, 2))
+        owners = np.minimum(np.searchsorted(ends, places[-1][:, 0], side="right"), max(len(ends) - 1, 0))
         counts = np.bincount(owners)
         parts = _parts(counts[counts > 0])
         lengths.append(parts)
         sentences.append(len(parts))
-    return np.concatenate(ids), np.concatenate(lengths), np.array(sentences, np.int64)
+    return np.concatenate(ids), np.concatenate(lengths), np.array(sentences, np.int64), np.concatenate(places)
 
 
 def _parts(lengths: Int64[np.ndarray, " sentences"]) -> Int64[np.ndarray, " parts"]:

@@ -118,7 +118,7 @@ def _rows_of_file(file: Path, lines: Iterable[bytes], columns: Columns) -> Itera
                 continue
             cells = line.split("\t")
             if len(cells) > len(head):
-                yield f"{file}, line {number} has {len(cells)} columns, and the first line names {len(head)}"
+                yield f"{file}, line {number} has {len(cells)} columns, and the first line names {len(head)}: {', '.join(head)}"
                 continue
             row: Any = dict(zip(head, cells, strict=False))
         else:

@@ -110,15 +110,15 @@ class Assembly(Feed):
         return parts.spread.whole_shapes(parts.boxed_state_shapes())
 
     def published_variables(self) -> PyTree:
-        """Those of `initial_model`. Where the data have labels, a head that it lacks or has for others is initialised from the
-        seed; positions of pictures are resized."""
+        """Those of `initial_model`. Where the data have labels, or the model's head answers questions about texts, a head that it
+        lacks or has for other labels is initialised from the seed; positions of pictures are resized."""
         experiment, config = self.experiment, self.experiment.model
         if self.initial.folder is None:
             raise ExperimentError(
                 f"there is no {experiment.initial_model}, and {experiment.run_folder} has no checkpoint to go on from"
             )
         named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
-        if self.data.vocabulary.labels:
+        if self.data.vocabulary.labels or self.student.labelled is False:
             named["initialize"] = jax.random.key(experiment.seed, impl="threefry2x32")
             named |= {"labels": config.labels} if config.labels else {}
         model, variables = hub.load(**named)

@@ -81,12 +81,16 @@ class Evaluator:
         return {name: value for some in figures for name, value in some.items()}
 
     def states(self, variables: PyTree, form: Form | None = None) -> list[State]:
-        """The state of each metric over all examples, the same in every process."""
+        """The sums, or the judged rows, of each metric over all examples, the same in every process."""
         collected, spread = Collected(self.metrics), self.assembly.spread
         for batch, copies in self.assembly.counted_batches(form):
             found = self.step(variables, spread.put_batch(batch))
             collected.add(spread.host(found["sums"]), spread.rows(found["rows"]), copies)
-        return collected.states()
+        examples = self.assembly.held_out(form)
+        return [
+            state if metric.summed else metric.judged(state, examples)
+            for metric, state in zip(self.metrics, collected.states(), strict=True)
+        ]
 
     def intervals(self, variables: PyTree) -> dict[str, tuple[float, float]]:
         """{figure: (low, high)} at 95 %, of the metrics that keep rows."""

@@ -171,3 +171,19 @@ def test_it_wants_classes_and_the_example_as_it_is(vocabulary):
 def test_impossible_settings_are_refused(smoothing):
     with pytest.raises(ObjectiveError):
         Classification(smoothing=smoothing)
+
+
+def test_tokens_each_have_a_class_but_those_that_are_not_asked():
+    """(batch, length) labels are no 0 and 1 of as many classes: the loss is that of the asked tokens, one by one."""
+    rng = np.random.default_rng(6)
+    logits, labels = random(3, CLASSES, CLASSES, seed=6), rng.integers(0, CLASSES, (3, CLASSES)).astype(np.int32)
+    labels[:, ::2] = IGNORED
+    asked = labels != IGNORED
+    amount, weight = loss(Classification(), logits, {"labels": labels})
+    np.testing.assert_allclose(amount, softmax_loss(logits[asked], one_hot(labels[asked])), rtol=1e-5)
+    amount, _ = loss(Classification(sigmoid=True), logits, {"labels": labels})
+    np.testing.assert_allclose(amount, sigmoid_loss(logits[asked], one_hot(labels[asked])), rtol=1e-5)
+    outputs, batch = {"logits": jnp.asarray(logits)}, {"labels": jnp.asarray(labels)}
+    right = (logits.argmax(axis=-1) == labels)[asked].sum()
+    assert Classification().metrics(outputs, batch)["top_1_accuracy"] == (right, asked.sum()) and weight == asked.sum()
+    assert Classification().targets(outputs, batch)["classification_loss"].labels.shape == labels.shape

@@ -10,6 +10,7 @@ import pytest
 import objectives
 from data.images.augmentation import Augmentation
 from objectives import (
+    AnswerSpan,
     Augmented,
     CausalLM,
     ClassDistillation,
@@ -45,6 +46,7 @@ OBJECTIVES = [
     Seq2Seq(label_smoothing=0.1),
     Distillation(),
     Distillation(everywhere=False),
+    AnswerSpan(),
     Classification(),
     Classification(smoothing=0.1, sigmoid=True),
     ClassDistillation(),
@@ -72,6 +74,7 @@ def seen(objective: Objective) -> dict[str, jax.Array]:
     images = {f"{name}pixel_values": random.normal(size=(ROWS, SIDE, SIDE, 3)) for name in ("", "other_")}
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
+    examples |= {name: random.integers(0, LENGTH, ROWS) for name in ("start_positions", "end_positions")}
     keys = jax.random.split(jax.random.key(0), ROWS)
     return jax.jit(jax.vmap(objective.corrupt))(keys, {name: examples[name] for name in objective.reads})
 
@@ -88,6 +91,7 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
         name: (*places, classes) for name in ("logits", "prediction_logits", "teacher_logits", "generator_logits")
     }
     shapes |= dict(cls_logits=(ROWS, CLASSES), distillation_logits=(ROWS, CLASSES), discriminator_logits=text)
+    shapes |= dict(start_logits=text, end_logits=text)
     shapes |= dict(seq_relationship_logits=(ROWS, 2), hidden=(*text, WIDTH), teacher_hidden=(*text, WIDTH))
     shapes |= dict(reconstruction=(ROWS, SIDE, SIDE, 3), replaced=text, mask=patches)
     if isinstance(objective, Regression):

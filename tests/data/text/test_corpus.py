@@ -210,3 +210,17 @@ def test_a_worker_receives_a_path_rather_than_a_copy(
     assert len(pickle.dumps(built)) < 1000
     assert np.array_equal(pickle.loads(pickle.dumps(built)).tokens, built.tokens)
     assert json.loads((built.folder / "corpus.json").read_text())["counts"] == built.counts
+
+
+def test_tokens_have_places_where_they_are_asked_for(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Each place holds the token's text, in a document of any length, behind others, with white space around it."""
+    texts = ["The river ran past the mill. It was old.", "  Élan vital!\nA second line", "word " * 300]
+    built = build_corpus(_documents(texts), tokenizer, tmp_path, places=True)
+    for number, text in enumerate(texts):
+        begin, end = built.spans(np.array([number]))[:, 0]
+        expected = tokenizer.encode(text.rstrip(), add_special_tokens=False)
+        assert built.places[begin:end].tolist() == [list(place) for place in expected.offsets]
+    alone = build_corpus(_documents(texts), tokenizer, tmp_path)
+    assert alone.places is None and alone.fingerprint != built.fingerprint
+    np.testing.assert_array_equal(alone.tokens, built.tokens)
+    assert np.array_equal(pickle.loads(pickle.dumps(built)).places, built.places)

@@ -154,6 +154,7 @@ def test_blank_examples_look_like_real_ones_and_examples_travel(tmp_path: Path) 
         ("text\tlabel\nred\tham\nblue\tham\n", "holds the one label 'ham'"),
         ("text\tkind\nred\tham\n", "has no text 'label', but text, kind: set --data.features TEXT LABEL"),
         ("text\tlabel\nred\t\n", "line 2: 'label' is empty"),
+        ("text\tlabel\nred\ta\nblue\tb\tc\n", "t.tsv, line 3 has 3 columns, and the first line names 2: text, label"),
     ],
 )
 def test_tables_that_are_none_are_a_sentence(content: str, message: str, tmp_path: Path) -> None:
