@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("FILE[:variant] [--checkpoint best|last|STEP]", "held-out losses of a run, beside the baselines"),
     "predict": ("TASK INPUT… --model FOLDER", "ask a model: fill-mask, text-classification, image-classification, …"),
     "generate": ("TEXT… --model FOLDER|NAME", "have a model go on with a text: greedy, drawn at random, or by beams"),
+    "harness": ("TASK… --model FOLDER", "ask a model tasks of lm-evaluation-harness"),
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
     "check": ("FILE[:variant] [--field value …]", "read all data once: counts, and what is broken, by name"),
     "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),

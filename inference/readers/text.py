@@ -94,18 +94,22 @@ class TextReader(Reader):
 
     def check_room(self, texts: Sequence[str] | Sequence[tuple[str, str]], rows: Sequence[Sequence[int]]) -> None:
         """Raise where the ids of a text are more than the model has positions for, or one has no embedding."""
-        room, size = self.model.config.longest_input, self.model.config.vocab_size
+        room = self.model.config.longest_input
         for text, ids in zip(texts, rows, strict=True):
-            if max(ids, default=0) >= size:
-                token = self.tokenizer.id_to_token(max(ids))
-                raise ModelError(
-                    f"the tokenizer gives {token!r} the id {max(ids)}, and the model has embeddings of {size} tokens: take"
-                    " the tokenizer that it was trained with"
-                )
+            self.check_embeddings(ids)
             if room is not None and len(ids) > room:
                 raise ModelError(
                     f"a text of {len(ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}"
                 )
+
+    def check_embeddings(self, ids: Sequence[int]) -> None:
+        """Raise where an id has no embedding."""
+        size = self.model.config.vocab_size
+        if max(ids, default=0) >= size:
+            raise ModelError(
+                f"the tokenizer gives {self.tokenizer.id_to_token(max(ids))!r} the id {max(ids)}, and the model has embeddings of"
+                f" {size} tokens: take the tokenizer that it was trained with"
+            )
 
     def padded(self, values: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, np.ndarray]:
         """{input: a row for each text}, those that the model takes, padded on the right to a power of two, and rows of padding
