@@ -56,6 +56,7 @@ def without_comment(line: str) -> str:
 
 
 def recipes() -> list[str]:
-    """The files of experiments, those first that another one's documentation begins with: the teachers."""
-    paths = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments").glob("*/*.py"))
+    """The files of experiments, those first whose models others begin with: what is pretrained, teachers before students."""
+    files = sorted((ROOT / "experiments").glob("*/*.py"), key=lambda path: (path.name != "pretrain.py", path))
+    paths = [str(path.relative_to(ROOT)) for path in files]
     return [path for path in paths if "-> Experiment" in (ROOT / path).read_text() and "/campaigns/" not in path]
