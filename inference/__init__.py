@@ -1,1 +1,5 @@
 """Models at work: generation and task pipelines."""
+
+from inference.pipeline import pipeline
+
+__all__ = ["pipeline"]

@@ -4,18 +4,17 @@ ask = pipeline("fill-mask", "runs/bert-demo/model")
 ask("The capital of France is [MASK].")
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inference import tasks
+from inference import fields, tasks
 from inference.generation import writes_anew
+from inference.readers.reader import Reader
 from inference.task import Task
 from models import hub
 from models.config import ModelError
-
-TOGETHER = 32
-"""Inputs that the model sees at a time: a longer list is answered piece by piece."""
 
 
 def writing_task(folder: str | Path) -> str:
@@ -23,12 +22,15 @@ def writing_task(folder: str | Path) -> str:
     return "text2text-generation" if writes_anew(hub.outline(folder)) else "text-generation"
 
 
-def pipeline(task: str | Task, folder: str | Path) -> Callable[..., Any]:
-    """A function from an input of the task (or a list of them) to the answer of the model in `folder` (or a list of them).
+def pipeline(task: str | Task, model: str | Path) -> "Pipeline":
+    """A function from an input of the task (or a list of them) to the answer of the model in a folder (or a list of them).
 
-    A picture is a path, the bytes of a file, or an array uint8 [height, width, 3]; a question is a pair (question, context).
-    `folder` may be a name on the Hugging Face hub. A translation may name its languages (`translation_fr_XX_to_de_DE`), as
-    the model calls them. The function takes the task's settings by name.
+    A picture is a path, the bytes of a file, or an array uint8 [height, width, 3]; an input of several texts is a tuple, as
+    (question, context), or a dictionary, or these as keywords. A translation may name its languages
+    (`translation_fr_XX_to_de_DE`), as the model calls them. The function takes the task's settings by name.
+
+    Args:
+        model: a checkpoint folder, or a name on the Hugging Face hub.
 
     Raises:
         ModelError: unknown task or language, a folder that is no checkpoint, or a model that does not take or give what the
@@ -36,7 +38,7 @@ def pipeline(task: str | Task, folder: str | Path) -> Callable[..., Any]:
         DataError: a folder does not say how pictures are prepared; later, a picture cannot be read.
     """
     asked, task = (task.name, task) if isinstance(task, Task) else (task, tasks.named(task))
-    folder = hub.checkpoint_folder(folder)
+    folder = hub.checkpoint_folder(model)
     model, variables = hub.load(folder)
     try:
         task.check(model)
@@ -44,18 +46,41 @@ def pipeline(task: str | Task, folder: str | Path) -> Callable[..., Any]:
         raise ModelError(f"{folder}: {error}") from None
     reader = task.reader.open(model, variables, folder, asked)
     task.prepare(reader)
-    one, what = task.one or reader.types, task.what or reader.what
+    return Pipeline(task, reader)
 
-    def answer(inputs: Any, **settings: Any) -> Any:
-        several = not isinstance(inputs, one)
-        given, chosen, answers = list(inputs) if several else [inputs], task.changed(**settings), []
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """A task, asked of a model."""
+
+    task: Task
+    reader: Reader
+
+    def __call__(self, inputs: Any = None, **settings: Any) -> Any:
+        """The answer to one input, or a list of answers to several.
+
+        Args:
+            inputs: one, or a list or any other iterable of them.
+            settings: of the task; and the fields of an input, where it is not given as one.
+        """
+        names = [field.name for field in self.task.fields]
+        if inputs is None:
+            inputs = fields.rows({name: settings.pop(name) for name in names if name in settings}, self.task.fields)
+        if self.task.is_one(inputs, self.reader):
+            return next(self.stream([inputs], **settings))
+        given = list(inputs) if isinstance(inputs, Iterable) else [inputs]
         if not given:
-            raise ModelError(f"{task.name}: no {what} came")
-        for each in given:
-            if not isinstance(each, one):
-                raise ModelError(f"{task.name} takes a {what}, and {each!r:.60} came")
-        for begin in range(0, len(given), TOGETHER):
-            answers += chosen.answers(reader, given[begin : begin + TOGETHER], first=begin)
-        return answers if several else answers[0]
+            raise ModelError(f"{self.task.name}: no {self.task.what or self.reader.what} came")
+        return list(self.stream(given, **settings))
 
-    return answer
+    def stream(self, inputs: Iterable[Any], first: int = 0, **settings: Any) -> Iterator[Any]:
+        """The answers to several inputs, as soon as a block of them is answered.
+
+        Args:
+            first: place of the first of these in a longer list.
+        """
+        task = self.task.changed(**settings)
+        given = [task.accepted(one, self.reader) for one in inputs]
+        size = task.block or self.reader.block
+        for begin in range(0, len(given), size):
+            yield from task.answers(self.reader, given[begin : begin + size], first=first + begin)

@@ -5,18 +5,19 @@ A file of `inference/tasks` holds one. A task of your own is a file anywhere: `l
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from inference.fields import Field, one_input
 from inference.readers.reader import Output, Reader
 from inference.readers.text import TextReader
 from models.config import ModelError, nearest
 from models.model import Model
 
-__all__ = ["Output", "Task"]
+__all__ = ["Field", "Output", "Task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Task:
         takes: inputs that the model must take.
         asks: outputs that it must give.
         causal: whether the model may see only what stands before a place (true), must see both sides (false), or either.
-        one: what one input may come as; what the reader reads where it is empty.
+        fields: names of the texts that are one input; empty where an input is no text.
         what: one input, in words; the reader's where it is empty.
+        windowed: whether `read` makes a list of each input, and `answer` gets a list of outputs.
+        block: inputs that `answers` gets at a time; as many as the reader's where it is 0.
         example: a command that shows it, with `{model}` for the folder.
     """
 
@@ -41,8 +44,10 @@ class Task:
     takes: ClassVar[tuple[str, ...]] = ("input_ids",)
     asks: ClassVar[tuple[Output, ...]] = ()
     causal: ClassVar[bool | None] = None
-    one: ClassVar[tuple[type, ...]] = ()
+    fields: ClassVar[tuple[Field, ...]] = (Field("text"),)
     what: ClassVar[str] = ""
+    windowed: ClassVar[bool] = False
+    block: ClassVar[int] = 0
     example: ClassVar[str] = ""
 
     @classmethod
@@ -76,7 +81,28 @@ class Task:
 
     def inputs(self, words: Sequence[str]) -> list[Any]:
         """The inputs that stand on a command line."""
-        return list(words)
+        needed = [field.name for field in self.fields if not field.optional] or [""]
+        if len(words) % len(needed):
+            raise ModelError(
+                f"{self.name} takes {' and '.join(needed)} of each input, and {len(words)} text(s) came: one is missing"
+            )
+        return list(words[:: len(needed)] if len(needed) == 1 else zip(*[iter(words)] * len(needed), strict=True))
+
+    def is_one(self, given: Any, reader: Any) -> bool:
+        """Whether this is one input, not several."""
+        if not self.fields:
+            return isinstance(given, reader.types)
+        return isinstance(given, str | Mapping) or (len(self.fields) > 1 and isinstance(given, tuple))
+
+    def accepted(self, given: Any, reader: Any) -> Any:
+        """One input as `read` is given it: a text, or a tuple of texts where a task has several fields.
+
+        Raises:
+            ModelError: it is no input of the task.
+        """
+        if not self.fields and isinstance(given, reader.types):
+            return given
+        return one_input(self.fields, given, f"{self.name} takes a {self.what or reader.what}")
 
     def read(self, reader: Any, given: Sequence[Any]) -> list[Any]:
         """Each input as it is made ready for the model; `ModelError` where it cannot be asked."""
@@ -89,8 +115,16 @@ class Task:
             first: place of the first of these in a longer list.
         """
         read = self.read(reader, given)
-        outputs = reader.outputs(read, self.asks)
-        return [self.answer(reader, *example) for example in zip(given, read, outputs, strict=True)]
+        pieces = [(number, piece) for number, one in enumerate(read) for piece in (one if self.windowed else [one])]
+        answers: list[Any] = [None] * len(given)
+        waiting: dict[int, dict[int, Any]] = {}
+        for place, outputs in reader.outputs([piece for _, piece in pieces], self.asks):
+            number = pieces[place][0]
+            waiting.setdefault(number, {})[place] = outputs
+            if len(waiting[number]) == (len(read[number]) if self.windowed else 1):
+                parts = [outputs for _, outputs in sorted(waiting.pop(number).items())]
+                answers[number] = self.answer(reader, given[number], read[number], parts if self.windowed else parts[0])
+        return answers
 
     def answer(self, reader: Any, given: Any, read: Any, outputs: dict[str, np.ndarray]) -> Any:
         """The answer for one input.
@@ -98,7 +132,7 @@ class Task:
         Args:
             given: the input as it came.
             read: as the reader made it ready: for text an encoding of `tokenizers`, for a picture its pixels.
-            outputs: those asked for, by their first names, without padding.
+            outputs: those asked for, by their first names, without padding; a list of them where the task is `windowed`.
         """
         raise NotImplementedError
 
@@ -120,6 +154,7 @@ def abstract(model: Model, takes: tuple[str, ...]) -> tuple[dict[str, tuple[int,
     """
     config, sizes = model.config, dict.fromkeys(("tokens", "labels", "vocabulary"))
     sizes["vocabulary"] = config.vocab_size
+    sizes["choices"] = next(iter(model.blank().values())).shape[1] if model.choices else None
     if config.labels:
         config = dataclasses.replace(config, labels=(*config.labels, "one more", "another"))
         sizes["labels"] = len(config.labels)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ class Writing(Task):
         seed: of the tokens drawn with `do_sample`; each text draws others, by its place in the list.
         generation: fields of `GenerationConfig` to set otherwise than the folder does.
     """
+
+    block: ClassVar[int] = 32
 
     seed: int = 0
     generation: Annotated[Mapping[str, Any], tyro.conf.Suppress] = FrozenDict()

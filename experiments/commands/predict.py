@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from experiments.commands import inputs
 from experiments.experiment import ExperimentError, load_file
 from inference import tasks
 from inference.pipeline import pipeline
@@ -18,15 +21,23 @@ from training.progress import working
 class Options:
     """Ask a model: `lacuna predict fill-mask "The capital of France is [MASK]." --model runs/bert-demo/model`.
 
+    A line of JSON is printed for each input.
+
     Attributes:
         task: one of those named above; or a Python file that defines one, FILE[:class].
-        text: one or more inputs: texts, the files of pictures, or questions, each with its context behind it.
+        text: inputs: texts, the files of pictures, questions, each with its context behind it; or - for the lines of standard
+            input.
         model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
+        file: a file with an input in each line: a text (.txt), a JSON object (.jsonl), or fields whose names the first line
+            has (.tsv), such as question and context.
+        format: of the file where its name does not say so, and of standard input.
     """
 
     task: tyro.conf.Positional[str]
-    text: tyro.conf.Positional[tuple[str, ...]]
-    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")]
+    text: tyro.conf.Positional[tuple[str, ...]] = ()
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")] = dataclasses.field(kw_only=True)
+    file: Path | None = None
+    format: inputs.Form | None = None
 
 
 def main(arguments: list[str]) -> None:
@@ -46,12 +57,24 @@ def main(arguments: list[str]) -> None:
     )
     if unknown or task is None:
         raise ExperimentError(refusal(task, unknown))
+    lines = asked(task, options)
     with working(f"opening {options.model}"):
         ask = pipeline(task, options.model)
-    with working("compiling and asking"):
-        answers = ask(task.inputs(options.text))
-    for answer in answers:
-        print(json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist()))
+    for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
+        print(json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist()), flush=True)
+
+
+def asked(task: Task, options: Options) -> Iterator[inputs.Line]:
+    """The inputs, with where they stand."""
+    if bool(options.text) == bool(options.file):
+        raise ExperimentError(
+            "give inputs, or - for standard input, or a --file of them" + " alone" * bool(options.text)
+        )
+    if options.file:
+        return inputs.of_file(options.file, options.format, task.fields)
+    if options.text == ("-",):
+        return inputs.of_standard_input(options.format, task.fields)
+    return (("", given) for given in task.inputs(options.text))
 
 
 def in_file(reference: str) -> Task:

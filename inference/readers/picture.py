@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,15 @@ class PictureReader(Reader):
             for number, picture in enumerate(given)
         ]
 
-    def outputs(self, read: Sequence[np.ndarray], asks: tuple[Output, ...]) -> list[dict[str, np.ndarray]]:
-        found = []
+    def outputs(
+        self, read: Sequence[np.ndarray], asks: tuple[Output, ...]
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        done = 0
         for shape, group in itertools.groupby(read, key=np.shape):
             values = self.processor.values(np.stack(list(group)))
             rows = np.zeros((1 << (len(values) - 1).bit_length(), *shape), np.float32)  # few shapes are compiled
             rows[: len(values)] = values
             outputs = jax.device_get(apply(self.model, asks, self.variables, {"pixel_values": rows}))
-            found += [{name: x[row] for name, x in outputs.items()} for row in range(len(values))]
-        return found
+            for row in range(len(values)):
+                yield done + row, {name: x[row] for name, x in outputs.items()}
+            done += len(values)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,12 +42,14 @@ class Reader:
     Attributes:
         what: one input, in a word.
         types: what one input may come as.
+        block: inputs that are read at a time; a longer list is answered block by block.
     """
 
     model: Model
     variables: dict[str, Any]
     what: ClassVar[str]
     types: ClassVar[tuple[type, ...]]
+    block: ClassVar[int] = 32
 
     @classmethod
     def open(cls, model: Model, variables: dict[str, Any], folder: Path, task: str) -> "Reader":
@@ -62,8 +64,8 @@ class Reader:
         """Each input as it is made ready for the model."""
         raise NotImplementedError
 
-    def outputs(self, read: Sequence[Any], asks: tuple[Output, ...]) -> list[dict[str, np.ndarray]]:
-        """For each input {name: output} of those that are asked for, without padding."""
+    def outputs(self, read: Sequence[Any], asks: tuple[Output, ...]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """For each input its number and {name: output} of those that are asked for, without padding; in any order."""
         raise NotImplementedError
 
 

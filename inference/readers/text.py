@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from data.text import tokenizer_settings, tokenizers
 from data.text.framing import Framing
+from data.text.strides import Text, cut
 from data.text.token_ids import disagreements
 from inference.generation.config import heeded, of_model
 from inference.languages import Languages
@@ -37,6 +38,7 @@ class TextReader(Reader):
         prefix: what the model was trained to read before the text, for the task.
         languages: those of a translator.
         roles: {role: token} of special tokens, as the settings beside the tokenizer have it.
+        together: texts that the model sees at a time, at most.
     """
 
     tokenizer: Tokenizer
@@ -45,8 +47,11 @@ class TextReader(Reader):
     languages: Languages = Languages()
     roles: Mapping[str, str] = FrozenDict()
 
+    together: ClassVar[int] = 32
+
     what = "text"
     types = (str,)
+    block = 1024
 
     @classmethod
     def open(cls, model: Model, variables: dict[str, Any], folder: Path, task: str) -> "TextReader":
@@ -60,13 +65,21 @@ class TextReader(Reader):
             log.warning("%s: %s", folder, found.what)
         return reader
 
-    def read(self, given: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
-        """Token ids with special tokens. A text that the model has no room for is refused, and one without any token."""
+    def read(self, given: Sequence[Text], truncation: bool | None = None) -> list[Encoding]:
+        """Token ids of texts, or of pairs, with special tokens. One without any token is refused.
+
+        Args:
+            truncation: whether what the model has no room for is cut off, of a pair from the longer text, or refused; `None`
+                where the task cannot be told so.
+        """
         encodings = self.tokenizer.encode_batch(list(given))
-        for text, encoding in zip(given, encodings, strict=True):
+        for number, (text, encoding) in enumerate(zip(given, encodings, strict=True)):
             if not encoding.ids:
                 raise ModelError(f"the text {text!r} has no tokens: there is nothing to read")
-        self.check_room(given, [encoding.ids for encoding in encodings])
+            if truncation and self.room is not None and len(encoding.ids) > self.room:
+                encodings[number] = cut(self.tokenizer, [text], self.room)[0][0]
+        hint = "" if truncation is None else ", or set truncation=True (--truncation) to cut it off"
+        self.check_room(given, [encoding.ids for encoding in encodings], hint)
         return encodings
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
@@ -92,14 +105,18 @@ class TextReader(Reader):
         self.check_room(texts, sources)
         return sources
 
-    def check_room(self, texts: Sequence[str] | Sequence[tuple[str, str]], rows: Sequence[Sequence[int]]) -> None:
-        """Raise where the ids of a text are more than the model has positions for, or one has no embedding."""
-        room = self.model.config.longest_input
+    def check_room(self, texts: Sequence[Text], rows: Sequence[Sequence[int]], hint: str = "") -> None:
+        """Raise where the ids of a text are more than the model has positions for, or one has no embedding.
+
+        Args:
+            hint: what else than shortening the text would help.
+        """
+        room = self.room
         for text, ids in zip(texts, rows, strict=True):
             self.check_embeddings(ids)
             if room is not None and len(ids) > room:
                 raise ModelError(
-                    f"a text of {len(ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}"
+                    f"a text of {len(ids)} tokens does not fit a model with room for {room}: shorten {text!r:.60}{hint}"
                 )
 
     def check_embeddings(self, ids: Sequence[int]) -> None:
@@ -111,12 +128,12 @@ class TextReader(Reader):
                 f" {size} tokens: take the tokenizer that it was trained with"
             )
 
-    def padded(self, values: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, np.ndarray]:
+    def padded(self, values: Mapping[str, Sequence[Sequence[int]]], rows: int = 1) -> dict[str, np.ndarray]:
         """{input: a row for each text}, those that the model takes, padded on the right to a power of two, and rows of padding
-        behind them: so few shapes are compiled."""
+        behind them, so many in all at least: so few shapes are compiled."""
         texts = values["input_ids"]
-        rows, length = few_shapes(len(texts), max(len(ids) for ids in texts))
-        length = min(length, self.model.config.longest_input or length)
+        rows, length = few_shapes(max(rows, len(texts)), max(len(ids) for ids in texts))
+        length = min(length, self.room or length)
         inputs = {name: np.zeros((rows, length), np.int32) for name in values if name in self.model.inputs}
         inputs["input_ids"][:] = self.model.config.pad_token_id or 0
         for name, array in inputs.items():
@@ -124,14 +141,32 @@ class TextReader(Reader):
                 array[row, : len(numbers)] = numbers
         return inputs
 
-    def outputs(self, read: Sequence[Encoding], asks: tuple[Output, ...]) -> list[dict[str, np.ndarray]]:
-        values = {name: [getattr(encoding, of) for encoding in read] for name, of in TEXT.items()}
-        outputs = jax.device_get(apply(self.model, asks, self.variables, self.padded(values)))
+    def outputs(
+        self, read: Sequence[Encoding], asks: tuple[Output, ...]
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """See `Reader.outputs`. A batch has texts of one bucket of lengths, and one shape is compiled for each: what a text is
+        padded to depends on nothing beside it. A model of choices sees them one by one."""
         by_token = [ask.name for ask in asks if ask.axes.startswith("tokens")]
-        return [
-            {name: x[row, : len(encoding.ids)] if name in by_token else x[row] for name, x in outputs.items()}
-            for row, encoding in enumerate(read)
-        ]
+        buckets: dict[int, list[int]] = {}
+        for number, encoding in enumerate(read):
+            buckets.setdefault(few_shapes(1, len(encoding.ids))[1], []).append(number)
+        for _, numbers in sorted(buckets.items()):
+            rows = min(self.together, len(numbers))
+            for begin in range(0, len(numbers), rows):
+                batch = numbers[begin : begin + rows]
+                values = {name: [getattr(read[number], of) for number in batch] for name, of in TEXT.items()}
+                inputs = self.padded(values, rows)
+                if self.model.choices:
+                    inputs = {name: array[:, None] for name, array in inputs.items()}
+                outputs = jax.device_get(apply(self.model, asks, self.variables, inputs))
+                for row, number in enumerate(batch):
+                    length = len(read[number].ids)
+                    yield number, {name: x[row, :length] if name in by_token else x[row] for name, x in outputs.items()}
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that the model has positions for, at most."""
+        return self.model.config.longest_input
 
     @functools.cached_property
     def framing(self) -> Framing:

@@ -1,6 +1,7 @@
 """`fill-mask`: tokens in place of masks."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from inference.scores import Answer, check_count, softmax
 from inference.task import Output, Task
 from models.config import ModelError
 
+log = logging.getLogger("lacuna")
+
 
 @dataclasses.dataclass(frozen=True)
 class FillMask(Task):
@@ -18,6 +21,8 @@ class FillMask(Task):
 
     Attributes:
         top_k: answers for each mask.
+        targets: the tokens to choose from, rather than all; of a text of several tokens the first.
+        truncation: cut off what the model has no room for, rather than refuse the text.
     """
 
     name = "fill-mask"
@@ -26,31 +31,58 @@ class FillMask(Task):
     example = 'lacuna predict fill-mask "The capital of France is [MASK]." --model {model}'
 
     top_k: int = 5
+    targets: tuple[str, ...] | None = None
+    truncation: bool = False
 
     def __post_init__(self) -> None:
         check_count("top_k", self.top_k)
+        if self.targets is not None:
+            targets = [self.targets] if isinstance(self.targets, str) else self.targets
+            object.__setattr__(self, "targets", tuple(targets))
 
     def prepare(self, reader: TextReader) -> None:
         if reader.vocabulary.mask is None:
             raise ModelError("the tokenizer has no mask token: fill-mask takes a model that was trained with one")
 
     def read(self, reader: TextReader, given: Sequence[str]) -> list[Any]:
-        read, mask = reader.read(given), reader.vocabulary.mask
+        self.target_ids(reader)
+        read, mask = reader.read(given, self.truncation), reader.vocabulary.mask
         for text, encoding in zip(given, read, strict=True):
             if mask not in encoding.ids:
                 name = reader.vocabulary.tokens[mask]
                 raise ModelError(f"no {name} in {text!r}: put one where a token is to be guessed")
         return read
 
+    def target_ids(self, reader: TextReader) -> list[int] | None:
+        """The ids of `targets`, each once; `None` where any token will do."""
+        if self.targets is None:
+            return None
+        known, ids = reader.tokenizer.get_vocab(), []
+        for target in self.targets:
+            token = known.get(target)
+            if token is None:
+                first = reader.tokenizer.encode(target, add_special_tokens=False).ids[:1]
+                if not first:
+                    raise ModelError(f"targets: {target!r} has no tokens: leave it out")
+                (token,) = first
+                log.warning("targets: %r is no token, %r stands for it", target, reader.vocabulary.tokens[token])
+            ids.append(token)
+        if not ids:
+            raise ModelError("targets is empty: name at least one token, or none to choose from all")
+        return sorted(set(ids))
+
     def answer(
         self, reader: TextReader, given: str, read: Any, outputs: dict[str, np.ndarray]
     ) -> list[Answer] | list[list[Answer]]:
         places = [place for place, token in enumerate(read.ids) if token == reader.vocabulary.mask]
-        decode, answers = reader.tokenizer.decode, []
+        decode, answers, targets = reader.tokenizer.decode, [], self.target_ids(reader)
         for place in places:
             scores = softmax(outputs["logits"][place])
             guesses = []
-            for token in np.argsort(-scores, kind="stable")[: self.top_k].tolist():
+            ranked = (
+                np.argsort(-scores, kind="stable") if targets is None else sorted(targets, key=lambda t: -scores[t])
+            )
+            for token in map(int, ranked[: self.top_k]):
                 filled = [*read.ids[:place], token, *read.ids[place + 1 :]]
                 guesses.append(
                     {

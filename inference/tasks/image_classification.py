@@ -26,6 +26,7 @@ class ImageClassification(Task):
 
     name = "image-classification"
     reader = PictureReader
+    fields = ()
     takes = ("pixel_values",)
     asks = (Output("logits", "labels"),)
     example = "lacuna predict image-classification PICTURE --model {model}"
@@ -36,10 +37,10 @@ class ImageClassification(Task):
     def __post_init__(self) -> None:
         check_count("top_k", self.top_k)
 
-    def read(self, reader: PictureReader, given: Sequence[Any]) -> list[Any]:
-        if self.explanation is not None and len(given) != 1:
-            raise ModelError(f"an explanation is of one picture, and {len(given)} came")
-        return reader.read(given)
+    def answers(self, reader: PictureReader, given: Sequence[Any], first: int = 0) -> list[Any]:
+        if self.explanation is not None and first + len(given) > 1:
+            raise ModelError(f"an explanation is of one picture, and {first + len(given)} came")
+        return super().answers(reader, given, first)
 
     def answer(self, reader: PictureReader, given: Any, read: Any, outputs: dict[str, np.ndarray]) -> list[Answer]:
         config = reader.model.config

@@ -2,68 +2,105 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from tokenizers import Encoding
 
+from data.text.strides import cut, windows_of
+from inference import spans
 from inference.readers.text import TextReader
-from inference.scores import Answer, check_count, softmax
-from inference.task import Output, Task
+from inference.scores import Answer, check_count
+from inference.task import Field, Output, Task
 from models.config import ModelError
+
+LONGEST_WINDOW, LONGEST_OVERLAP = 384, 128
+"""Tokens of a window, and those in common with the next, where nothing is set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class QuestionAnswering(Task):
-    """For each (question, context) the likeliest span of the context.
+    """For each (question, context) the likeliest span of the context; a list of them, where `top_k` is more than 1.
+
+    A context that is longer than the model is read in windows. Scores are those of `transformers`' pipeline
+    (`inference/spans.py`), or with `ranking` those of the released `run_squad.py`.
 
     Attributes:
-        longest: most tokens of a span.
+        top_k: answers for each question.
+        max_answer_len: most tokens of an answer.
+        handle_impossible_answer: whether there may be no answer, which is an empty one.
+        align_to_words: whether an answer begins and ends where a word does.
+        doc_stride: tokens that two windows have in common; half a window where `None`, and 128 at most.
+        max_seq_len: tokens of a window; as many as the model has room for where `None`, and 384 at most.
+        max_question_len: tokens of a question, which is cut off behind them; all of it where `None`.
+        ranking: compare spans by their probability in their window, or by their logits in all windows.
     """
 
     name = "question-answering"
     asks = (Output("start_logits", "tokens"), Output("end_logits", "tokens"))
-    one = (tuple,)
+    fields = (Field("question"), Field("context"))
     what = "pair (question, context)"
+    windowed = True
+    example = "lacuna predict question-answering QUESTION CONTEXT --model {model}"
 
-    longest: int = 30
+    top_k: int = 1
+    max_answer_len: int = 15
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+    doc_stride: int | None = None
+    max_seq_len: int | None = None
+    max_question_len: int | None = None
+    ranking: Literal["probability", "logits"] = "probability"
 
     def __post_init__(self) -> None:
-        check_count("longest", self.longest)
+        for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len"):
+            if vars(self)[name] is not None:
+                check_count(name, vars(self)[name])
+        if self.doc_stride is not None:
+            check_count("doc_stride", self.doc_stride, least=0)
+        if self.ranking not in ("probability", "logits"):
+            raise ModelError(f"ranking={self.ranking!r}: expected probability or logits")
 
-    def inputs(self, words: Sequence[str]) -> list[tuple[str, str]]:
-        if len(words) % 2:
-            raise ModelError(
-                f"question-answering takes questions, each with its context behind it, and {len(words)} text(s) came"
-            )
-        return list(zip(words[::2], words[1::2], strict=True))
-
-    def read(self, reader: TextReader, given: Sequence[tuple[str, str]]) -> list[Any]:
-        for pair in given:
-            if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-                raise ModelError(f"question-answering takes a {self.what}, and {pair!r:.60} came")
-        read = reader.read(given)
-        for (question, _), encoding in zip(given, read, strict=True):
-            if 1 not in encoding.sequence_ids:
+    def read(self, reader: TextReader, given: Sequence[tuple[str, str]]) -> list[list[Encoding]]:
+        room = reader.room or LONGEST_WINDOW
+        longest = min(room, LONGEST_WINDOW) if self.max_seq_len is None else self.max_seq_len
+        if longest > room:
+            raise ModelError(f"max_seq_len={longest}, and the model has room for {room} tokens")
+        overlap = min(longest // 2, LONGEST_OVERLAP) if self.doc_stride is None else self.doc_stride
+        if overlap >= longest:
+            raise ModelError(f"doc_stride={overlap} of windows of {longest} tokens: make it less")
+        pairs = [(self.shortened(reader, question), context) for question, context in given]
+        for question, context in pairs:
+            if not reader.tokenizer.encode(question, add_special_tokens=False).ids:
+                raise ModelError(
+                    f"the question {question!r:.60} of {context!r:.60} is empty: there is nothing to answer"
+                )
+        read = cut(reader.tokenizer, pairs, longest, overlap, "only_second")
+        for (question, context), windows in zip(given, read, strict=True):
+            if not any(1 in encoding.sequence_ids for encoding in windows):
                 raise ModelError(f"the context of {question!r:.60} is empty: there is no span to choose")
+            reader.check_room([context] * len(windows), [encoding.ids for encoding in windows])
         return read
 
-    def answer(self, reader: TextReader, given: tuple[str, str], read: Any, outputs: dict[str, np.ndarray]) -> Answer:
-        inside = np.array([part == 1 for part in read.sequence_ids])
-        start, end, score = span(outputs["start_logits"], outputs["end_logits"], inside, self.longest)
-        first, last = read.offsets[start][0], read.offsets[end][1]
-        return {"score": score, "start": first, "end": last, "answer": given[1][first:last]}
+    def shortened(self, reader: TextReader, question: str) -> str:
+        """The question without what is beyond `max_question_len`."""
+        offsets = reader.tokenizer.encode(question, add_special_tokens=False).offsets
+        cut_off = self.max_question_len is not None and len(offsets) > self.max_question_len
+        return question[: offsets[self.max_question_len - 1][1]] if cut_off else question
 
-
-def span(
-    start_logits: Float[np.ndarray, " tokens"],
-    end_logits: Float[np.ndarray, " tokens"],
-    inside: Bool[np.ndarray, " tokens"],
-    longest: int,
-) -> tuple[int, int, float]:
-    """First and last token of the likeliest span of at most `longest` tokens inside the context, and its probability."""
-    starts, ends = (softmax(np.where(inside, logits, -np.inf)) for logits in (start_logits, end_logits))
-    places = np.arange(len(inside))
-    scores = np.triu(np.outer(starts, ends)) * (np.subtract.outer(places, places) > -longest)
-    start, end = np.unravel_index(scores.argmax(), scores.shape)
-    return int(start), int(end), float(scores[start, end])
+    def answer(
+        self,
+        reader: TextReader,
+        given: tuple[str, str],
+        read: list[Encoding],
+        outputs: list[dict[str, np.ndarray]],
+    ) -> Answer | list[Answer]:
+        windows, context = windows_of(read, self.align_to_words), given[1]
+        logits = [(each["start_logits"], each["end_logits"]) for each in outputs]
+        settings = dict(top_k=self.top_k, longest=self.max_answer_len, impossible=self.handle_impossible_answer)
+        if self.ranking == "logits":
+            answers = spans.by_logits(windows, logits, context, **settings)
+        else:
+            count = 2 * self.top_k + 10 if self.align_to_words else self.top_k
+            answers = spans.by_probability(windows, logits, context, **settings, spans=count)
+        return answers[0] if self.top_k == 1 else answers

@@ -17,8 +17,9 @@ from data.images.processor import ImageProcessor
 from experiments.commands import predict
 from experiments.experiment import ExperimentError
 from inference import explanations
-from inference import pipeline as pipelines
 from inference.pipeline import pipeline
+from inference.readers.picture import PictureReader
+from models import hub
 from models.config import ModelConfig, ModelError
 from models.model import Model
 from models.outputs import ModelOutput
@@ -81,8 +82,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         model = kind()
         variables = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
         ImageProcessor(size=(SIZE, SIZE), resample=2).write(tmp_path)
-        monkeypatch.setattr(pipelines.hub, "checkpoint_folder", lambda path: Path(path))
-        monkeypatch.setattr(pipelines.hub, "load", lambda path: (model, variables))
+        monkeypatch.setattr(hub, "checkpoint_folder", lambda path: Path(path))
+        monkeypatch.setattr(hub, "load", lambda path: (model, variables))
         return tmp_path, model, variables
 
     return of
@@ -111,7 +112,7 @@ def test_image_classification_gives_the_probabilities_of_the_model(folder, tmp_p
 
 def test_a_list_is_answered_as_its_pictures_one_by_one(folder, tmp_path: Path, monkeypatch) -> None:
     """However a picture comes, and whatever stands beside it."""
-    monkeypatch.setattr(pipelines, "TOGETHER", 3)
+    monkeypatch.setattr(PictureReader, "block", 3)
     path, _, _ = folder(Convolved)
     ImageProcessor(do_resize=False).write(path)  # so pictures of several sizes reach the model
     ask = pipeline("image-classification", path)

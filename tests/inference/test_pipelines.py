@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inference import pipeline as pipelines
 from inference.pipeline import pipeline
 from inference.readers.reader import apply
+from inference.readers.text import TextReader
 from models import electra, hub
 from models.config import ModelError
 from tests.inference.small_folders import TEXTS, outputs
@@ -64,7 +64,7 @@ def test_of_electra_the_generator_fills_masks(tokenizer, tmp_path):
 )
 def test_a_list_is_answered_as_its_texts_one_by_one(task, head, folder, monkeypatch):
     """Whatever they are padded to, and however many the model sees at a time."""
-    monkeypatch.setattr(pipelines, "TOGETHER", 3)
+    monkeypatch.setattr(TextReader, "together", 3)
     ask = pipeline(task, folder(head))
     texts = [
         "the [MASK]",
@@ -147,14 +147,14 @@ def test_question_answering_takes_the_likeliest_span_of_the_context(longest, fol
         if 0 <= j - i < longest
     }
     start, end = max(scores, key=scores.get)
-    answer = pipeline("question-answering", path)((question, context), longest=longest)
+    answer = pipeline("question-answering", path)((question, context), max_answer_len=longest)
     assert (answer["start"], answer["end"]) == (encoding.offsets[start][0], encoding.offsets[end][1])
     assert answer["answer"] == context[answer["start"] : answer["end"]]
     assert 0 < answer["score"] <= 1
 
 
 def test_questions_are_answered_together_as_alone(folder, monkeypatch):
-    monkeypatch.setattr(pipelines, "TOGETHER", 3)
+    monkeypatch.setattr(TextReader, "together", 3)
     ask, questions = pipeline("question-answering", folder("BertForQuestionAnswering")), ["who sat", "what", "the dog"]
     pairs = [(question, context) for question in questions for context in ("the mat", TEXTS[1])]
     together = ask(pairs)

@@ -96,5 +96,5 @@ def test_numbers_of_answers_that_cannot_be(count, folder):
         pipeline("fill-mask", folder("BertForMaskedLM"))("the [MASK]", top_k=count)
     with pytest.raises(ModelError, match=f"top_k={count}: expected"):
         pipeline("text-classification", folder("BertForSequenceClassification"))("the cat", top_k=count)
-    with pytest.raises(ModelError, match=f"longest={count}: expected"):
-        pipeline("question-answering", folder("BertForQuestionAnswering"))(("who", "the cat"), longest=count)
+    with pytest.raises(ModelError, match=f"max_answer_len={count}: expected"):
+        pipeline("question-answering", folder("BertForQuestionAnswering"))(("who", "the cat"), max_answer_len=count)

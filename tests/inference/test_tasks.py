@@ -14,25 +14,25 @@ from inference.task import Output, Task
 from models import hub
 from models.config import ModelError
 
-FEATURES = "feature-extraction"
+FEATURES, ZERO = "feature-extraction", "zero-shot-classification"
 WRITTEN = ["summarization", "text2text-generation", "translation"]
 SUITED = {
     "BertModel": [FEATURES],
     "BertForPreTraining": [FEATURES, "fill-mask"],
     "BertForMaskedLM": [FEATURES, "fill-mask"],
     "BertForNextSentencePrediction": [FEATURES],
-    "BertForSequenceClassification": [FEATURES, "text-classification"],
+    "BertForSequenceClassification": [FEATURES, "text-classification", ZERO],
     "BertForTokenClassification": [FEATURES, "token-classification"],
     "BertForQuestionAnswering": [FEATURES, "question-answering"],
-    "BertForMultipleChoice": [],
+    "BertForMultipleChoice": ["multiple-choice"],
     "ElectraForPreTraining": [FEATURES],
     "ElectraForMaskedLM": [FEATURES, "fill-mask"],
     "ElectraForJointPreTraining": [],
     "GPT2LMHeadModel": [FEATURES, "perplexity", "text-generation"],
-    "GPT2ForSequenceClassification": [FEATURES, "text-classification"],
+    "GPT2ForSequenceClassification": [FEATURES, "text-classification", ZERO],
     "LlamaForCausalLM": [FEATURES, "perplexity", "text-generation"],
     "BartForConditionalGeneration": [FEATURES, "fill-mask", *WRITTEN],
-    "BartForSequenceClassification": [FEATURES, "text-classification"],
+    "BartForSequenceClassification": [FEATURES, "text-classification", ZERO],
     "BartForQuestionAnswering": [FEATURES, "question-answering"],
     "T5EncoderModel": [FEATURES],
     "T5ForConditionalGeneration": [

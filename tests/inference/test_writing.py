@@ -13,9 +13,9 @@ import pytest
 from data.text import tokenizers
 from data.text.framing import Framing
 from data.text.tokenizers import train_tokenizer
-from inference import pipeline as pipelines
 from inference.generation import GenerationConfig
 from inference.pipeline import pipeline
+from inference.writing import Writing
 from models import gpt2, hub
 from models.config import ModelError
 
@@ -36,13 +36,13 @@ def folder(tmp_path_factory):
 
 def test_every_text_of_a_list_draws_others(folder, monkeypatch):
     """Though the model sees few at a time; and a text draws the same however long the list is."""
-    monkeypatch.setattr(pipelines, "TOGETHER", 4)
+    monkeypatch.setattr(Writing, "block", 4)
     ask = pipeline("text-generation", folder)
     settings = dict(do_sample=True, temperature=5.0, max_new_tokens=8, eos_token_id=(), seed=3)
     drawn = [answer[0]["generated_text"] for answer in ask(["the cat"] * 10, **settings)]
     assert len(set(drawn)) == 10
     assert [answer[0]["generated_text"] for answer in ask(["the cat"] * 5, **settings)] == drawn[:5]
-    monkeypatch.setattr(pipelines, "TOGETHER", 32)
+    monkeypatch.setattr(Writing, "block", 32)
     assert [answer[0]["generated_text"] for answer in ask(["the cat"] * 10, **settings)] == drawn
     for one, (answer, *_) in zip(drawn, ask(["the cat"] * 2, num_return_sequences=3, **settings), strict=False):
         assert answer["generated_text"] == one

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from data.text import tokenizers
-from inference import pipeline as pipelines
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import of_model
-from inference.pipeline import pipeline
+from inference.pipeline import pipeline, writing_task
 from models import hub
 from models.config import ModelError
 
@@ -56,7 +55,7 @@ def test_writing_is_what_generate_gives(name, writers):
     for task, key in (("summarization", "summary_text"), ("translation", "translation_text")):
         again = pipeline(task, writers[name])(texts[1], max_new_tokens=6, num_beams=2)
         assert again == [{key: found[1][0]["generated_text"]}]
-    assert pipelines.writing_task(writers[name]) == "text2text-generation"
+    assert writing_task(writers[name]) == "text2text-generation"
     with pytest.raises(ModelError, match="text-generation takes a model that sees what stands before"):
         pipeline("text-generation", writers[name])
 
