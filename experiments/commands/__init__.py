@@ -1,6 +1,7 @@
 """The commands of `lacuna`, one file each, with a `main(arguments)`."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 PACKAGES = ("data", "evaluation", "experiments", "inference", "models", "objectives", "training")
 """The folders whose code must be the same in every process."""
+BEFORE_FORMS = re.compile(r"--(?:phases\.(\d+)|data)\.(sequence-length|image-size|target-length)")
+FORM_FIELDS = {"sequence-length": ("length", "source", "target"), "image-size": ("size",), "target-length": ("target",)}
+"""What phases and data called the fields of forms before there were any."""
 
 
 def supervised(options: Processes, file: str) -> None:
@@ -44,6 +48,26 @@ def option(arguments: list[str], name: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
+def renamed(arguments: list[str], experiment: Experiment) -> list[str]:
+    """The arguments with today's names of flags: before phases had forms, both texts of a pair had one length."""
+    result, left = [], iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        before = BEFORE_FORMS.fullmatch(flag.replace("_", "-"))
+        if before is None:
+            result.append(argument)
+            continue
+        phases = [int(before[1])] if before[1] else range(len(experiment.phases))
+        form = {field.name for field in dataclasses.fields(experiment.phases[0].form)}
+        now = [f"--phases.{n}.form.{new}" for n in phases for new in FORM_FIELDS[before[2]] if new in form]
+        if not now:
+            raise ExperimentError(f"{flag}: {experiment.name} has no such length; `--help` lists every field")
+        value = value if equals else next(left, "")
+        console.print(f"lacuna: {flag} is called {', '.join(now)} now")
+        result += [f"{name}={value}" for name in now]
+    return result
+
+
 def parse_experiment(command: str, arguments: list[str], extra: type | None = None) -> tuple[Experiment, Any]:
     """`FILE[:variant] [--field value …]` → the experiment with its fields changed, and `extra`'s own flags.
 
@@ -66,6 +90,7 @@ def parse_experiment(command: str, arguments: list[str], extra: type | None = No
     options, helping = None, bool({"-h", "--help"} & set(rest))
     if helping:
         print(described(reference), end="\n\n")
+    rest = renamed(rest, experiment)
     if extra is not None:
         options, rest = tyro.cli(extra, args=rest, prog=program, return_unknown_args=True, add_help=False)
         if helping:

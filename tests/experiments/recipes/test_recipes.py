@@ -11,7 +11,7 @@ from experiments import experiment
 from experiments.assembly.assemble import assemble
 from experiments.commands import parse_experiment
 from experiments.commands.train import Options
-from experiments.experiment import experiments_of, load
+from experiments.experiment import ExperimentError, experiments_of, load
 
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments").glob("*/*.py"))
@@ -98,3 +98,17 @@ def test_help_begins_with_what_the_recipe_and_its_variant_say(capsys):
     )
     assert "A small BERT with the budget of" in shown[: shown.index("usage:")]
     assert shown.index("--profile") < shown.index("--phases.0.trainable")
+
+
+def test_names_of_flags_from_before_forms(capsys):
+    """Both ways to write a value, every form, and what an experiment does not have."""
+    gpt2, _ = parse_experiment("train", ["experiments/gpt2/pretrain.py:small", "--phases.0.sequence-length", "64"])
+    assert gpt2.phases[0].form.length == 64
+    assert "--phases.0.sequence-length is called --phases.0.form.length now" in capsys.readouterr().err
+    pairs = ["experiments/transformer/translate.py", "--phases.0.sequence_length=16", "--data.target-length", "9"]
+    form = parse_experiment("train", pairs)[0].phases[0].form
+    assert (form.source, form.target) == (16, 9)
+    vit, _ = parse_experiment("train", ["experiments/vit/pretrain.py", "--phases.0.image-size=96"])
+    assert vit.phases[0].form.size == 96
+    with pytest.raises(ExperimentError, match="image-size: gpt2-small has no such length"):
+        parse_experiment("train", ["experiments/gpt2/pretrain.py:small", "--phases.0.image-size", "9"])
