@@ -5,7 +5,6 @@ whose attentions go from all patches to all patches. Grad-CAM: Selvaraju et al.,
 for all others, on the last feature map that the class rests on.
 """
 
-import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ def explain(
         ModelError: the model has neither attentions nor feature maps.
     """
     values = jnp.asarray(pixel_values)[None]
-    if "output_attentions" in inspect.signature(type(model).__call__).parameters:
+    if "output_attentions" in model.settings:
         attentions = model.apply(variables, pixel_values=values, output_attentions=True).get("attentions")
         layers = [] if attentions is None else [np.asarray(layer, np.float64) for layer in attentions]
         if layers and len({layer.shape for layer in layers}) == 1 and layers[0].shape[-1] == layers[0].shape[-2]:
@@ -92,8 +91,7 @@ def class_evidence(
         ModelError: among its outputs there is none.
     """
     size = pixel_values.shape[1:3]
-    asked = inspect.signature(type(model).__call__).parameters
-    more = {"output_hidden_states": True} if "output_hidden_states" in asked else {}
+    more = {"output_hidden_states": True} if "output_hidden_states" in model.settings else {}
 
     def run(values: Array) -> tuple[Array, list[Array]]:
         outputs = model.apply(variables, pixel_values=values, **more)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from models.config import ModelError
+from models.config import ModelError, Variant
 from models.encoder_decoder.config import EncoderDecoderConfig
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderHead, EncoderDecoderModel
 from models.layers.dropout import dropout, fold_in
@@ -33,25 +33,15 @@ class BartConfig(EncoderDecoderConfig):
     classifier_dropout: float = 0.0
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1", "LABEL_2")
 
-    @classmethod
-    def base(cls, **changes) -> "BartConfig":
-        shape = dict(d_model=768, encoder_layers=6, encoder_attention_heads=12, encoder_ffn_dim=3_072)
-        shape |= dict(decoder_layers=6, decoder_attention_heads=12, decoder_ffn_dim=3_072)
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def large(cls, **changes) -> "BartConfig":
-        return cls(**changes)
-
-    @classmethod
-    def large_cnn(cls, **changes) -> "BartConfig":
-        """Fine-tuned to summarise CNN and Daily Mail; the mask token went."""
-        return cls(**{**dict(vocab_size=50_264), **changes})
-
-    @classmethod
-    def large_xsum(cls, **changes) -> "BartConfig":
-        """Fine-tuned to summarise BBC articles in one sentence; the mask token went."""
-        return cls.large_cnn(**changes)
+    base = Variant(
+        **dict(d_model=768, encoder_layers=6, encoder_attention_heads=12, encoder_ffn_dim=3_072),
+        **dict(decoder_layers=6, decoder_attention_heads=12, decoder_ffn_dim=3_072),
+    )
+    large = Variant()
+    large_cnn = Variant(vocab_size=50_264)
+    """Fine-tuned to summarise CNN and Daily Mail; the mask token went."""
+    large_xsum = large_cnn
+    """Fine-tuned to summarise BBC articles in one sentence; the mask token went."""
 
 
 class BartModel(EncoderDecoderModel):

@@ -6,30 +6,37 @@ arXiv 1810.04805. The small variants: Turc et al., "Well-Read Students Learn Bet
 
 import abc
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.kernels.linear import matmul
 from models.layers.activations import activation
 from models.layers.attention import Attention, attention_pattern
-from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.dropout import dropout, fold_in
 from models.layers.embedding import embedding
 from models.layers.heads import EncoderHead, SpanClassifier, TokenClassifier, VocabularyHead
 from models.layers.linear import by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.positions import sinusoids
 from models.layers.stack import stack
-from models.model import Model
+from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 
 Ids = Int[Array, "batch length"]
 Hidden = Float[Array, "batch length hidden"]
 Choices = Int[Array, "batch choices length"]
+
+
+def of_size(layers: int, hidden: int, **fields: Any) -> Variant:
+    """The variant of this depth and width, with heads of 64 features."""
+    fields = dict(num_attention_heads=hidden // 64, intermediate_size=4 * hidden, **fields)
+    return Variant(num_hidden_layers=layers, hidden_size=hidden, **fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,39 +94,12 @@ class BertConfig(ModelConfig):
             raise ModelError(f"position_embedding_type={kind!r}: only absolute positions are implemented for BERT")
         return super().from_json(published, **changes)
 
-    @classmethod
-    def _shape(cls, layers: int, hidden: int, **changes) -> "BertConfig":
-        shape = dict(
-            num_hidden_layers=layers,
-            hidden_size=hidden,
-            num_attention_heads=hidden // 64,
-            intermediate_size=4 * hidden,
-        )
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def tiny(cls, **changes) -> "BertConfig":
-        return cls._shape(2, 128, **changes)
-
-    @classmethod
-    def mini(cls, **changes) -> "BertConfig":
-        return cls._shape(4, 256, **changes)
-
-    @classmethod
-    def small(cls, **changes) -> "BertConfig":
-        return cls._shape(4, 512, **changes)
-
-    @classmethod
-    def medium(cls, **changes) -> "BertConfig":
-        return cls._shape(8, 512, **changes)
-
-    @classmethod
-    def base(cls, **changes) -> "BertConfig":
-        return cls._shape(12, 768, **changes)
-
-    @classmethod
-    def large(cls, **changes) -> "BertConfig":
-        return cls._shape(24, 1024, **changes)
+    tiny = of_size(2, 128)
+    mini = of_size(4, 256)
+    small = of_size(4, 512)
+    medium = of_size(8, 512)
+    base = of_size(12, 768)
+    large = of_size(24, 1024)
 
     @property
     def longest_input(self) -> int:
@@ -209,11 +189,9 @@ class BertModel(Model):
         attention_mask: Ids | Bool[Array, "batch length"] | None = None,
         token_type_ids: Ids | None = None,
         position_ids: Ids | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
+        call = CallSettings(**settings)
         length = input_ids.shape[1]
         if length > self.config.max_position_embeddings:
             raise ModelError(
@@ -228,18 +206,17 @@ class BertModel(Model):
         embedded = dropout(
             by_example(self.embedding_norm(embedded)),
             self.config.hidden_dropout_prob,
-            fold_in(dropout_keys, self.config.num_hidden_layers),
+            fold_in(call.dropout_keys, self.config.num_hidden_layers),
         )
         if self.config.embedding_width != self.config.hidden_size:
             embedded = self.embeddings_project(embedded)
         hidden, (states, attentions) = self.layers(
-            embedded, jnp.arange(self.config.num_hidden_layers), (mask, dropout_keys)
+            embedded, jnp.arange(self.config.num_hidden_layers), (mask, call.dropout_keys)
         )
         return ModelOutput(
             last_hidden_state=hidden,
             pooler_output=jnp.tanh(self.pooler(hidden[:, 0])) if self.add_pooling_layer else None,
-            hidden_states=jnp.concatenate([embedded[None], states]) if output_hidden_states else None,
-            attentions=attentions if output_attentions else None,
+            **call.asked(embedded, states, attentions),
         )
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
@@ -272,22 +249,15 @@ class BertHead(EncoderHead, Model):
         token_type_ids: Ids | None = None,
         position_ids: Ids | None = None,
         masked_positions: Int[Array, "batch positions"] | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         encoder = BertModel(self.config, add_pooling_layer=self.pooling, shared=self.shared, name=self.base)
-        encoded = encoder(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        head_keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
+        return self.read(encoder, (input_ids, attention_mask, token_type_ids, position_ids), masked_positions, settings)
+
+    def read(self, encoder: BertModel, inputs: tuple, masked_positions, settings: Mapping[str, Any]) -> ModelOutput:
+        """What encoder and head make of the encoder's inputs."""
+        encoded = encoder(*inputs, **settings)
+        head_keys = fold_in(settings.get("dropout_keys"), self.config.num_hidden_layers + 1)
         return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
 
     @abc.abstractmethod
@@ -354,26 +324,25 @@ class BertMultipleChoice(BertHead):
         attention_mask: Choices | Bool[Array, "batch choices length"] | None = None,
         token_type_ids: Choices | None = None,
         position_ids: Choices | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
-        inputs = (input_ids, attention_mask, token_type_ids, position_ids)
-        read = super().__call__(
-            *(None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs),
-            dropout_keys=by_choice(dropout_keys, input_ids.shape[1]),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        return ModelOutput(**{**read, "logits": read.logits.reshape(input_ids.shape[:2])})
+        return by_choice(super().__call__, (input_ids, attention_mask, token_type_ids, position_ids), settings)
 
 
-def by_choice(keys: Keys, choices: int) -> Keys:
-    """Keys of dropout for each text of an example: (batch,) → (batch · choices,)."""
-    if keys is None:
-        return None
-    return jax.vmap(lambda key: jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(choices)))(keys).reshape(-1)
+def by_choice(score: Callable[..., ModelOutput], inputs: Sequence, settings: Mapping[str, Any]) -> ModelOutput:
+    """What `score` says of each text of an example, with dropout of its own; its logits as (batch, choices).
+
+    Args:
+        inputs: each (batch, choices, length) or `None`, handed to `score` as (batch · choices, length).
+    """
+    batch, choices, _ = inputs[0].shape
+    keys = settings.get("dropout_keys")
+    if keys is not None:
+        numbers = jnp.arange(choices)
+        keys = jax.vmap(lambda key: jax.vmap(jax.random.fold_in, (None, 0))(key, numbers))(keys).reshape(-1)
+    inputs = (None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs)
+    read = score(*inputs, **{**settings, "dropout_keys": keys})
+    return ModelOutput(**{**read, "logits": read.logits.reshape(batch, choices)})
 
 
 class BertForMultipleChoice(BertMultipleChoice):

@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
+import functools
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -28,6 +29,21 @@ def hashable(value: Any) -> Any:
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 """What a classifier may be for: a number, one label of several, or any of several."""
+
+
+class Variant:
+    """A published variant of a config, called as a constructor: with `base = Variant(hidden_size=768)` in its class,
+    `BertConfig.base(**changes)` is the config of these fields and other `changes`.
+
+    Args:
+        parent: a variant whose fields hold where this one does not set them.
+    """
+
+    def __init__(self, parent: "Variant | None" = None, /, **fields: Any):
+        self.fields = {**(parent.fields if parent else {}), **fields}
+
+    def __get__(self, instance: Any, config: type) -> Callable[..., Any]:
+        return functools.partial(config, **self.fields)
 
 
 @dataclasses.dataclass(frozen=True)

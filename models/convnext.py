@@ -13,12 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.kernels.precision import widened
 from models.layers.activations import activation
-from models.layers.convolution import Image, check_image, conv, pair
+from models.layers.convolution import Conv, Image, check_image, pair
 from models.layers.dropout import Keys, drop_path, fold_in
-from models.layers.linear import dense
+from models.layers.linear import dense, truncated_normal
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
 from models.model import Model
@@ -73,25 +73,11 @@ class ConvNextConfig(ModelConfig):
                 f"expected num_stages={self.num_stages} of each, at most 4"
             )
 
-    @classmethod
-    def tiny(cls, **changes) -> "ConvNextConfig":
-        return cls(**changes)
-
-    @classmethod
-    def small(cls, **changes) -> "ConvNextConfig":
-        return cls(**{"depths": (3, 3, 27, 3), **changes})
-
-    @classmethod
-    def base(cls, **changes) -> "ConvNextConfig":
-        return cls.small(**{"hidden_sizes": (128, 256, 512, 1_024), **changes})
-
-    @classmethod
-    def large(cls, **changes) -> "ConvNextConfig":
-        return cls.small(**{"hidden_sizes": (192, 384, 768, 1_536), **changes})
-
-    @classmethod
-    def xlarge(cls, **changes) -> "ConvNextConfig":
-        return cls.small(**{"hidden_sizes": (256, 512, 1_024, 2_048), **changes})
+    tiny = Variant()
+    small = Variant(depths=(3, 3, 27, 3))
+    base = Variant(small, hidden_sizes=(128, 256, 512, 1_024))
+    large = Variant(small, hidden_sizes=(192, 384, 768, 1_536))
+    xlarge = Variant(small, hidden_sizes=(256, 512, 1_024, 2_048))
 
 
 class ConvNextLayer(nn.Module):
@@ -104,7 +90,10 @@ class ConvNextLayer(nn.Module):
         config = self.config
         index, rate = own
         features, stddev = hidden.shape[-1], config.initializer_range
-        inner = conv(config, features, KERNEL, "depthwise", padding=KERNEL // 2, groups=features, stddev=stddev)(hidden)
+        normal = truncated_normal(stddev)
+        inner = Conv(
+            config, features, KERNEL, padding=KERNEL // 2, groups=features, kernel_init=normal, name="depthwise"
+        )(hidden)
         inner = layer_norm(config, NORM_EPSILON, "norm")(inner)
         inner = dense(config, 4 * features, "up", ("embed", "mlp"), stddev=stddev)(inner)
         inner = activation(config.hidden_act)(inner)
@@ -154,18 +143,18 @@ class ConvNextModel(ConvNextBase):
     ) -> ModelOutput:
         config = self.config
         check_image(config, pixel_values, tuple(length << config.num_stages - 1 for length in pair(config.patch_size)))
-        depth, stddev = sum(config.depths), config.initializer_range
+        depth, size, normal = sum(config.depths), config.patch_size, truncated_normal(config.initializer_range)
         numbers, rates = jnp.arange(depth), jnp.linspace(0, config.drop_path_rate, depth, dtype=jnp.float32)
         keys = dropout_keys if config.drop_path_rate > 0 else None
-        hidden = conv(
-            config, config.hidden_sizes[0], config.patch_size, "patches", stride=config.patch_size, stddev=stddev
-        )(pixel_values)
+        hidden = Conv(config, config.hidden_sizes[0], size, stride=size, kernel_init=normal, name="patches")(
+            pixel_values
+        )
         hidden = layer_norm(config, NORM_EPSILON, "patches_norm")(hidden)
         states, first = [hidden], 0
         for stage, (features, count) in enumerate(zip(config.hidden_sizes, config.depths, strict=True)):
             if stage > 0:
                 hidden = layer_norm(config, NORM_EPSILON, f"downsampling_{stage}_norm")(hidden)
-                hidden = conv(config, features, 2, f"downsampling_{stage}", stride=2, stddev=stddev)(hidden)
+                hidden = Conv(config, features, 2, stride=2, kernel_init=normal, name=f"downsampling_{stage}")(hidden)
             own = numbers[first : first + count], rates[first : first + count]
             hidden, _ = stack(ConvNextLayer, config, count, f"stage_{stage}")(hidden, own, keys)
             states.append(hidden)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.kernels.attention import attend
 from models.layers.activations import activation
-from models.layers.convolution import Image, Pair, check_image, conv, places
+from models.layers.convolution import Conv, Image, Pair, check_image, places
 from models.layers.dropout import Keys, drop_path, dropout, fold_in
 from models.layers.linear import Initializer, dense, torch_uniform
 from models.layers.norm import BatchAxes, BatchNorm, layer_norm
@@ -101,17 +101,9 @@ class CvtConfig(ModelConfig):
         as_floats = {name: tuple(map(float, vars(self)[name])) for name in fractions}
         return {**super().to_json(), **as_floats, "qkv_projection_method": ("dw_bn",) * self.stages}
 
-    @classmethod
-    def cvt_13(cls, **changes) -> "CvtConfig":
-        return cls(**changes)
-
-    @classmethod
-    def cvt_21(cls, **changes) -> "CvtConfig":
-        return cls(**{**dict(depth=(1, 4, 16)), **changes})
-
-    @classmethod
-    def cvt_w24(cls, **changes) -> "CvtConfig":
-        return cls(**{**dict(depth=(2, 2, 20), embed_dim=(192, 768, 1024), num_heads=(3, 12, 16)), **changes})
+    cvt_13 = Variant()
+    cvt_21 = Variant(depth=(1, 4, 16))
+    cvt_w24 = Variant(depth=(2, 2, 20), embed_dim=(192, 768, 1024), num_heads=(3, 12, 16))
 
     @property
     def stages(self) -> int:
@@ -181,16 +173,16 @@ class CvtAttention(nn.Module):
         """The queries, keys or values, in their heads."""
         config, stage = self.config, self.stage
         features, kernel_size = config.embed_dim[stage], config.kernel_qkv[stage]
-        image = conv(
+        image = Conv(
             config,
             features,
             kernel_size,
-            f"{name}_conv",
             stride=stride,
             padding=padding,
             groups=features,
-            bias=False,
+            use_bias=False,
             kernel_init=torch_uniform,
+            name=f"{name}_conv",
         )(image)
         image = BatchNorm(config, EPSILON, name=f"{name}_norm")(image, self.batch_axes)
         tokens = jnp.concatenate(
@@ -246,14 +238,14 @@ class CvtStage(nn.Module):
     ) -> tuple[Image, Float[Array, "batch 1 hidden"] | None]:
         config, stage = self.config, self.stage
         features, depth = config.embed_dim[stage], config.depth[stage]
-        image = conv(
+        image = Conv(
             config,
             features,
             config.patch_sizes[stage],
-            "embedding",
             stride=config.patch_stride[stage],
             padding=config.patch_padding[stage],
             kernel_init=torch_uniform,
+            name="embedding",
         )(image)
         image = layer_norm(config, EPSILON, "embedding_norm")(image)
         image = dropout(image, config.drop_rate[stage], fold_in(dropout_keys, depth))

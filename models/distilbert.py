@@ -7,16 +7,16 @@ arXiv 1910.01108, section 3. How it is trained: `models.student_teacher`, `objec
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from models.bert import BertConfig, BertHead, BertModel, Choices, Ids, by_choice
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.layers.activations import activation
-from models.layers.dropout import Keys, dropout, fold_in
+from models.layers.dropout import Keys, dropout
 from models.layers.heads import SpanClassifier, TokenClassifier, VocabularyHead
 from models.outputs import ModelOutput
 
@@ -71,9 +71,7 @@ class DistilBertConfig(ModelConfig):
         if self.dim % self.n_heads:
             raise ModelError(f"dim={self.dim} does not divide into n_heads={self.n_heads}")
 
-    @classmethod
-    def base(cls, **changes) -> "DistilBertConfig":
-        return cls(**changes)
+    base = Variant()
 
     @property
     def hidden_size(self) -> int:
@@ -126,20 +124,9 @@ class DistilBertModel(BertModel):
         input_ids: Ids,
         attention_mask: Ids | Bool[Array, "batch length"] | None = None,
         position_ids: Ids | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
-        return super().__call__(
-            input_ids,
-            attention_mask,
-            None,
-            position_ids,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+        return super().__call__(input_ids, attention_mask, None, position_ids, **settings)
 
 
 class DistilBertHead(BertHead):
@@ -154,22 +141,10 @@ class DistilBertHead(BertHead):
         attention_mask: Ids | Bool[Array, "batch length"] | None = None,
         position_ids: Ids | None = None,
         masked_positions: Int[Array, "batch positions"] | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         encoder = DistilBertModel(self.config, name="distilbert")
-        encoded = encoder(
-            input_ids,
-            attention_mask,
-            position_ids,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        head_keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
-        return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
+        return self.read(encoder, (input_ids, attention_mask, position_ids), masked_positions, settings)
 
     def classify(self, first: Float[Array, "batch dim"], outputs: int, keys: Keys) -> Float[Array, "batch outputs"]:
         """W′ dropout(relu(W h + b)) + b′ of the first token."""
@@ -210,19 +185,9 @@ class DistilBertForMultipleChoice(DistilBertHead):
         input_ids: Choices,
         attention_mask: Choices | Bool[Array, "batch choices length"] | None = None,
         position_ids: Choices | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
-        inputs = (input_ids, attention_mask, position_ids)
-        read = super().__call__(
-            *(None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs),
-            dropout_keys=by_choice(dropout_keys, input_ids.shape[1]),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        return ModelOutput(**{**read, "logits": read.logits.reshape(input_ids.shape[:2])})
+        return by_choice(super().__call__, (input_ids, attention_mask, position_ids), settings)
 
     def head(self, encoder, encoded, masked_positions, keys):
         return dict(logits=self.classify(encoded.last_hidden_state[:, 0], 1, keys))

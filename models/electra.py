@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids, embeddings
+from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids, embeddings, of_size
 from models.config import ModelError, nearest
 from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout, dropout_bits, fold_in
@@ -71,17 +71,9 @@ class ElectraConfig(BertConfig):
         if not 0 < self.generator_size <= 1:
             raise ModelError(f"generator_size={self.generator_size}: the share of the discriminator must lie in (0, 1]")
 
-    @classmethod
-    def small(cls, **changes) -> "ElectraConfig":
-        return cls._shape(12, 256, **{"embedding_size": 128, **changes})
-
-    @classmethod
-    def base(cls, **changes) -> "ElectraConfig":
-        return cls._shape(12, 768, **{"embedding_size": 768, "generator_size": 1 / 3, **changes})
-
-    @classmethod
-    def large(cls, **changes) -> "ElectraConfig":
-        return cls._shape(24, 1024, **{"embedding_size": 1_024, **changes})
+    small = of_size(12, 256, embedding_size=128)
+    base = of_size(12, 768, embedding_size=768, generator_size=1 / 3)
+    large = of_size(24, 1024, embedding_size=1_024)
 
     @property
     def embedding_width(self) -> int:

@@ -7,7 +7,7 @@ Tiedemann & Thottingal, "OPUS-MT: Building open translation services for the Wor
 import dataclasses
 from typing import ClassVar
 
-from models.config import ModelError
+from models.config import ModelError, Variant
 from models.encoder_decoder.config import EncoderDecoderConfig
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 
@@ -35,13 +35,12 @@ class MarianConfig(EncoderDecoderConfig):
             raise ModelError("share_encoder_decoder_embeddings is off: it is not implemented for marian")
         return super().from_json(published, **changes)
 
-    @classmethod
-    def opus(cls, **changes) -> "MarianConfig":
-        """The shape of the OPUS-MT models, here with the vocabulary of English to German."""
-        shape = dict(d_model=512, max_position_embeddings=512, activation_function="swish", scale_embedding=True)
-        shape |= dict(encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2_048)
-        shape |= dict(decoder_layers=6, decoder_attention_heads=8, decoder_ffn_dim=2_048)
-        return cls(**{**shape, **changes})
+    opus = Variant(
+        **dict(d_model=512, max_position_embeddings=512, activation_function="swish", scale_embedding=True),
+        **dict(encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2_048),
+        **dict(decoder_layers=6, decoder_attention_heads=8, decoder_ffn_dim=2_048),
+    )
+    """The shape of the OPUS-MT models, here with the vocabulary of English to German."""
 
 
 class MarianMTModel(ConditionalGeneration):

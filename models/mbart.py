@@ -11,7 +11,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from models import bart
-from models.config import ModelError
+from models.config import ModelError, Variant
 from models.encoder_decoder.inputs import Ids, shift_tokens_right
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 from models.layers.embedding import last_token
@@ -29,15 +29,10 @@ class MBartConfig(bart.BartConfig):
     decoder_start_token_id: int | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
-    @classmethod
-    def large_cc25(cls, **changes) -> "MBartConfig":
-        """25 languages; a text ends with its language, and the decoder's input begins with that."""
-        return cls(**{**dict(vocab_size=250_027, scale_embedding=True), **changes})
-
-    @classmethod
-    def large_50(cls, **changes) -> "MBartConfig":
-        """50 languages; a text begins with its language."""
-        return cls(**{**dict(vocab_size=250_054, scale_embedding=True), **changes})
+    large_cc25 = Variant(vocab_size=250_027, scale_embedding=True)
+    """25 languages; a text ends with its language, and the decoder's input begins with that."""
+    large_50 = Variant(vocab_size=250_054, scale_embedding=True)
+    """50 languages; a text begins with its language."""
 
 
 def wrap_tokens_right(ids: Ids, padding: int) -> Ids:

@@ -14,15 +14,51 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import Array
 
 from models.config import ModelError
 from models.layers.axes import is_stacked, stack_of
+from models.layers.dropout import Keys, fold_in
 from models.outputs import ModelOutput
 
 TOKENS = ("input_ids", "decoder_input_ids")
 """Inputs that `init` wants, each (batch, length); it does without masks, types and positions."""
 DTYPES = {"pixel_values": jnp.float32, "noise": jnp.float32, "sampling_key": jnp.uint32}
 """Of the inputs that are no int32."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallSettings:
+    """What a Transformer is called with beside its inputs, each a keyword of the call.
+
+    Attributes:
+        dropout_keys: a key per example; `None` turns dropout off.
+        output_hidden_states: whether the outputs have `hidden_states`.
+        output_attentions: whether they have the probabilities of attention.
+    """
+
+    dropout_keys: Keys = None
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+
+    def folded(self, number: int) -> "CallSettings":
+        """The same with other keys of dropout, for part `number` of a model."""
+        return dataclasses.replace(self, dropout_keys=fold_in(self.dropout_keys, number))
+
+    def asked(
+        self, embedded: Array, states: Array, attentions: Array | None, last: Array | None = None
+    ) -> dict[str, Array | None]:
+        """`hidden_states` (layers + 1, batch, …), `embedded` first, and `attentions`, where asked for.
+
+        Args:
+            states: what each layer gives, stacked.
+            last: stands for the last of them, where something follows the layers.
+        """
+        parts = [embedded[None], states] if last is None else [embedded[None], states[:-1], last[None]]
+        return dict(
+            hidden_states=jnp.concatenate(parts) if self.output_hidden_states else None,
+            attentions=attentions if self.output_attentions else None,
+        )
 
 
 class Model(nn.Module, abc.ABC):
@@ -54,6 +90,14 @@ class Model(nn.Module, abc.ABC):
         """The names of the arrays that it takes."""
         parameters = inspect.signature(type(self).__call__).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of what a call takes beside its inputs; of a `**settings`, those of `CallSettings`."""
+        parameters = inspect.signature(type(self).__call__).parameters.values()
+        grouped = [field.name for field in dataclasses.fields(CallSettings)]
+        named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        return (*named, *(grouped if any(p.kind is p.VAR_KEYWORD for p in parameters) else ()))
 
     @property
     def members(self) -> tuple["Model", ...]:

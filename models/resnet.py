@@ -11,11 +11,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.kernels.max_pool import max_pool
 from models.kernels.precision import widened
 from models.layers.activations import activation
-from models.layers.convolution import Image, check_image, conv
+from models.layers.convolution import Conv, Image, check_image
 from models.layers.dropout import Keys
 from models.layers.linear import dense
 from models.layers.norm import BatchAxes, BatchNorm
@@ -66,25 +66,11 @@ class ResNetConfig(ModelConfig):
                 f"hidden_sizes={self.hidden_sizes} and depths={self.depths}: expected as many of each, at most 4"
             )
 
-    @classmethod
-    def resnet18(cls, **changes) -> "ResNetConfig":
-        return cls.resnet34(**{"depths": (2, 2, 2, 2), **changes})
-
-    @classmethod
-    def resnet34(cls, **changes) -> "ResNetConfig":
-        return cls(**{"hidden_sizes": (64, 128, 256, 512), "layer_type": "basic", **changes})
-
-    @classmethod
-    def resnet50(cls, **changes) -> "ResNetConfig":
-        return cls(**changes)
-
-    @classmethod
-    def resnet101(cls, **changes) -> "ResNetConfig":
-        return cls(**{"depths": (3, 4, 23, 3), **changes})
-
-    @classmethod
-    def resnet152(cls, **changes) -> "ResNetConfig":
-        return cls(**{"depths": (3, 8, 36, 3), **changes})
+    resnet34 = Variant(hidden_sizes=(64, 128, 256, 512), layer_type="basic")
+    resnet18 = Variant(resnet34, depths=(2, 2, 2, 2))
+    resnet50 = Variant()
+    resnet101 = Variant(depths=(3, 4, 23, 3))
+    resnet152 = Variant(depths=(3, 8, 36, 3))
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -104,15 +90,15 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Image, batch_axes: BatchAxes) -> Image:
         config = self.config
-        x = conv(
+        x = Conv(
             config,
             self.features,
             self.kernel_size,
-            "convolution",
             stride=self.stride,
             padding=self.kernel_size // 2,
-            bias=False,
+            use_bias=False,
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            name="convolution",
         )(x)
         x = BatchNorm(config, frozen=config.freeze_batch_norm, name="normalization")(x, batch_axes)
         return x if self.act is None else activation(self.act)(x)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
+from models.config import Variant
 from models.encoder_decoder.config import EncoderDecoderConfig
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 from models.layers.linear import Initializer
@@ -39,15 +40,11 @@ class TransformerConfig(EncoderDecoderConfig):
     activation_function: str = "relu"
     scale_embedding: bool = True
 
-    @classmethod
-    def base(cls, **changes) -> "TransformerConfig":
-        return cls(**changes)
-
-    @classmethod
-    def big(cls, **changes) -> "TransformerConfig":
-        shape = dict(d_model=1_024, encoder_attention_heads=16, encoder_ffn_dim=4_096, dropout=0.3)
-        shape |= dict(decoder_attention_heads=16, decoder_ffn_dim=4_096)
-        return cls(**{**shape, **changes})
+    base = Variant()
+    big = Variant(
+        **dict(d_model=1_024, encoder_attention_heads=16, encoder_ffn_dim=4_096, dropout=0.3),
+        **dict(decoder_attention_heads=16, decoder_ffn_dim=4_096),
+    )
 
     @property
     def kernel_init(self) -> Initializer:

@@ -15,20 +15,33 @@ from einops import rearrange, repeat
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.layers.activations import activation
 from models.layers.attention import Attention
-from models.layers.convolution import Image, Pair, conv, pair
+from models.layers.convolution import Conv, Image, Pair, pair
 from models.layers.dropout import Keys, drop_path, dropout, fold_in
 from models.layers.linear import by_example, dense, truncated_normal
 from models.layers.norm import layer_norm
 from models.layers.positions import resize_positions
 from models.layers.stack import stack
-from models.model import Model
+from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 
 Hidden = Float[Array, "batch length hidden"]
 PatchMask = Bool[Array, "batch patches"] | Int[Array, "batch patches"]
+
+
+def of_size(layers: int, hidden: int, heads: int, patch: int = 16) -> Variant:
+    """The variant of this depth, width and size of patches, for the classes of ImageNet."""
+    return Variant(
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        patch_size=patch,
+        encoder_stride=patch,
+        labels=tuple(f"LABEL_{number}" for number in range(1_000)),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,46 +106,13 @@ class ViTConfig(ModelConfig):
         for one in value if both else (value,):
             super()._check(name, one, default)
 
-    @classmethod
-    def _shape(cls, layers: int, hidden: int, heads: int, patch: int = 16, **changes) -> "ViTConfig":
-        shape = dict(
-            num_hidden_layers=layers,
-            hidden_size=hidden,
-            num_attention_heads=heads,
-            intermediate_size=4 * hidden,
-            patch_size=patch,
-            encoder_stride=patch,
-            labels=tuple(f"LABEL_{number}" for number in range(1_000)),
-        )
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def tiny(cls, **changes) -> "ViTConfig":
-        return cls._shape(12, 192, 3, **changes)
-
-    @classmethod
-    def small(cls, **changes) -> "ViTConfig":
-        return cls._shape(12, 384, 6, **changes)
-
-    @classmethod
-    def base(cls, **changes) -> "ViTConfig":
-        return cls._shape(12, 768, 12, **changes)
-
-    @classmethod
-    def base_32(cls, **changes) -> "ViTConfig":
-        return cls._shape(12, 768, 12, 32, **changes)
-
-    @classmethod
-    def large(cls, **changes) -> "ViTConfig":
-        return cls._shape(24, 1_024, 16, **changes)
-
-    @classmethod
-    def large_32(cls, **changes) -> "ViTConfig":
-        return cls._shape(24, 1_024, 16, 32, **changes)
-
-    @classmethod
-    def huge_14(cls, **changes) -> "ViTConfig":
-        return cls._shape(32, 1_280, 16, 14, **changes)
+    tiny = of_size(12, 192, 3)
+    small = of_size(12, 384, 6)
+    base = of_size(12, 768, 12)
+    base_32 = of_size(12, 768, 12, 32)
+    large = of_size(24, 1_024, 16)
+    large_32 = of_size(24, 1_024, 16, 32)
+    huge_14 = of_size(32, 1_280, 16, 14)
 
     @property
     def grid(self) -> Pair:
@@ -236,9 +216,7 @@ class ViTModel(ViTBase):
         bool_masked_pos: PatchMask | None = None,
         *,
         interpolate_pos_encoding: bool = False,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         """`bool_masked_pos` is true for patches to hide. With `interpolate_pos_encoding` images may have any size: positions
         are resized to them.
@@ -246,16 +224,16 @@ class ViTModel(ViTBase):
         Raises:
             ModelError: images of another size or number of channels; a mask, and no token for it, or of other patches.
         """
-        config = self.config
+        config, call = self.config, CallSettings(**settings)
         config.check_image(pixel_values.shape, interpolate_pos_encoding or config.interpolate_positions)
         grid = config.grid_of(*pixel_values.shape[1:3])
-        patches = conv(
+        patches = Conv(
             config,
             config.hidden_size,
             config.patch_size,
-            "patch_embeddings",
             stride=config.patch_size,
-            stddev=config.initializer_range,
+            kernel_init=truncated_normal(config.initializer_range),
+            name="patch_embeddings",
         )(pixel_values)
         patches = rearrange(patches, "batch rows columns hidden -> batch (rows columns) hidden")
         if self.use_mask_token:
@@ -276,16 +254,15 @@ class ViTModel(ViTBase):
         embedded = jnp.concatenate([first, patches], axis=1) + resize_positions(positions, config.grid, grid)
         embedded = by_example(embedded.astype(config.compute_dtype))
         layers = config.num_hidden_layers
-        embedded = dropout(embedded, config.hidden_dropout_prob, fold_in(dropout_keys, layers))
+        embedded = dropout(embedded, config.hidden_dropout_prob, fold_in(call.dropout_keys, layers))
         hidden, (states, attentions) = stack(ViTLayer, config, layers, "layers")(
-            embedded, jnp.arange(layers), dropout_keys
+            embedded, jnp.arange(layers), call.dropout_keys
         )
         hidden = layer_norm(config, config.layer_norm_eps, "norm")(hidden)
         return ModelOutput(
             last_hidden_state=hidden,
             pooler_output=self._pool(hidden[:, 0]) if self.add_pooling_layer else None,
-            hidden_states=jnp.concatenate([embedded[None], states]) if output_hidden_states else None,
-            attentions=attentions if output_attentions else None,
+            **call.asked(embedded, states, attentions),
         )
 
     def _vectors(self, name: str, count: int, init) -> Float[Array, "1 count hidden"]:
@@ -311,17 +288,13 @@ class ViTForImageClassification(ViTBase):
         pixel_values: Image,
         *,
         interpolate_pos_encoding: bool = False,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         config = self.config
         encoded = ViTModel(config, add_pooling_layer=False, name="vit")(
             pixel_values,
             interpolate_pos_encoding=interpolate_pos_encoding,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
+            **settings,
         )
         classifier = dense(
             config, len(config.labels), "classifier", ("embed", "head_out"), stddev=config.initializer_range
@@ -340,9 +313,7 @@ class ViTForMaskedImageModeling(ViTBase):
         bool_masked_pos: PatchMask | None = None,
         *,
         interpolate_pos_encoding: bool = False,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         """`bool_masked_pos` is true for the patches that are hidden.
 
@@ -359,9 +330,7 @@ class ViTForMaskedImageModeling(ViTBase):
             pixel_values,
             bool_masked_pos,
             interpolate_pos_encoding=interpolate_pos_encoding,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
+            **settings,
         )
         decoder = dense(
             config,

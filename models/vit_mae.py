@@ -15,12 +15,12 @@ from einops import rearrange, repeat
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelError
-from models.layers.convolution import Image, Pair, conv, pair
+from models.layers.convolution import Conv, Image, Pair, pair
 from models.layers.dropout import Keys, fold_in
 from models.layers.linear import Initializer, by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
-from models.model import Model
+from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 from models.vit import Hidden, ViTConfig, ViTLayer, ViTModel
 
@@ -121,21 +121,18 @@ class ViTMAEModel(Vectors, Model):
         self,
         pixel_values: Image,
         noise: Noise | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         """The patches with the most `noise` are left out, as many as `mask_ratio` says; without noise, none.
 
         Raises:
             ModelError: images of another size or number of channels, or noise for other patches.
         """
-        config = self.config
+        config, call = self.config, CallSettings(**settings)
         config.check_image(pixel_values.shape, any_size=False)
         glorot = nn.initializers.xavier_uniform(in_axis=(0, 1, 2), out_axis=3)
         size = config.patch_size
-        patches = conv(config, config.hidden_size, size, "patch_embeddings", stride=size, kernel_init=glorot)(
+        patches = Conv(config, config.hidden_size, size, stride=size, kernel_init=glorot, name="patch_embeddings")(
             pixel_values
         )
         patches = rearrange(patches, "batch rows columns hidden -> batch (rows columns) hidden")
@@ -153,14 +150,13 @@ class ViTMAEModel(Vectors, Model):
         embedded = by_example(jnp.concatenate([first, patches], axis=1).astype(config.compute_dtype))
         layers = config.num_hidden_layers
         hidden, (states, attentions) = stack(ViTLayer, config, layers, "layers")(
-            embedded, jnp.arange(layers), dropout_keys
+            embedded, jnp.arange(layers), call.dropout_keys
         )
         return ModelOutput(
             last_hidden_state=layer_norm(config, config.layer_norm_eps, "norm")(hidden),
             mask=(places >= read).astype(jnp.float32),
             ids_restore=places,
-            hidden_states=jnp.concatenate([embedded[None], states]) if output_hidden_states else None,
-            attentions=attentions if output_attentions else None,
+            **call.asked(embedded, states, attentions),
         )
 
 
@@ -200,19 +196,14 @@ class ViTMAEForPreTraining(Model):
         self,
         pixel_values: Image,
         noise: Noise | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
         encoded = ViTMAEModel(self.config, name="vit")(
             pixel_values,
             noise,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
+            **settings,
         )
-        keys = fold_in(dropout_keys, self.config.num_hidden_layers + 1)
+        keys = fold_in(settings.get("dropout_keys"), self.config.num_hidden_layers + 1)
         decoder = ViTMAEDecoder(self.config.decoder, name="decoder")
         return ModelOutput(logits=decoder(encoded.last_hidden_state, encoded.ids_restore, keys), **encoded)
 

@@ -7,7 +7,7 @@ from jaxtyping import Array, Int
 from models.encoder_decoder.config import EncoderDecoderConfig
 from models.encoder_decoder.inputs import Hidden
 from models.layers.activations import activation
-from models.layers.attention import Attention
+from models.layers.attention import Attention, LayerCache
 from models.layers.dropout import Keys, dropout, fold_in
 from models.layers.linear import dense
 from models.layers.norm import layer_norm
@@ -69,7 +69,7 @@ class DecoderLayer(nn.Module):
     def __call__(self, hidden: Hidden | None, own, shared):
         config = self.config
         index, cache, memory_cache = own
-        mask, _, cached, memory, memory_mask, dropout_keys = shared
+        mask, _, filled, memory, memory_mask, dropout_keys = shared
         keys = fold_in(dropout_keys, index)
         attend = attention(config, config.decoder_attention_heads, "attention")
         read = attention(config, config.decoder_attention_heads, "cross_attention")
@@ -78,14 +78,14 @@ class DecoderLayer(nn.Module):
         hidden, probabilities, cache = residual(
             config,
             hidden,
-            lambda x: attend(x, mask, fold_in(keys, 0), cache=cache, cached=cached),
+            lambda x: attend(x, mask, fold_in(keys, 0), cache=LayerCache.of(cache, filled)),
             "attention_norm",
             fold_in(keys, 1),
         )
         hidden, cross_probabilities, memory_cache = residual(
             config,
             hidden,
-            lambda x: read(x, memory_mask, fold_in(keys, 2), memory=memory, cache=memory_cache),
+            lambda x: read(x, memory_mask, fold_in(keys, 2), memory=memory, cache=LayerCache.of(memory_cache)),
             "cross_attention_norm",
             fold_in(keys, 3),
         )
@@ -96,5 +96,5 @@ class DecoderLayer(nn.Module):
             "mlp_norm",
             fold_in(keys, 5),
         )
-        caches = None if cached is None else (cache, memory_cache)
+        caches = None if filled is None else (cache, memory_cache)
         return hidden, (hidden, probabilities, cross_probabilities, caches)

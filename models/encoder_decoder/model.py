@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,9 +15,9 @@ from models.encoder_decoder.inputs import Hidden, Ids, Mask, TargetMask, Targets
 from models.encoder_decoder.stacks import Decoder, Encoder, but_zero
 from models.kernels.linear import add_bias, matmul
 from models.layers.attention import Cache
-from models.layers.dropout import Keys, fold_in
+from models.layers.dropout import fold_in
 from models.layers.embedding import embedding
-from models.model import Model
+from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 
 
@@ -29,7 +29,7 @@ class EncoderDecoderBase(Model):
     def encode(self, input_ids: Ids, attention_mask: Mask | None = None, *, room: int) -> Cache:
         """A cache that holds what the encoder made of a text, and has room for `room` tokens that are still to be written."""
         cache = self.config.empty_cache(input_ids.shape[0], room)
-        return self(input_ids, attention_mask, past_key_values=cache, decode=False).past_key_values
+        return self(input_ids, attention_mask, past_key_values=cache).past_key_values
 
 
 class EncoderDecoderModel(EncoderDecoderBase):
@@ -73,26 +73,19 @@ class EncoderDecoderModel(EncoderDecoderBase):
         past_key_values: Cache | None = None,
         segment_ids: Ids | None = None,
         decoder_segment_ids: Targets | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        decode: bool = True,
+        **settings: Any,
     ) -> ModelOutput:
         """Without `decoder_input_ids` the decoder is given `input_ids`, shifted. With `past_key_values` its tokens come
         behind those of the cache, `decoder_attention_mask` being theirs; a cache that holds an encoder's output stands
         for `input_ids` and `attention_mask`. `segment_ids` and `decoder_segment_ids`, equal within a pair of texts, keep
-        packed pairs apart; positions begin again in each. Unless it is to `decode`, what the encoder read goes into the cache,
-        which is the only output.
+        packed pairs apart; positions begin again in each. With an empty `past_key_values` and no `decoder_input_ids` what the
+        encoder read goes into the cache, which is the only output.
         """
         refuse(input_ids, attention_mask, decoder_input_ids, past_key_values, segment_ids, decoder_segment_ids)
-        asked = dict(output_hidden_states=output_hidden_states, output_attentions=output_attentions)
-        encoded = None
+        call, encoded = CallSettings(**settings), None
         if input_ids is not None:
-            encoded = self.encoder(
-                self.front_end(input_ids), attention_mask, segment_ids, dropout_keys=fold_in(dropout_keys, 0), **asked
-            )
-        if not decode:
+            encoded = self.encoder(self.front_end(input_ids), attention_mask, segment_ids, call.folded(0))
+        if decoder_input_ids is None and past_key_values is not None:
             cache = self.decoder.remember(encoded.last_hidden_state, attention_mask, past_key_values)
             return ModelOutput(past_key_values=cache)
         if decoder_input_ids is None:
@@ -106,8 +99,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
             attention_mask,
             segment_ids,
             past_key_values,
-            dropout_keys=fold_in(dropout_keys, 1),
-            **asked,
+            call.folded(1),
         )
         named = {"hidden_states": "decoder_hidden_states", "attentions": "decoder_attentions"}
         return ModelOutput(
@@ -152,11 +144,7 @@ class EncoderDecoderHead(EncoderDecoderBase):
         past_key_values: Cache | None = None,
         segment_ids: Ids | None = None,
         decoder_segment_ids: Targets | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        decode: bool = True,
+        **settings: Any,
     ) -> ModelOutput:
         model = self.base(self.config, name="model")
         read = model(
@@ -167,14 +155,12 @@ class EncoderDecoderHead(EncoderDecoderBase):
             past_key_values,
             segment_ids,
             decoder_segment_ids,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            decode=decode,
+            **settings,
         )
-        if not decode:
+        if "last_hidden_state" not in read:
             return read
-        return ModelOutput(**self.head(model, read.last_hidden_state, input_ids, fold_in(dropout_keys, 2)), **read)
+        keys = fold_in(settings.get("dropout_keys"), 2)
+        return ModelOutput(**self.head(model, read.last_hidden_state, input_ids, keys), **read)
 
     @abc.abstractmethod
     def head(self, model, hidden, input_ids, keys) -> dict[str, Array]:

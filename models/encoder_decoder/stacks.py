@@ -16,6 +16,7 @@ from models.layers.embedding import embedding
 from models.layers.linear import Initializer, by_example
 from models.layers.norm import layer_norm
 from models.layers.stack import stack
+from models.model import CallSettings
 from models.outputs import ModelOutput
 
 OFFSET = 2
@@ -35,6 +36,11 @@ def sinusoids(positions: int, features: int, interleaved: bool) -> Float[np.ndar
 def but_zero(init: Initializer, row: int | None) -> Initializer:
     """`init`, and 0 in one row: that of padding, where there is one."""
     return init if row is None else lambda key, shape, dtype: init(key, shape, dtype).at[row].set(0)
+
+
+def whole(memory: Hidden, mask: Mask | None) -> Bool[Array, "batch length"]:
+    """Which places of the encoder's output may be looked at: those of its mask, or all."""
+    return jnp.ones(memory.shape[:2], bool) if mask is None else mask > 0
 
 
 class Stack(nn.Module):
@@ -98,13 +104,12 @@ class Stack(nn.Module):
         embedded: Hidden,
         hidden: Hidden,
         states: Float[Array, "layers batch length hidden"],
-        asked: bool,
-        dropout_keys: Keys,
+        attentions: Array,
+        call: CallSettings,
     ) -> dict[str, Array | None]:
-        """The last hidden state, and where `asked` all: the embeddings first, the last one normalised."""
-        hidden = self.last(hidden, dropout_keys)
-        states = jnp.concatenate([embedded[None], states[:-1], hidden[None]]) if asked else None
-        return dict(last_hidden_state=hidden, hidden_states=states)
+        """The last hidden state, and what was asked for."""
+        hidden = self.last(hidden, call.dropout_keys)
+        return dict(last_hidden_state=hidden, **call.asked(embedded, states, attentions, last=hidden))
 
 
 class Encoder(Stack):
@@ -121,21 +126,15 @@ class Encoder(Stack):
         words: Hidden,
         attention_mask: Mask | None,
         segment_ids: Ids | None,
-        *,
-        dropout_keys: Keys,
-        output_hidden_states: bool,
-        output_attentions: bool,
+        call: CallSettings,
     ) -> ModelOutput:
         length = words.shape[1]
         positions = jnp.arange(length)[None] if segment_ids is None else places_within(segment_ids)
-        embedded = self.embed(words, dropout_keys, positions, length)
+        embedded = self.embed(words, call.dropout_keys, positions, length)
         mask = attention_pattern(length, attention_mask, segment_ids=segment_ids)
-        shared = mask, self.position_bias(length, length, 0), dropout_keys
+        shared = mask, self.position_bias(length, length, 0), call.dropout_keys
         hidden, (states, attentions) = self.layers(embedded, jnp.arange(self.count), shared)
-        return ModelOutput(
-            **self.finish(embedded, hidden, states, output_hidden_states, dropout_keys),
-            attentions=attentions if output_attentions else None,
-        )
+        return ModelOutput(**self.finish(embedded, hidden, states, attentions, call))
 
 
 class Decoder(Stack):
@@ -156,8 +155,7 @@ class Decoder(Stack):
         """The cache with the keys and values that attention to the encoder's output goes by; no token is decoded."""
         shared = None, None, None, memory, None, None
         _, (keys, values) = self.layers(None, (jnp.arange(self.count), None, None), shared)
-        filled = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
-        return cache.replace(memory_keys=keys, memory_values=values, memory_mask=filled)
+        return cache.replace(memory_keys=keys, memory_values=values, memory_mask=whole(memory, memory_mask))
 
     def __call__(
         self,
@@ -168,20 +166,16 @@ class Decoder(Stack):
         memory_mask: Int[Array, "batch memory"] | Bool[Array, "batch memory"] | None,
         memory_segment_ids: Int[Array, "batch memory"] | None,
         past_key_values: Cache | None,
-        *,
-        dropout_keys: Keys,
-        output_hidden_states: bool,
-        output_attentions: bool,
+        call: CallSettings,
     ) -> ModelOutput:
         """With `past_key_values` the tokens come behind those of the cache; `memory` is read where that has none."""
         length = room = words.shape[1]
-        cache, first, cached, caches, memory_caches = past_key_values, 0, None, None, None
+        cache, first, filled, caches, memory_caches = past_key_values, 0, None, None, None
         if cache is not None:
-            first = cached = cache.length
+            first = filled = cache.length
             caches = cache.keys, cache.values
             if cache.memory_keys is None:
-                filled = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
-                cache = cache.replace(memory_mask=filled)
+                cache = cache.replace(memory_mask=whole(memory, memory_mask))
             else:
                 memory_caches = cache.memory_keys, cache.memory_values
             cache = cache.reading(decoder_attention_mask, length)
@@ -192,16 +186,15 @@ class Decoder(Stack):
             same = (segment_ids[:, :, None] == memory_segment_ids[:, None, :])[:, None]
             memory_mask = same if memory_mask is None else memory_mask & same
         positions = jnp.arange(length)[None] + first if segment_ids is None else places_within(segment_ids)
-        embedded = self.embed(words, dropout_keys, positions, room)
+        embedded = self.embed(words, call.dropout_keys, positions, room)
         own = jnp.arange(self.count), caches, memory_caches
-        shared = mask, self.position_bias(length, room, first), cached, memory, memory_mask, dropout_keys
+        shared = mask, self.position_bias(length, room, first), filled, memory, memory_mask, call.dropout_keys
         hidden, (states, attentions, cross_attentions, caches) = self.layers(embedded, own, shared)
         if cache is not None:
             (keys, values), (memory_keys, memory_values) = caches
             cache = cache.replace(keys=keys, values=values, memory_keys=memory_keys, memory_values=memory_values)
         return ModelOutput(
-            **self.finish(embedded, hidden, states, output_hidden_states, dropout_keys),
-            attentions=attentions if output_attentions else None,
-            cross_attentions=cross_attentions if output_attentions else None,
+            **self.finish(embedded, hidden, states, attentions, call),
+            cross_attentions=cross_attentions if call.output_attentions else None,
             past_key_values=cache,
         )

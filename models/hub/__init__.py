@@ -25,7 +25,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Key
@@ -35,7 +34,7 @@ from models.hub import files, flax_trees, tables, tokenizer_folder
 from models.hub.beside import GENERATION, Beside, generation_config
 from models.hub.downloads import checkpoint_folder
 from models.hub.names import NameTable
-from models.hub.reading import differ, published_names, read_parameters, refuse_untied
+from models.hub.reading import Read, differ, published_names, read_parameters, refuse_untied
 from models.model import Model
 
 __all__ = ["checkpoint_folder", "load", "model_class", "outline", "save"]
@@ -197,63 +196,64 @@ def load(
     """
     folder = checkpoint_folder(folder)
     published, config = read_config(folder, config_changes)
-    table = names_of(config)
     wanted = architecture.__name__ if isinstance(architecture, type) else architecture
-    kind = model_class(config.model_type, wanted or architecture_named(folder, published))
-    if kind.joined is not None:
-        return kind.joined(
+    model_type = model_class(config.model_type, wanted or architecture_named(folder, published))
+    if model_type.joined is not None:
+        return model_type.joined(
             lambda part, its: load(folder / part, architecture=its, initialize=initialize, **config_changes)
         )
-    model = kind(config)
-    shapes = shapes_of(model)
-    table, base = table.of(shapes), table.is_base(shapes)
-    opened = nullcontext(flax_trees.tensors(folder)) if flax_trees.alone(folder) else files.tensors(folder)
-    with opened as handles:
-        if not flax_trees.alone(folder):
+    tree = flax_trees.alone(folder)
+    with nullcontext(flax_trees.tensors(folder)) if tree else files.tensors(folder) as handles:
+        if not tree:
             files.refuse_quantised(folder, published, handles)
-        there = published_names(folder, handles, table, base)
-        for name, attributes in table.optional.items():
-            if base and initialize is None and table.today(name, base) not in there:
-                model = type(model)(config, **attributes)
-                shapes = shapes_of(model)
-        for alias, changes in table.untied.items():
-            if alias in table.aliases and differ(handles, there, alias, table.aliases[alias]):
-                model = type(model)(dataclasses.replace(config, **changes))
-                shapes = shapes_of(model)
-                table = names_of(model.config).of(shapes)
-        names = table.by_ours(shapes)
-        parameters, missing, misshapen, used = read_parameters(handles, there, names, shapes)
-        for path, name in names.items():
-            if name.published in table.zeros and name.published in missing:
-                missing.remove(name.published)
-                parameters[path] = jnp.zeros(shapes[path].shape, shapes[path].dtype)
-        refuse_untied(folder, handles, there, table, used, base)
-    extra = {name for name in set(there) - used if not table.is_ignored(name, base)}
-    known = {table.today(name.published, base) for name in table.names}
-    left_out = sorted(name for name in extra if name in known or (wanted is not None and not table.in_base(name)))
-    unexpected = sorted(extra - set(left_out))
-    other: list[str] = []
-    if initialize is not None and len(config_changes.get("labels", ())) not in (0, len(config.labels_of(published))):
-        other = [name for name in misshapen if not table.in_base(name.partition(" ")[0])]  # a head for other labels
-        misshapen, missing = [name for name in misshapen if name not in other], missing + other
-    if unexpected or misshapen or (missing and initialize is None):
-        lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-        said = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
-        hint = "" if unexpected or misshapen else " (load(..., initialize=key) makes the missing anew)"
-        raise ModelError(f"{folder} does not fit {type(model).__name__}: {said}{hint}")
-    if left_out:
-        log.log(
-            logging.WARNING if wanted is None else logging.INFO,
-            "%s: left out, for %s has no use for them: %s",
-            folder,
-            type(model).__name__,
-            ", ".join(left_out),
+        model, read = read_model(
+            folder, handles, model_type(config), fresh=initialize is not None, chosen=wanted is not None
         )
-    if missing:
-        why = f"lacks them or has them for {len(config.labels_of(published))} other labels" if other else "lacks them"
-        log.warning("%s: freshly initialised, for the file %s: %s", folder, why, ", ".join(missing))
+    count = len(config.labels_of(published))
+    relabelled = initialize is not None and len(config_changes.get("labels", ())) not in (0, count)
+    if relabelled:
+        read = read.without_heads()
+    if read.unexpected or read.misshapen or (read.missing and initialize is None):
+        lists = {"missing": read.missing, "unexpected": read.unexpected, "misshapen": read.misshapen}
+        wrong = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
+        hint = "" if read.unexpected or read.misshapen else " (load(..., initialize=key) makes the missing anew)"
+        raise ModelError(f"{folder} does not fit {type(model).__name__}: {wrong}{hint}")
+    if read.left_out:
+        level = logging.WARNING if wanted is None else logging.INFO
+        names = ", ".join(read.left_out)
+        log.log(level, "%s: left out, for %s has no use for them: %s", folder, type(model).__name__, names)
+    parameters = read.parameters
+    if read.missing:
+        why = f"lacks them or has them for {count} other labels" if relabelled and read.heads else "lacks them"
+        log.warning("%s: freshly initialised, for the file %s: %s", folder, why, ", ".join(read.missing))
         parameters = flat(model.init(initialize, **model.blank())) | parameters
     return model, nested(parameters, model)
+
+
+def read_model(
+    folder: Path, handles: Mapping[str, Any], model: Model, *, fresh: bool, chosen: bool
+) -> tuple[Model, Read]:
+    """The model without the optional parts that a folder's tensors lack and with the parameters that it has untied, and what
+    was read for it.
+
+    Args:
+        fresh: whether parts that are missing get fresh parameters, so that the model keeps them.
+        chosen: whether somebody chose the class, so that heads that nobody here knows are left out.
+    """
+    shapes = shapes_of(model)
+    table, base = names_of(model.config).of(shapes), names_of(model.config).is_base(shapes)
+    there = published_names(folder, handles, table, base)
+    for name, attributes in table.optional.items():
+        if base and not fresh and table.today(name, base) not in there:
+            model = type(model)(model.config, **attributes)
+    for alias, changes in table.untied.items():
+        if alias in table.aliases and differ(handles, there, alias, table.aliases[alias]):
+            model = type(model)(dataclasses.replace(model.config, **changes))
+    shapes = shapes_of(model)
+    table = names_of(model.config).of(shapes)
+    read, used = read_parameters(handles, there, table, shapes)
+    refuse_untied(folder, handles, there, table, used, base)
+    return model, read.with_unused(set(there) - used, table, base, chosen)
 
 
 def save(

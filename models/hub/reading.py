@@ -1,5 +1,6 @@
 """From the tensors of a folder to parameters: which there are, under which names, and in which shapes."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,63 @@ from jaxtyping import Array
 
 from models.config import ModelError
 from models.hub import files
-from models.hub.names import Name, NameTable
+from models.hub.names import NameTable
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 """What a published parameter may be; quantised ones mean nothing without their scales."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """What came of reading a model's parameters from a folder.
+
+    Attributes:
+        parameters: by path.
+        missing: published tensors that the model wants and the folder lacks.
+        misshapen: those of another shape or dtype, each with both shapes.
+        left_out: tensors that the model has no use for, as of another head.
+        unexpected: tensors that belong to no model here.
+        heads: those of `misshapen` that are no base model's.
+    """
+
+    parameters: dict[str, Array]
+    missing: list[str]
+    misshapen: list[str]
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    unexpected: list[str] = dataclasses.field(default_factory=list)
+    heads: list[str] = dataclasses.field(default_factory=list)
+
+    def without_heads(self) -> "Read":
+        """The same with misshapen heads taken as missing, as where they are for other labels."""
+        misshapen = [name for name in self.misshapen if name not in self.heads]
+        return dataclasses.replace(self, misshapen=misshapen, missing=self.missing + self.heads)
+
+    def with_unused(self, unused: set[str], table: NameTable, base: bool, chosen: bool) -> "Read":
+        """The same with the tensors that were not read put into `left_out` or `unexpected`."""
+        extra = {name for name in unused if not table.is_ignored(name, base)}
+        known = {table.today(name.published, base) for name in table.names}
+        left_out = sorted(name for name in extra if name in known or (chosen and not table.in_base(name)))
+        return dataclasses.replace(self, left_out=left_out, unexpected=sorted(extra - set(left_out)))
+
+
 def read_parameters(
     handles: Mapping[str, Any],
     there: Mapping[str, str],
-    names: Mapping[str, Name],
+    table: NameTable,
     shapes: Mapping[str, jax.ShapeDtypeStruct],
-) -> tuple[dict[str, Array], list[str], list[str], set[str]]:
-    """The parameters called `names`, the published tensors that are missing and misshapen, and all that were wanted."""
+) -> tuple[Read, set[str]]:
+    """The parameters of these `shapes`, and the published tensors that were wanted for them."""
     parameters, missing, misshapen, used = {}, [], [], set()
-    for path, name in names.items():
+    for path, name in table.by_ours(shapes).items():
         shape, layered = shapes[path], name.layered
         parts = [name.of_layer(i) for i in range(shape.shape[0])] if layered else [name.published]
         used |= set(parts)
         absent = [part for part in parts if part not in there]
-        missing += absent
         if absent:
+            if name.published in table.zeros:
+                parameters[path] = jnp.zeros(shape.shape, shape.dtype)
+            else:
+                missing += absent
             continue
         arrays = [name.transform(files.read(handles, there[part])) for part in parts]
         expected = shape.shape[1:] if layered else shape.shape
@@ -43,7 +80,8 @@ def read_parameters(
         misshapen += wrong
         if not wrong:
             parameters[path] = jnp.asarray(np.stack(arrays) if layered else arrays[0], shape.dtype)
-    return parameters, missing, misshapen, used
+    heads = [name for name in misshapen if not table.in_base(name.partition(" ")[0])]
+    return Read(parameters, missing, misshapen, heads=heads), used
 
 
 def refuse_untied(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -91,6 +92,31 @@ class Cache:
         return self.replace(mask=mask, length=self.length + new)
 
 
+class LayerCache(NamedTuple):
+    """One layer's keys and values of what came before, each (batch, key_value_heads, room, head_dim).
+
+    Attributes:
+        filled: places in use; the new ones come behind them. `None` of an encoder's output: it is whole, nothing is added.
+    """
+
+    keys: Array
+    values: Array
+    filled: Int[Array, ""] | None
+
+    @classmethod
+    def of(cls, arrays: tuple[Array, Array] | None, filled: Int[Array, ""] | None = None) -> "LayerCache | None":
+        """The cache of these keys and values, where there are any."""
+        return None if arrays is None else cls(*arrays, filled)
+
+    def add(self, key: Array | None, value: Array | None) -> tuple[Array, Array]:
+        """All keys and values, with the new ones behind those before them."""
+        if self.filled is None:
+            return self.keys, self.values
+        pairs = ((self.keys, key), (self.values, value))
+        begin = (0, 0, self.filled, 0)
+        return tuple(jax.lax.dynamic_update_slice(old, new.astype(old.dtype), begin) for old, new in pairs)
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al., 2017, arXiv 1706.03762, section 3.2).
 
@@ -142,8 +168,7 @@ class Attention(nn.Module):
         memory: Float[Array, "batch keys features"] | None = None,
         position_bias: Float[Array, "#batch heads length keys"] | None = None,
         rotary: tuple[Array, Array] | None = None,
-        cache: tuple[Array, Array] | None = None,
-        cached: Int[Array, ""] | None = None,
+        cache: LayerCache | None = None,
         layer_scale: Float[Array, ""] | None = None,
     ) -> tuple[
         Float[Array, "batch length features"] | None,
@@ -158,24 +183,16 @@ class Attention(nn.Module):
             memory: what keys and values are made from; `hidden` where `None`.
             position_bias: added to the scores.
             rotary: cosines and sines by which queries and keys are turned (`rotate`).
-            cache: keys and values `(batch, key_value_heads, room, head_dim)` of what came before.
-            cached: how many places of the cache are filled: the new ones come behind them. `None`: the cache is all that
-                there is (an encoder's output that has been read), and nothing is added.
+            cache: keys and values of what came before.
             layer_scale: multiplies the scores, beside `scale`.
         """
         if hidden is None:
             return None, None, self._keys_and_values(memory)
-        query, key, value = self._project(hidden, memory, read=cache is None or cached is not None)
+        query, key, value = self._project(hidden, memory, read=cache is None or cache.filled is not None)
         if rotary is not None:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
         if cache is not None:
-            if cached is not None:
-                begin = (0, 0, cached, 0)
-                cache = tuple(
-                    jax.lax.dynamic_update_slice(old, new.astype(old.dtype), begin)
-                    for old, new in zip(cache, (key, value), strict=True)
-                )
-            key, value = cache
+            key, value = cache.add(key, value)
         if self.upcast:
             query, key, value = (widened(x) for x in (query, key, value))
         if layer_scale is not None:

@@ -38,58 +38,32 @@ def places(length: int, kernel: int, stride: int, padding: int) -> int:
 
 
 class Conv(nn.Module):
-    """A convolution, `kernel` (height, width, in / groups, features) and `bias` (features). See `conv`."""
+    """A convolution of `features` outputs.
+
+    Attributes:
+        kernel_size, stride, padding: (height, width), or one number for both.
+        groups: the channels are cut into so many parts, each seen by its part of the outputs; as many as there are
+            channels make it depthwise.
+    """
 
     config: ModelConfig
     features: int
-    kernel_size: Pair
-    stride: Pair
-    padding: Pair
-    groups: int
-    use_bias: bool
-    kernel_init: Initializer
+    kernel_size: int | Pair
+    stride: int | Pair = 1
+    padding: int | Pair = 0
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = truncated_normal(0.02)
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
         dtype = jnp.dtype(self.config.param_dtype)
         init = nn.with_logical_partitioning(self.kernel_init, ("height", "width", None, "embed"))
-        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", init, shape, dtype)
-        y = convolve(x.astype(self.config.compute_dtype), kernel, self.stride, self.padding, self.groups)
+        y = convolve(x.astype(self.config.compute_dtype), kernel, pair(self.stride), pair(self.padding), self.groups)
         y = by_example(checkpoint_name(y, PROJECTION))
         if not self.use_bias:
             return y
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
         return add_bias(y, self.param("bias", bias_init, (self.features,), dtype))
-
-
-def conv(
-    config: ModelConfig,
-    features: int,
-    kernel_size: int | Sequence[int],
-    name: str | None,
-    *,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    groups: int = 1,
-    bias: bool = True,
-    stddev: float = 0.02,
-    kernel_init: Initializer | None = None,
-) -> Conv:
-    """A convolution of `features` outputs, its kernel N(0, stddev²) cut at ±2 stddev at first.
-
-    Args:
-        groups: the channels are cut into so many parts, each seen by its own part of the outputs; as many as there are
-            channels make it depthwise.
-    """
-    return Conv(
-        config,
-        features,
-        pair(kernel_size),
-        pair(stride),
-        pair(padding),
-        groups,
-        bias,
-        kernel_init or truncated_normal(stddev),
-        name=name,
-    )

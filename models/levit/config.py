@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.layers.convolution import places
 
 STAGES, STEM = 3, 4
@@ -85,28 +85,13 @@ class LevitConfig(ModelConfig):
         rates = {"drop_path_rate": int(rate)} if rate == int(rate) else {"drop_path_rate": 0, "drop_path": rate}
         return {**super().to_json(), **rates, "down_ops": down_ops}
 
-    @classmethod
-    def levit_128s(cls, **changes) -> "LevitConfig":
-        return cls(**{**dict(num_attention_heads=(4, 6, 8), depths=(2, 3, 4)), **changes})
-
-    @classmethod
-    def levit_128(cls, **changes) -> "LevitConfig":
-        return cls(**changes)
-
-    @classmethod
-    def levit_192(cls, **changes) -> "LevitConfig":
-        shape = dict(hidden_sizes=(192, 288, 384), num_attention_heads=(3, 5, 6), key_dim=(32, 32, 32))
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def levit_256(cls, **changes) -> "LevitConfig":
-        shape = dict(hidden_sizes=(256, 384, 512), num_attention_heads=(4, 6, 8), key_dim=(32, 32, 32))
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def levit_384(cls, **changes) -> "LevitConfig":
-        shape = dict(hidden_sizes=(384, 512, 768), num_attention_heads=(6, 9, 12), key_dim=(32, 32, 32))
-        return cls(**{**shape, "drop_path_rate": 0.1, **changes})
+    levit_128s = Variant(num_attention_heads=(4, 6, 8), depths=(2, 3, 4))
+    levit_128 = Variant()
+    levit_192 = Variant(hidden_sizes=(192, 288, 384), num_attention_heads=(3, 5, 6), key_dim=(32, 32, 32))
+    levit_256 = Variant(hidden_sizes=(256, 384, 512), num_attention_heads=(4, 6, 8), key_dim=(32, 32, 32))
+    levit_384 = Variant(
+        hidden_sizes=(384, 512, 768), num_attention_heads=(6, 9, 12), key_dim=(32, 32, 32), drop_path_rate=0.1
+    )
 
     @property
     def stem_channels(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from models.config import ModelError
 from models.kernels.attention import attend
 from models.kernels.precision import widened
-from models.layers.convolution import Image, conv
+from models.layers.convolution import Conv, Image
 from models.layers.dropout import Keys, drop_path, fold_in
 from models.layers.linear import Initializer, dense, torch_uniform
 from models.layers.norm import BatchAxes, BatchNorm
@@ -70,15 +70,15 @@ class LevitConvolution(nn.Module):
     @nn.compact
     def __call__(self, image: Image, batch_axes: BatchAxes) -> Image:
         config = self.config
-        convolution = conv(
+        convolution = Conv(
             config,
             self.features,
             config.kernel_size,
-            "convolution",
             stride=config.stride,
             padding=config.padding,
-            bias=config.fused_norms,
+            use_bias=config.fused_norms,
             kernel_init=torch_uniform,
+            name="convolution",
         )
         return normalize(config, convolution(image), batch_axes, nn.initializers.ones)
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from models.config import ModelConfig, ModelError, nearest
+from models.config import ModelConfig, ModelError, Variant, nearest
 from models.layers.activations import activation
 from models.layers.attention import Cache
 
@@ -49,6 +49,28 @@ class RopeScaling:
 
 LLAMA3_1 = RopeScaling("llama3", 8.0, 1.0, 4.0, 8_192)
 LLAMA3_2 = dataclasses.replace(LLAMA3_1, factor=32.0)
+
+
+GENERATION_3 = Variant(
+    vocab_size=128_256,
+    max_position_embeddings=8_192,
+    rms_norm_eps=1e-5,
+    rope_theta=500_000.0,
+    bos_token_id=128_000,
+    eos_token_id=128_001,
+)
+"""What the models of the third generation have in common; those of 3.1 and 3.2 are for longer texts."""
+
+SMOLLM2 = Variant(
+    vocab_size=49_152,
+    max_position_embeddings=8_192,
+    rms_norm_eps=1e-5,
+    rope_theta=100_000.0,
+    tie_word_embeddings=True,
+    bos_token_id=0,
+    eos_token_id=0,
+)
+"""What the SmolLM2 models have in common."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,87 +163,42 @@ class LlamaConfig(ModelConfig):
             published["rope_scaling"] = {name: vars(self.rope_scaling)[name] for name in names}
         return published
 
-    @classmethod
-    def llama_7b(cls, **changes) -> "LlamaConfig":
-        return cls(**changes)
-
-    @classmethod
-    def llama_13b(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=5_120, intermediate_size=13_824, num_hidden_layers=40, num_attention_heads=40)
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def llama_33b(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=6_656, intermediate_size=17_920, num_hidden_layers=60, num_attention_heads=52)
-        return cls(**{**shape, **changes})
-
-    @classmethod
-    def llama_65b(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=8_192, intermediate_size=22_016, num_hidden_layers=80, num_attention_heads=64)
-        return cls(**{**shape, "rms_norm_eps": 1e-5, **changes})
-
-    @classmethod
-    def llama2_7b(cls, **changes) -> "LlamaConfig":
-        return cls.llama_7b(**{**dict(max_position_embeddings=4_096, rms_norm_eps=1e-5), **changes})
-
-    @classmethod
-    def llama2_13b(cls, **changes) -> "LlamaConfig":
-        return cls.llama_13b(**{**dict(max_position_embeddings=4_096, rms_norm_eps=1e-5), **changes})
-
-    @classmethod
-    def llama2_70b(cls, **changes) -> "LlamaConfig":
-        grouped = dict(max_position_embeddings=4_096, intermediate_size=28_672, num_key_value_heads=8)
-        return cls.llama_65b(**{**grouped, **changes})
-
-    @classmethod
-    def llama3_8b(cls, **changes) -> "LlamaConfig":
-        grouped = dict(intermediate_size=14_336, num_key_value_heads=8)
-        return cls.llama_7b(**{**grouped, **_llama3(8_192), **changes})
-
-    @classmethod
-    def llama3_70b(cls, **changes) -> "LlamaConfig":
-        return cls.llama2_70b(**{**_llama3(8_192), **changes})
-
-    @classmethod
-    def llama3_1_8b(cls, **changes) -> "LlamaConfig":
-        return cls.llama3_8b(**{**dict(max_position_embeddings=131_072, rope_scaling=LLAMA3_1), **changes})
-
-    @classmethod
-    def llama3_1_70b(cls, **changes) -> "LlamaConfig":
-        return cls.llama3_70b(**{**dict(max_position_embeddings=131_072, rope_scaling=LLAMA3_1), **changes})
-
-    @classmethod
-    def llama3_2_1b(cls, **changes) -> "LlamaConfig":
-        shape = dict(
-            hidden_size=2_048, intermediate_size=8_192, num_hidden_layers=16, num_key_value_heads=8, head_dim=64
-        )
-        return cls(**{**shape, **_llama3(131_072, LLAMA3_2), "tie_word_embeddings": True, **changes})
-
-    @classmethod
-    def llama3_2_3b(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=3_072, num_hidden_layers=28, num_attention_heads=24, head_dim=128)
-        return cls.llama3_2_1b(**{**shape, **changes})
-
-    @classmethod
-    def tinyllama(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=2_048, intermediate_size=5_632, num_hidden_layers=22, num_key_value_heads=4)
-        return cls(**{**shape, "rms_norm_eps": 1e-5, **changes})
-
-    @classmethod
-    def smollm2_135m(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=576, intermediate_size=1_536, num_hidden_layers=30, num_attention_heads=9)
-        grouped = dict(num_key_value_heads=3, initializer_range=1 / 24)
-        return cls(**{**shape, **grouped, **_smollm2(100_000.0), **changes})
-
-    @classmethod
-    def smollm2_360m(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=960, intermediate_size=2_560, num_hidden_layers=32, num_attention_heads=15)
-        return cls(**{**shape, "num_key_value_heads": 5, **_smollm2(100_000.0), **changes})
-
-    @classmethod
-    def smollm2_1_7b(cls, **changes) -> "LlamaConfig":
-        shape = dict(hidden_size=2_048, intermediate_size=8_192, num_hidden_layers=24)
-        return cls(**{**shape, **_smollm2(130_000.0), **changes})
+    llama_7b = Variant()
+    llama_13b = Variant(hidden_size=5_120, intermediate_size=13_824, num_hidden_layers=40, num_attention_heads=40)
+    llama_33b = Variant(hidden_size=6_656, intermediate_size=17_920, num_hidden_layers=60, num_attention_heads=52)
+    llama_65b = Variant(
+        hidden_size=8_192, intermediate_size=22_016, num_hidden_layers=80, num_attention_heads=64, rms_norm_eps=1e-5
+    )
+    llama2_7b = Variant(max_position_embeddings=4_096, rms_norm_eps=1e-5)
+    llama2_13b = Variant(llama_13b, max_position_embeddings=4_096, rms_norm_eps=1e-5)
+    llama2_70b = Variant(llama_65b, max_position_embeddings=4_096, intermediate_size=28_672, num_key_value_heads=8)
+    llama3_8b = Variant(GENERATION_3, intermediate_size=14_336, num_key_value_heads=8)
+    llama3_70b = Variant(llama2_70b, **GENERATION_3.fields)
+    llama3_1_8b = Variant(llama3_8b, max_position_embeddings=131_072, rope_scaling=LLAMA3_1)
+    llama3_1_70b = Variant(llama3_70b, max_position_embeddings=131_072, rope_scaling=LLAMA3_1)
+    llama3_2_1b = Variant(
+        GENERATION_3,
+        **dict(hidden_size=2_048, intermediate_size=8_192, num_hidden_layers=16, num_key_value_heads=8, head_dim=64),
+        **dict(max_position_embeddings=131_072, rope_scaling=LLAMA3_2, tie_word_embeddings=True),
+    )
+    llama3_2_3b = Variant(llama3_2_1b, hidden_size=3_072, num_hidden_layers=28, num_attention_heads=24, head_dim=128)
+    tinyllama = Variant(
+        **dict(hidden_size=2_048, intermediate_size=5_632, num_hidden_layers=22, num_key_value_heads=4),
+        rms_norm_eps=1e-5,
+    )
+    smollm2_135m = Variant(
+        SMOLLM2,
+        **dict(hidden_size=576, intermediate_size=1_536, num_hidden_layers=30, num_attention_heads=9),
+        **dict(num_key_value_heads=3, initializer_range=1 / 24),
+    )
+    smollm2_360m = Variant(
+        SMOLLM2,
+        **dict(hidden_size=960, intermediate_size=2_560, num_hidden_layers=32, num_attention_heads=15),
+        num_key_value_heads=5,
+    )
+    smollm2_1_7b = Variant(
+        SMOLLM2, hidden_size=2_048, intermediate_size=8_192, num_hidden_layers=24, rope_theta=130_000.0
+    )
 
     @property
     def key_value_heads(self) -> int:
@@ -241,29 +218,3 @@ class LlamaConfig(ModelConfig):
     def empty_cache(self, batch: int, room: int) -> Cache:
         """A cache for `room` tokens of each of `batch` texts."""
         return Cache.empty(self, self.num_hidden_layers, batch, self.key_value_heads, room, self.head_size)
-
-
-def _llama3(length: int, scaling: RopeScaling | None = None) -> dict[str, Any]:
-    """What the models of the third generation have in common."""
-    return dict(
-        vocab_size=128_256,
-        max_position_embeddings=length,
-        rms_norm_eps=1e-5,
-        rope_theta=500_000.0,
-        rope_scaling=scaling,
-        bos_token_id=128_000,
-        eos_token_id=128_001,
-    )
-
-
-def _smollm2(theta: float) -> dict[str, Any]:
-    """What the SmolLM2 models have in common."""
-    return dict(
-        vocab_size=49_152,
-        max_position_embeddings=8_192,
-        rms_norm_eps=1e-5,
-        rope_theta=theta,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-    )

@@ -1,6 +1,5 @@
 """The layers, the models and the heads of Llama."""
 
-import abc
 from typing import ClassVar
 
 import flax.linen as nn
@@ -9,20 +8,15 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from models.kernels.linear import matmul
+from models.decoder import DecoderHead, DecoderModel, Hidden, Ids, LanguageModel, SequenceClassifier
 from models.layers.activations import gated
-from models.layers.attention import Attention, Cache, attention_pattern
+from models.layers.attention import Attention, LayerCache
 from models.layers.dropout import Keys, fold_in
-from models.layers.embedding import embedding, last_token
+from models.layers.embedding import embedding
 from models.layers.linear import by_example, dense
 from models.layers.norm import rms_norm
 from models.layers.stack import stack
 from models.llama.config import LlamaConfig
-from models.model import Model
-from models.outputs import ModelOutput
-
-Ids = Int[Array, "batch length"]
-Hidden = Float[Array, "batch length hidden"]
 
 
 def frequencies(config: LlamaConfig, longest: Int[Array, ""]) -> Float[Array, " pairs"]:
@@ -73,7 +67,7 @@ class LlamaLayer(nn.Module):
     def __call__(self, hidden: Hidden, own, shared):
         config = self.config
         index, cache = own
-        mask, cached, turns, dropout_keys = shared
+        mask, filled, turns, dropout_keys = shared
         normal = nn.initializers.normal(config.initializer_range)
         attended, probabilities, cache = Attention(
             config,
@@ -90,8 +84,7 @@ class LlamaLayer(nn.Module):
             mask,
             fold_in(dropout_keys, index),
             rotary=turns,
-            cache=cache,
-            cached=cached,
+            cache=LayerCache.of(cache, filled),
         )
         hidden += attended
         inner = rms_norm(config, config.rms_norm_eps, "mlp_norm")(hidden)
@@ -103,142 +96,39 @@ class LlamaLayer(nn.Module):
         hidden += dense(config, config.hidden_size, "down", ("mlp", "embed"), bias=config.mlp_bias, kernel_init=normal)(
             inner
         )
-        return hidden, (hidden, probabilities, None if cached is None else cache)
+        return hidden, (hidden, probabilities, None if filled is None else cache)
 
 
-class LlamaModel(Model):
-    """Embeddings and decoder.
-
-    Outputs: `last_hidden_state` (batch, length, hidden); `past_key_values`, the new cache, where one was given;
-    `hidden_states` (layers + 1, batch, length, hidden), the embeddings first and the last one normalised, and
-    `attentions` (layers, batch, heads, length, keys) where asked for.
-    """
-
-    causal: ClassVar[bool] = True
+class LlamaModel(DecoderModel):
+    """Word embeddings, layers with rotary positions, and a norm behind them."""
 
     config: LlamaConfig
 
     def setup(self) -> None:
         config = self.config
-        normal = nn.initializers.normal(config.initializer_range)
-        self.word_embeddings = embedding(
-            config,
-            config.vocab_size,
-            config.hidden_size,
-            None,
-            stddev=config.initializer_range,
-            axis="vocab",
-            table_init=normal,
-        )
+        normal = dict(stddev=config.initializer_range, table_init=nn.initializers.normal(config.initializer_range))
+        self.word_embeddings = embedding(config, config.vocab_size, config.hidden_size, None, axis="vocab", **normal)
         self.layers = stack(LlamaLayer, config, config.num_hidden_layers, None)
         self.norm = rms_norm(config, config.rms_norm_eps, None)
 
-    def __call__(
-        self,
-        input_ids: Ids,
-        attention_mask: Ids | None = None,
-        position_ids: Ids | None = None,
-        segment_ids: Ids | None = None,
-        prefix_mask: Ids | None = None,
-        past_key_values: Cache | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        """`segment_ids`, equal within a document, keep packed documents apart; `prefix_mask` marks a prefix that is read in
-        both directions. With `past_key_values` the tokens come behind those of the cache, `attention_mask` being theirs.
-        """
-        config = self.config
-        length = input_ids.shape[1]
-        cached, layer_caches = None, None
-        if past_key_values is not None:
-            cached, layer_caches = past_key_values.length, (past_key_values.keys, past_key_values.values)
-            past_key_values = past_key_values.reading(attention_mask, length)
-            attention_mask = past_key_values.mask
-        first = 0 if cached is None else cached
-        mask = attention_pattern(
-            length, attention_mask, causal=True, segment_ids=segment_ids, prefix_mask=prefix_mask, first=first
-        )
-        turns = rotary(config, jnp.arange(length)[None] + first if position_ids is None else position_ids)
-        embedded = by_example(self.word_embeddings(input_ids).astype(config.compute_dtype))
-        own = jnp.arange(config.num_hidden_layers), layer_caches
-        hidden, (states, attentions, caches) = self.layers(embedded, own, (mask, cached, turns, dropout_keys))
-        hidden = self.norm(hidden)
-        if past_key_values is not None:
-            past_key_values = past_key_values.replace(keys=caches[0], values=caches[1])
-        return ModelOutput(
-            last_hidden_state=hidden,
-            past_key_values=past_key_values,
-            hidden_states=jnp.concatenate([embedded[None], states[:-1], hidden[None]])
-            if output_hidden_states
-            else None,
-            attentions=attentions if output_attentions else None,
-        )
+    def embed(
+        self, input_ids: Ids, position_ids: Int[Array, "#batch length"], keys: Keys
+    ) -> tuple[Hidden, tuple[Array, Array]]:
+        turns = rotary(self.config, position_ids)
+        return by_example(self.word_embeddings(input_ids).astype(self.config.compute_dtype)), turns
 
 
-class LlamaHead(Model):
-    """Base of the models with a head, which differ in `head`."""
-
-    causal: ClassVar[bool] = True
+class LlamaHead(DecoderHead):
+    """Base of the models with a head."""
 
     config: LlamaConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        input_ids: Ids,
-        attention_mask: Ids | None = None,
-        position_ids: Ids | None = None,
-        segment_ids: Ids | None = None,
-        prefix_mask: Ids | None = None,
-        past_key_values: Cache | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        decoder = LlamaModel(self.config, name="model")
-        decoded = decoder(
-            input_ids,
-            attention_mask,
-            position_ids,
-            segment_ids,
-            prefix_mask,
-            past_key_values,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask), **decoded)
-
-    @abc.abstractmethod
-    def head(self, decoder, hidden, input_ids, attention_mask) -> dict[str, Array]:
-        """The outputs beside those of the model below."""
-
-    def project(self, name: str, outputs: int, axis: str, hidden: Float[Array, "*shape hidden"]) -> Array:
-        """A linear layer without bias."""
-        normal = nn.initializers.normal(self.config.initializer_range)
-        return dense(self.config, outputs, name, ("embed", axis), bias=False, kernel_init=normal)(hidden)
+    base: ClassVar[type[DecoderModel]] = LlamaModel
+    base_name: ClassVar[str] = "model"
 
 
-class LlamaForCausalLM(LlamaHead):
-    """Output: `logits` (batch, length, vocab) of the token after each place."""
-
-    generates: ClassVar[bool] = True
-
-    def head(self, decoder, hidden, input_ids, attention_mask):
-        if self.config.tie_word_embeddings:
-            return matmul(hidden, decoder.word_embeddings.embedding.T)
-        return self.project("lm_head", self.config.vocab_size, "vocab", hidden)
+class LlamaForCausalLM(LanguageModel, LlamaHead):
+    pass
 
 
-class LlamaForSequenceClassification(LlamaHead):
-    """Output: `logits` (batch, labels), read at the last token that is not padding, by `pad_token_id` and `attention_mask`."""
-
-    labelled: ClassVar[bool | None] = True
-
-    def head(self, decoder, hidden, input_ids, attention_mask):
-        place = last_token(input_ids, self.config.pad_token_id, attention_mask)
-        last = jnp.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]
-        return self.project("score", len(self.config.labels), "head_out", last)
+class LlamaForSequenceClassification(SequenceClassifier, LlamaHead):
+    pass

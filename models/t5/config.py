@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig, ModelError, Variant
 from models.layers.activations import activation
 from models.layers.attention import Cache
 from models.layers.linear import Initializer
@@ -104,51 +104,18 @@ class T5Config(ModelConfig):
             "dense_act_fn": self.activation,
         }
 
-    @classmethod
-    def small(cls, **changes) -> "T5Config":
-        return cls(**changes)
+    small = Variant()
+    base = Variant(d_model=768, d_ff=3_072, num_layers=12, num_heads=12)
+    large = Variant(d_model=1_024, d_ff=4_096, num_layers=24, num_heads=16)
+    t5_3b = Variant(d_model=1_024, d_ff=16_384, d_kv=128, num_layers=24, num_heads=32)
+    t5_11b = Variant(d_model=1_024, d_ff=65_536, d_kv=128, num_layers=24, num_heads=128)
 
-    @classmethod
-    def base(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=768, d_ff=3_072, num_layers=12, num_heads=12), **changes})
-
-    @classmethod
-    def large(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=1_024, d_ff=4_096, num_layers=24, num_heads=16), **changes})
-
-    @classmethod
-    def t5_3b(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=1_024, d_ff=16_384, d_kv=128, num_layers=24, num_heads=32), **changes})
-
-    @classmethod
-    def t5_11b(cls, **changes) -> "T5Config":
-        return cls(**{**dict(d_model=1_024, d_ff=65_536, d_kv=128, num_layers=24, num_heads=128), **changes})
-
-    @classmethod
-    def _version_1_1(cls, width: int, inner: int, layers: int, heads: int, **changes) -> "T5Config":
-        shape = dict(d_model=width, d_ff=inner, num_layers=layers, num_heads=heads)
-        kind = dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False, scale_decoder_outputs=False)
-        return cls(**{**shape, **kind, **changes})
-
-    @classmethod
-    def v1_1_small(cls, **changes) -> "T5Config":
-        return cls._version_1_1(512, 1_024, 8, 6, **changes)
-
-    @classmethod
-    def v1_1_base(cls, **changes) -> "T5Config":
-        return cls._version_1_1(768, 2_048, 12, 12, **changes)
-
-    @classmethod
-    def v1_1_large(cls, **changes) -> "T5Config":
-        return cls._version_1_1(1_024, 2_816, 24, 16, **changes)
-
-    @classmethod
-    def v1_1_xl(cls, **changes) -> "T5Config":
-        return cls._version_1_1(2_048, 5_120, 24, 32, **changes)
-
-    @classmethod
-    def v1_1_xxl(cls, **changes) -> "T5Config":
-        return cls._version_1_1(4_096, 10_240, 24, 64, **changes)
+    _v1_1 = Variant(feed_forward_proj="gated-gelu", tie_word_embeddings=False, scale_decoder_outputs=False)
+    v1_1_small = Variant(_v1_1, d_model=512, d_ff=1_024, num_layers=8, num_heads=6)
+    v1_1_base = Variant(_v1_1, d_model=768, d_ff=2_048, num_layers=12, num_heads=12)
+    v1_1_large = Variant(_v1_1, d_model=1_024, d_ff=2_816, num_layers=24, num_heads=16)
+    v1_1_xl = Variant(_v1_1, d_model=2_048, d_ff=5_120, num_layers=24, num_heads=32)
+    v1_1_xxl = Variant(_v1_1, d_model=4_096, d_ff=10_240, num_layers=24, num_heads=64)
 
     @property
     def hidden_size(self) -> int:

@@ -1,7 +1,7 @@
 """The layers, the models and the heads of T5."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,13 +15,13 @@ from models.encoder_decoder.stacks import Decoder, Encoder, Stack
 from models.kernels.linear import matmul
 from models.kernels.precision import widened
 from models.layers.activations import activation, gated
-from models.layers.attention import Attention
+from models.layers.attention import Attention, LayerCache
 from models.layers.dropout import Keys, dropout, fold_in
 from models.layers.embedding import embedding
 from models.layers.linear import by_example, dense
 from models.layers.norm import rms_norm
 from models.layers.stack import stack
-from models.model import Model
+from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 from models.t5.config import T5Config
 
@@ -159,23 +159,23 @@ class T5DecoderLayer(nn.Module):
     def __call__(self, hidden: Hidden | None, own, shared):
         config = self.config
         index, cache, memory_cache = own
-        mask, position_bias, cached, memory, memory_mask, dropout_keys = shared
+        mask, position_bias, filled, memory, memory_mask, dropout_keys = shared
         if hidden is None:
             return None, attention(config, "cross_attention")(None, None, memory=memory)[2]
         keys = fold_in(dropout_keys, index)
         normed = rms_norm(config, config.layer_norm_epsilon, "attention_norm")(hidden)
         attended, probabilities, cache = attention(config, "attention")(
-            normed, mask, fold_in(keys, 0), position_bias=position_bias, cache=cache, cached=cached
+            normed, mask, fold_in(keys, 0), position_bias=position_bias, cache=LayerCache.of(cache, filled)
         )
         hidden += dropout(attended, config.dropout_rate, fold_in(keys, 1))
         normed = rms_norm(config, config.layer_norm_epsilon, "cross_attention_norm")(hidden)
         attended, cross_probabilities, memory_cache = attention(config, "cross_attention")(
-            normed, memory_mask, fold_in(keys, 2), memory=memory, cache=memory_cache
+            normed, memory_mask, fold_in(keys, 2), memory=memory, cache=LayerCache.of(memory_cache)
         )
         hidden += dropout(attended, config.dropout_rate, fold_in(keys, 3))
         normed = rms_norm(config, config.layer_norm_epsilon, "mlp_norm")(hidden)
         hidden += dropout(feed_forward(config, normed, fold_in(keys, 4)), config.dropout_rate, fold_in(keys, 5))
-        caches = None if cached is None else (cache, memory_cache)
+        caches = None if filled is None else (cache, memory_cache)
         return hidden, (hidden, probabilities, cross_probabilities, caches)
 
 
@@ -253,19 +253,9 @@ class T5EncoderModel(T5Base):
         input_ids: Ids,
         attention_mask: Mask | None = None,
         segment_ids: Ids | None = None,
-        *,
-        dropout_keys: Keys = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        **settings: Any,
     ) -> ModelOutput:
-        return self.encoder(
-            self.embed(input_ids),
-            attention_mask,
-            segment_ids,
-            dropout_keys=dropout_keys,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+        return self.encoder(self.embed(input_ids), attention_mask, segment_ids, CallSettings(**settings))
 
 
 class T5Model(T5Base, EncoderDecoderModel):

@@ -7,6 +7,7 @@ import pytest
 from models import hub
 from models.config import ModelError
 from models.model import Model
+from tests.models.small_configs import SMALL
 
 LABELS = tuple("abcde")
 EVERY = [(model_type, name) for model_type in hub.model_types() for name in hub.model_classes(model_type)]
@@ -91,3 +92,14 @@ def test_forward_flops_of_convolutions_and_loops():
     for scanned in (True, False):
         config = hub.config_class("convnext")(**shape, scan_layers=scanned)
         assert hub.model_class("convnext", "ConvNextForImageClassification")(config).forward_flops(pixels) == wanted
+
+
+@pytest.mark.parametrize(("model_type", "name"), [("gpt2", "GPT2Model"), ("bart", "BartModel"), ("vit", "ViTModel")])
+def test_a_call_takes_its_settings_and_no_others(model_type, name):
+    model = hub.model_class(model_type, name)(hub.config_class(model_type).from_json(SMALL[model_type]))
+    variables = model.init(jax.random.key(0), **model.blank())
+    assert {"dropout_keys", "output_hidden_states", "output_attentions"} <= set(model.settings)
+    outputs = model.apply(variables, **model.blank(), output_attentions=True)
+    assert any("attentions" in name for name in outputs) and not any("hidden_states" in name for name in outputs)
+    with pytest.raises(TypeError, match="output_attention'"):
+        model.apply(variables, **model.blank(), output_attention=True)

@@ -65,9 +65,8 @@ def differences(
     theirs,
     folder: Path,
     arrays: dict[str, np.ndarray],
-    labels: dict[str, np.ndarray],
+    labels: Mapping[str, np.ndarray] | Callable,
     our_loss: Callable,
-    their_loss: Callable | None = None,
     where: np.ndarray | dict[str, np.ndarray] | None = None,
     options: Mapping = MappingProxyType({}),
     **changes,
@@ -77,9 +76,8 @@ def differences(
     Args:
         theirs: the reference model; it is saved to `folder` and loaded from there.
         arrays: inputs of both.
-        labels: what `theirs` wants beside them for its loss.
+        labels: what `theirs` wants beside them for its loss, or the loss of its outputs where it has none.
         our_loss: of our outputs.
-        their_loss: of their outputs, where it is not `loss`.
         where: (batch, length), the places of which hidden states and logits are compared; all where `None`. Where encoder
             and decoder differ, a dictionary: those of the `encoder`, and those of the `decoder`.
         options: further arguments of both, no arrays.
@@ -91,7 +89,7 @@ def differences(
     model, variables = hub.load(folder, **changes)
     assert type(model).__name__ == type(theirs).__name__
     options = dict(options, output_hidden_states=True, output_attentions=True)
-    expected = theirs(**tensors({**arrays, **labels}), **options)
+    expected = theirs(**tensors(arrays if callable(labels) else {**arrays, **labels}), **options)
 
     def loss(params):
         outputs = model.apply({"params": params}, **arrays, **options)
@@ -109,7 +107,7 @@ def differences(
         per_place = "attentions" not in name and outputs[name].ndim > 2
         places = where["encoder" if name.startswith("encoder") else "decoder"] if isinstance(where, dict) else where
         found[name] = difference(outputs[name], reference, places if per_place else None)
-    reference = expected.loss if their_loss is None else their_loss(expected)
+    reference = labels(expected) if callable(labels) else expected.loss
     found["loss"] = difference(value, reference)
     reference.backward()
     found |= gradient_differences(theirs, model, gradients)

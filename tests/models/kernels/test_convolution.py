@@ -12,7 +12,7 @@ from models.kernels import convolution, max_pool
 from models.kernels.batch_norm import batch_normalized
 from models.kernels.convolution import convolve
 from models.kernels.window import Window
-from models.layers.convolution import conv
+from models.layers.convolution import Conv
 from models.layers.norm import BatchNorm
 
 CONFIG = ModelConfig()
@@ -115,7 +115,7 @@ def test_the_kernels_gradient_is_not_rounded_to_the_dtype_it_is_computed_in(vers
 
 
 def test_a_layer_in_bfloat16_has_gradients_of_its_parameters_dtype():
-    layer = conv(dataclasses.replace(CONFIG, dtype="bfloat16"), 6, 3, None, padding=1)
+    layer = Conv(dataclasses.replace(CONFIG, dtype="bfloat16"), 6, 3, padding=1)
     x = jnp.ones((2, 5, 5, 4))
     params = layer.init(jax.random.key(0), x)
     gradients = jax.grad(lambda p: layer.apply(p, x).astype(jnp.float32).sum())(params)

@@ -103,7 +103,7 @@ def compare(head: str, folder: Path, source_padding: str, target_padding: str, *
     if head.endswith("SequenceClassification"):
         where["decoder"] = where["encoder"]
     theirs = reference(head, **changes)
-    worst, outputs = differences(theirs, folder, arrays, labels, our_loss, their_loss, where, scan_layers=True)
+    worst, outputs = differences(theirs, folder, arrays, their_loss or labels, our_loss, where, scan_layers=True)
     states = {f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "attentions")}
     assert states | {"cross_attentions", "encoder_last_hidden_state"} < set(worst)
     assert outputs <= set(worst) | {"last_hidden_state"}

@@ -95,9 +95,8 @@ def test_outputs_losses_and_gradients(head, version, padding, buckets, tmp_path)
         reference(head, version, buckets),
         tmp_path,
         arrays,
-        labels,
+        labels or their_loss,
         our_loss,
-        None if labels else their_loss,
         {"encoder": attended, "decoder": places},
         scan_layers=True,
     )
