@@ -108,12 +108,12 @@ def _files(folder: Path, there: tuple[str, ...], classes: tuple[str, ...], wante
         raise DataError(f"{folder} holds the one class {there[0]!r}, and to tell classes apart it takes two")
     names, labels = [], []
     for name in there:
-        found = files_below(folder / name, wanted.endings)
-        if not found:
+        paths = files_below(folder / name, wanted.endings)
+        if not paths:
             raise DataError(
                 f"the class folder {folder / name} holds no {wanted.item} ({', '.join(wanted.endings)}): put some there, or"
                 " remove it"
             )
-        names += [f"{name}/{path}" for path in found]
-        labels += [classes.index(name)] * len(found)
+        names += [f"{name}/{path}" for path in paths]
+        labels += [classes.index(name)] * len(paths)
     return Labelled(folder, names, np.array(labels, np.int32))

@@ -25,7 +25,7 @@ def files_below(folder: Path | str, suffixes: Sequence[str]) -> list[str]:
     Hidden files and folders are passed over. Links are followed, but a folder is not entered again inside itself. A link to
     nothing is listed: whoever reads it says so.
     """
-    found: list[str] = []
+    names: list[str] = []
     suffixes = tuple(suffixes)
 
     def walk(path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
@@ -40,10 +40,10 @@ def files_below(folder: Path | str, suffixes: Sequence[str]) -> list[str]:
                 if entry.is_dir():
                     walk(entry.path, f"{prefix}{entry.name}/", (*above, place))
                 elif entry.name.lower().endswith(suffixes) and (entry.is_file() or not os.path.exists(entry.path)):
-                    found.append(prefix + entry.name)
+                    names.append(prefix + entry.name)
 
     walk(os.fspath(folder), "", ())
-    return sorted(found)
+    return sorted(names)
 
 
 def on_disk(path: Path, more: str = "") -> str:

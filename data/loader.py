@@ -95,10 +95,10 @@ def _watched(batches: Iterable[Batch]) -> Iterator[Batch]:
     try:
         yield from batches
     except RuntimeError as error:
-        found = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
-        if found is None:
+        match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
+        if match is None:
             raise
         raise DataError(
-            f"a worker that reads data died with exit code {found[1]} (-9: killed, most often because memory ran out); the"
+            f"a worker that reads data died with exit code {match[1]} (-9: killed, most often because memory ran out); the"
             " same command goes on from the newest checkpoint, with --data.workers 0 without workers"
         ) from error

@@ -200,9 +200,9 @@ class MixedExamples(Examples):
 
     def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: Form) -> Batch:
         sources, places = self.places(indices)
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for number in np.unique(sources).tolist():
             rows = sources == number
             for name, array in self.parts[number].batch(places[rows]).items():
-                found.setdefault(name, np.zeros((len(indices), *array.shape[1:]), array.dtype))[rows] = array
-        return {name: array for name, array in found.items() if name != "index"}
+                arrays.setdefault(name, np.zeros((len(indices), *array.shape[1:]), array.dtype))[rows] = array
+        return {name: array for name, array in arrays.items() if name != "index"}

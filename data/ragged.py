@@ -19,10 +19,10 @@ IGNORED = -100
 
 def stacked(rows: Sequence[np.ndarray], length: int, fill: int) -> np.ndarray:
     """Rows of any lengths as one array `[rows, length, ...]`, cut where they are longer, `fill` behind what is there."""
-    found = np.full((len(rows), length, *rows[0].shape[1:]), fill, rows[0].dtype)
-    for place, row in zip(found, rows, strict=True):
+    padded = np.full((len(rows), length, *rows[0].shape[1:]), fill, rows[0].dtype)
+    for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row[:length]
-    return found
+    return padded
 
 
 def bucket_lengths(sizes: Int64[np.ndarray, " items"], count: int) -> Int64[np.ndarray, " buckets"]:

@@ -39,14 +39,14 @@ REASONS = (
 
 def models() -> dict[str, Model]:
     """Every model here that is pretrained on text, by the name of its class; no parameters are made."""
-    found = {}
+    by_name = {}
     for model_type in hub.model_types():
         config = hub.config_class(model_type)(scan_layers=True)
         for name, kind in hub.model_classes(model_type).items():
             model = kind(config)
             if model.labelled is None and not model.choices and "input_ids" in model.inputs:
-                found[name] = model
-    return found
+                by_name[name] = model
+    return by_name
 
 
 def example(objective: Objective) -> Mapping[str, np.ndarray]:
@@ -94,12 +94,12 @@ def table() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="into README.md")
-    found = table()
+    text = table()
     if not parser.parse_args().write:
-        print(found)
+        print(text)
         return
     before, _, after = parts()
-    README.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}")
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def parts() -> tuple[str, str, str]:

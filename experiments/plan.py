@@ -310,9 +310,9 @@ def search(
     def tried(remat: str, batch_size: int) -> PhasePlan:
         if (remat, batch_size) not in known:
             model = dataclasses.replace(experiment.model, remat=remat)
-            found = planner(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
-            say(f"  remat {remat}, {found.rows} examples a chip: {found.memory}")
-            known[remat, batch_size] = found
+            plan = planner(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
+            say(f"  remat {remat}, {plan.rows} examples a chip: {plan.memory}")
+            known[remat, batch_size] = plan
         return known[remat, batch_size]
 
     for remat in POLICIES:
@@ -339,21 +339,21 @@ def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int)
         first: where to begin.
     """
     fits, fails = 0, math.inf
-    before = found = None
+    before = latest = None
     rows = first
     for tries in itertools.count(1):
-        before, found = found, (rows, memory(rows))
-        if found[1].fits:
+        before, latest = latest, (rows, memory(rows))
+        if latest[1].fits:
             fits = max(fits, rows)
         else:
             fails = min(fails, rows)
         if fails - fits <= quantum:
             return fits
-        fixed = found[1].parameters + found[1].optimizer
-        slope = (found[1].total - fixed) / rows
+        fixed = latest[1].parameters + latest[1].optimizer
+        slope = (latest[1].total - fixed) / rows
         if before is not None:
-            slope = (found[1].total - before[1].total) / (rows - before[0])
-        guess = rows + (found[1].limit - found[1].total) / slope if slope > 0 else 2 * rows
+            slope = (latest[1].total - before[1].total) / (rows - before[0])
+        guess = rows + (latest[1].limit - latest[1].total) / slope if slope > 0 else 2 * rows
         if tries > 5 and fails < math.inf:  # the line is none: halve what is left
             guess = (fits + fails) / 2
         rows = int(max(fits + quantum, min(guess // quantum * quantum, fails - quantum, 32 * rows)))

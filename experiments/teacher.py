@@ -1,4 +1,4 @@
-"""The teacher of an experiment: found, read, and held against the student before anything is compiled."""
+"""The teacher of an experiment: read, and checked against the student before anything is compiled."""
 
 import dataclasses
 import functools
@@ -74,11 +74,11 @@ def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
 
 def digest(*trees: PyTree) -> str:
     """A checksum of arrays and of their names."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path, value in (leaf for tree in trees for leaf in jax.tree_util.tree_leaves_with_path(tree)):
-        found.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
-        found.update(np.ascontiguousarray(value).data.cast("B"))
-    return found.hexdigest()
+        digest.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).data.cast("B"))
+    return digest.hexdigest()
 
 
 def with_teacher(experiment: Experiment, student: nn.Module, teacher: Teacher | None) -> nn.Module:

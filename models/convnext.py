@@ -116,12 +116,12 @@ class ConvNextBase(Model):
 
         `get_num_layer_for_convnext` of the released code: twelve groups, of the third stage three blocks in each.
         """
-        found = re.search(r"(stage|downsampling)_(\d)", path)
-        if found is None:
+        match = re.search(r"(stage|downsampling)_(\d)", path)
+        if match is None:
             return 0 if "patches" in path else 13
-        stage = int(found[2])
+        stage = int(match[2])
         first = (1, 2, 3, 12)[stage]
-        if found[1] == "downsampling":
+        if match[1] == "downsampling":
             return first
         return tuple(first + (block // 3 if stage == 2 else 0) for block in range(self.config.depths[stage]))
 

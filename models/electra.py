@@ -250,12 +250,12 @@ class ElectraForJointPreTraining(Model):
     @classmethod
     def joined(cls, load: Callable[[str, type[Model]], tuple[Model, dict[str, Any]]]):
         """The inverse: model and variables, of what `load` finds in a folder inside the checkpoint's for a class."""
-        found = {name: load(*part) for name, part in PARTS.items()}
-        config, generator = (found[name][0].config for name in ("discriminator", "generator"))
+        parts = {name: load(*part) for name, part in PARTS.items()}
+        config, generator = (parts[name][0].config for name in ("discriminator", "generator"))
         config = dataclasses.replace(config, generator_size=min(1.0, generator.hidden_size / config.hidden_size))
         if config.generator != dataclasses.replace(generator, generator_size=1.0, labels=config.labels):
             raise ModelError(f"{generator} is not as this discriminator's: expected {config.generator}")
-        trees = {name: dict(variables["params"]) for name, (_, variables) in found.items()}
+        trees = {name: dict(variables["params"]) for name, (_, variables) in parts.items()}
         bodies = {name: dict(tree["electra"]) for name, tree in trees.items()}
         shared = {name: {of: body.pop(name) for of, body in bodies.items()} for name in EMBEDDINGS}
         for name, one in shared.items():

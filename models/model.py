@@ -172,11 +172,11 @@ def depths(model: Model) -> dict[str, int | tuple[int, ...]]:
             f"layer_decay: {type(model).__name__} has several stacks of layers ({', '.join(sorted(stacks))}), and no method"
             " `depth` says how they follow one another: set layer_decay to 1, or give it one"
         )
-    count, reached, found = max(stacks.values(), default=0), False, {}
+    count, reached, numbers = max(stacks.values(), default=0), False, {}
     for path in met:
         reached |= is_stacked(axes[path])
-        found[path] = tuple(range(1, count + 1)) if is_stacked(axes[path]) else (count + 1) * reached
-    return found
+        numbers[path] = tuple(range(1, count + 1)) if is_stacked(axes[path]) else (count + 1) * reached
+    return numbers
 
 
 @functools.lru_cache(maxsize=32)

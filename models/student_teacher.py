@@ -160,10 +160,10 @@ def initial_params(student: Model, teacher: Model, params: PyTree, layers: Seque
         if value is not None and without_base(path, student) in stacked:
             value = value[jnp.asarray(layers)]
         if value is None or value.shape != shape.shape:
-            found = "has none" if value is None else f"has it as {value.shape}"
+            problem = "has none" if value is None else f"has it as {value.shape}"
             raise ModelError(
                 f"initial_layers={tuple(layers)}: {type(student).__name__} wants {path} {shape.shape},"
-                f" and its teacher {type(teacher).__name__} {found}"
+                f" and its teacher {type(teacher).__name__} {problem}"
             )
         taken[path] = value.astype(shape.dtype)
     return unflatten_dict(taken, sep="/")

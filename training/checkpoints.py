@@ -223,17 +223,17 @@ class Checkpoints:
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint, `None` where its files are what was written."""
         try:
-            written, found = self._about(step)["files"], checksums(self.folder / str(step))
+            written, actual = self._about(step)["files"], checksums(self.folder / str(step))
         except ValueError as error:
             return str(error)
         except OSError as error:
             return f"it cannot be read ({error.strerror or error})"
-        for name in sorted({*written, *found}):
-            if name not in found:
+        for name in sorted({*written, *actual}):
+            if name not in actual:
                 return f"{name} is missing"
             if name not in written:
                 return f"{name} is not of it"
-            if found[name] != written[name]:
+            if actual[name] != written[name]:
                 return f"{name} is not what was written (its checksum differs)"
         return None
 
@@ -268,17 +268,17 @@ class Checkpoints:
         Damaged ones are passed over with a warning; `TrainingError` where there are some but none is whole.
         """
         steps = self.steps()[::-1] if step is None else [step]
-        found, damaged = -1, []
+        latest, damaged = -1, []
         for candidate in steps if jax.process_index() == 0 else []:
             damage = self.damage(candidate)
             if damage is None:
-                found = candidate
+                latest = candidate
                 break
             damaged.append(f"step {candidate}: {damage}")
             log.warning("checkpoint of step %d in %s passed over: %s", candidate, self.folder, damage)
-        found = at_first(found)
-        if found >= 0:
-            return self._read(found, template(found) if callable(template) else template)
+        latest = at_first(latest)
+        if latest >= 0:
+            return self._read(latest, template(latest) if callable(template) else template)
         if steps:
             raise TrainingError(
                 f"no checkpoint in {self.folder} is whole ({'; '.join(damaged)}); move it away to start anew"

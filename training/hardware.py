@@ -67,10 +67,10 @@ takes 75 % unless `XLA_PYTHON_CLIENT_MEM_FRACTION` says otherwise.
 """
 
 
-def chip_of(kind: str) -> tuple[str, Chip] | None:
-    """Name and figures of the chip that JAX calls `kind`; `None` for CPUs and what is not in the table."""
-    found = [(start, name) for name, chip in CHIPS.items() for start in chip.kinds if kind.startswith(start)]
-    name = max(found)[1] if found else None
+def chip_of(device_kind: str) -> tuple[str, Chip] | None:
+    """Name and figures of the chip that JAX calls `device_kind`; `None` for CPUs and what is not in the table."""
+    matches = [(start, name) for name, chip in CHIPS.items() for start in chip.kinds if device_kind.startswith(start)]
+    name = max(matches)[1] if matches else None
     return None if name is None else (name, CHIPS[name])
 
 
@@ -81,9 +81,9 @@ def peak_flops(dtype: str) -> tuple[float, str]:
     share is too high.
     """
     device = jax.devices()[0]
-    found = chip_of(device.device_kind)
-    if found is not None:
-        return found[1].flops, f"data sheet of {device.device_kind}, bf16"
+    chip = chip_of(device.device_kind)
+    if chip is not None:
+        return chip[1].flops, f"data sheet of {device.device_kind}, bf16"
     if device.platform != "cpu":
         return 0.0, f"unknown for {device.device_kind}"
     waits = Waits()

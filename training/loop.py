@@ -260,18 +260,18 @@ class _Loop:
 
     def evaluate(self, state: PyTree) -> float | None:
         """Ask the evaluators whose turn it is; the figure that decides which checkpoint is best, if it is among theirs."""
-        found = {}
+        figures = {}
         for evaluator in self.evaluators:
             if not self.meets(evaluator.every):
                 continue
             with self.during("evaluating"):
-                values = found[evaluator.name] = dict(evaluator(state))
+                values = figures[evaluator.name] = dict(evaluator(state))
             check_finite(self.number, values, self.checkpoints)
             if self.watch.log is not None and self.bar is not None:
                 self.watch.log.write(self.number, evaluator.name, values)
                 shown = " ".join(f"{name} {value:.4f}" for name, value in values.items())
                 self.bar.say(f"step {self.number} {evaluator.name.replace('_', ' ')}: {shown}")
-        return self.judge(found)
+        return self.judge(figures)
 
     def save(self, state: PyTree, figure: float | None) -> None:
         if self.watch.log is not None:

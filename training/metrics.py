@@ -181,12 +181,12 @@ class Speed:
         self.steps += 1
         if self.steps > 2:
             self.seconds = elapsed if self.seconds is None else 0.95 * self.seconds + 0.05 * elapsed
-        found = {"step_seconds": elapsed, "input_wait": waited / elapsed}
+        rates = {"step_seconds": elapsed, "input_wait": waited / elapsed}
         if self.seconds:
-            found[f"{self.unit}_per_second"] = self.items / self.seconds
+            rates[f"{self.unit}_per_second"] = self.items / self.seconds
             if self.peak:
-                found["mfu"] = self.flops / self.seconds / self.peak
-        return found
+                rates["mfu"] = self.flops / self.seconds / self.peak
+        return rates
 
     def pause(self) -> None:
         """Call after something that is not a step, so that its time is not counted."""

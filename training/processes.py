@@ -81,11 +81,11 @@ def facts(packages: Sequence[str], file: Path | None = None) -> dict[str, str]:
     root, code = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(path for package in packages for path in (root / package).rglob("*.py")):
         code.update(path.read_bytes())
-    found = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
-    found["code"] = code.hexdigest()[:12]
+    known = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
+    known["code"] = code.hexdigest()[:12]
     if file is not None and file.is_file():
-        found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    return found
+        known[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return known
 
 
 def join(place: Place) -> None:

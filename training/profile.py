@@ -24,13 +24,13 @@ class Profile:
     @classmethod
     def parse(cls, text: str, folder: Path, steps: int) -> "Profile":
         """`steps=10:13`: the steps 10, 11 and 12 of a run of `steps`, recorded to `folder`."""
-        found = re.fullmatch(r"steps=(\d+):(\d+)", text)
-        if not found or not 1 <= int(found[1]) < int(found[2]) <= steps + 1:
+        match = re.fullmatch(r"steps=(\d+):(\d+)", text)
+        if not match or not 1 <= int(match[1]) < int(match[2]) <= steps + 1:
             raise TrainingError(
                 f"--profile {text}: expected steps=FIRST:END with 1 <= FIRST < END <= {steps + 1}; steps=10:13 records the"
                 " steps 10, 11 and 12"
             )
-        return cls(folder, int(found[1]), int(found[2]))
+        return cls(folder, int(match[1]), int(match[2]))
 
     def before(self, number: int, state: PyTree) -> None:
         """Call before step `number`, which begins from `state`."""

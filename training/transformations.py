@@ -82,10 +82,8 @@ def clip_by_unit(share: float, least: float = 1e-3, axes: Axes = NONE) -> optax.
         def one(path, gradient, parameter):
             summed = unit_axes(named_axes(path, gradient, axes))
             most = share * jnp.maximum(norms(parameter, summed), least)
-            found = norms(gradient, summed)
-            return jnp.where(
-                found < most, gradient, gradient * (most / jnp.maximum(found, 1e-6)).astype(gradient.dtype)
-            )
+            norm = norms(gradient, summed)
+            return jnp.where(norm < most, gradient, gradient * (most / jnp.maximum(norm, 1e-6)).astype(gradient.dtype))
 
         return jax.tree_util.tree_map_with_path(one, gradients, params), state
 
@@ -159,9 +157,9 @@ def scale_by_factored_squares(
             by_row = jax.lax.rsqrt(rows / rows.mean(axis=-1, keepdims=True))
             return gradient * by_row[..., None] * jax.lax.rsqrt(columns)[..., None, :], rows, columns, whole
 
-        found = jax.tree_util.tree_map_with_path(one, gradients, state.rows, state.columns, state.whole)
+        updates = jax.tree_util.tree_map_with_path(one, gradients, state.rows, state.columns, state.whole)
         directions, rows, columns, whole = jax.tree.transpose(
-            jax.tree.structure(gradients), jax.tree.structure((0, 0, 0, 0)), found
+            jax.tree.structure(gradients), jax.tree.structure((0, 0, 0, 0)), updates
         )
         return directions, FactoredSquares(count, rows, columns, whole)
 

@@ -117,10 +117,10 @@ class Images(Source):
         return self._look(lambda _: None, progress, "skip", again=True).survey()
 
     def _look(self, say: Callable[[str], None], progress: Progress, broken: Broken, again: bool = False) -> Sides:
-        found = open_pictures(self.source)
+        pictures = open_pictures(self.source)
         return look(
-            found,
-            *sides(found.splits, self.held_out_split, self.source),
+            pictures,
+            *sides(pictures.splits, self.held_out_split, self.source),
             settings=self,
             broken=broken,
             say=say,

@@ -194,11 +194,11 @@ class Records(Sequence):
 
     def __getitem__(self, index: int) -> Picture:
         item = self.items[index]
-        name, found = f"picture {index} of {self.name}", np.asarray(item[self.label])
-        for label in found.ravel():
+        name, value = f"picture {index} of {self.name}", np.asarray(item[self.label])
+        for label in value.ravel():
             if not 0 <= label < self.classes:
                 raise DataError(f"{name} has the label {label}, and there are {self.classes} classes, from 0 on")
-        return Picture(item["image"], tuple(map(int, found)) if found.ndim else int(found), name)
+        return Picture(item["image"], tuple(map(int, value)) if value.ndim else int(value), name)
 
     def contents(
         self,

@@ -27,37 +27,37 @@ HEAD = ["", "batch", "", "Lacuna, ms", "torch, ms", "`torch.compile`, ms", "time
 
 def begin(model: str, arguments: argparse.Namespace) -> dict[str, list[Contestant]]:
     """For each dtype ours, theirs and theirs compiled, getting ready side by side."""
-    found = {}
+    by_dtype = {}
     for dtype in arguments.dtypes:
         mine, autocast = DTYPES[dtype]
         pythons = {DEFAULT + mine: sys.executable, TORCH + autocast: arguments.parity_python}
         if not arguments.eager:
             pythons[f"{TORCH}.compile{autocast}"] = arguments.parity_python
-        found[dtype] = [
+        by_dtype[dtype] = [
             Contestant(name, model, python, False, "cuda", arguments.batch) for name, python in pythons.items()
         ]
-    return found
+    return by_dtype
 
 
 def measured(models: list[str], arguments: argparse.Namespace) -> Iterator[tuple[str, str, list[Contestant]]]:
     """Model, dtype and the contestants with their times; all of these models get ready together, then each runs in turn."""
     begun = {model: begin(model, arguments) for model in models}
-    everybody = [contestant for found in begun.values() for some in found.values() for contestant in some]
+    everybody = [contestant for by_dtype in begun.values() for some in by_dtype.values() for contestant in some]
     for contestant in everybody:
         contestant.ready()
-    for model, found in begun.items():
+    for model, by_dtype in begun.items():
         for _ in range(arguments.rounds):
-            for contestant in itertools.chain(*found.values()):
+            for contestant in itertools.chain(*by_dtype.values()):
                 contestant.go(arguments.steps)
-        for dtype, some in found.items():
+        for dtype, some in by_dtype.items():
             yield model, dtype, some
     for contestant in everybody:
         contestant.end()
 
 
-def row(model: str, batch: int, dtype: str, found: list[Contestant]) -> str:
-    times = [f"{1e3 * c.seconds:.2f} ({1e3 * min(c.times):.2f}–{1e3 * max(c.times):.2f})" for c in found]
-    ratios = [f"{c.seconds / found[0].seconds:.2f}" for c in found[1:]]
+def row(model: str, batch: int, dtype: str, contestants: list[Contestant]) -> str:
+    times = [f"{1e3 * c.seconds:.2f} ({1e3 * min(c.times):.2f}–{1e3 * max(c.times):.2f})" for c in contestants]
+    ratios = [f"{c.seconds / contestants[0].seconds:.2f}" for c in contestants[1:]]
     cells = [f"`{WORK[model].architecture}` ({model})", str(batch), dtype, *times, *[""] * (3 - len(times)), *ratios]
     return f"| {' | '.join(cells + [''] * (len(HEAD) - len(cells)))} |"
 
@@ -82,12 +82,12 @@ def main() -> None:
     lines, ratios, results, versions = [f"| {' | '.join(HEAD)} |", "|---|--:|---|" + "--:|" * 5], [], {}, {}
     print("\n".join(lines))
     for first in range(0, len(arguments.models), arguments.at_once):
-        for model, dtype, found in measured(arguments.models[first : first + arguments.at_once], arguments):
-            lines.append(row(model, arguments.batch, dtype, found))
+        for model, dtype, contestants in measured(arguments.models[first : first + arguments.at_once], arguments):
+            lines.append(row(model, arguments.batch, dtype, contestants))
             print(lines[-1], flush=True)
-            ratios.append([math.log(c.seconds / found[0].seconds) for c in found[1:]])
-            results[f"{model}, {dtype}"] = {c.name: c.times for c in found}
-            versions |= {name: version for c in found for name, version in c.versions.items()}
+            ratios.append([math.log(c.seconds / contestants[0].seconds) for c in contestants[1:]])
+            results[f"{model}, {dtype}"] = {c.name: c.times for c in contestants}
+            versions |= {name: version for c in contestants for name, version in c.versions.items()}
             text = json.dumps({"gpu": gpu, "versions": versions, "results": results}, indent=1)
             arguments.json.write_text(text + "\n")
     means = [f"{math.exp(statistics.fmean(column)):.2f}" for column in zip(*ratios, strict=True)]

@@ -68,7 +68,7 @@ def grams(reference: str, source: str, seed_folder: Path) -> dict[str, float]:
     experiment = load(reference)
     data = dataclasses.replace(experiment.data, source=source)
     assembly = assemble(dataclasses.replace(experiment, data=data, folder=str(seed_folder)))
-    corpus, found = assembly.data.corpus, {}
+    corpus, losses = assembly.data.corpus, {}
     begins, ends = (corpus.sentence_offsets[corpus.document_offsets[assembly.data.training_items + n]] for n in (0, 1))
     framing = corpus.vocabulary.framing
     before, behind = framing.begin, framing.document_end(corpus.vocabulary.eos)
@@ -78,30 +78,30 @@ def grams(reference: str, source: str, seed_folder: Path) -> dict[str, float]:
     rows = np.concatenate([batch["tokens"][0] for batch in assembly.evaluation_batches(share=(0, 1))])
     for name, order in (("unigram", 1), ("bigram", 2), ("Kneser–Ney 5-gram", 5)):
         model = KneserNey.fit(text, corpus.vocabulary.size, order)
-        found[name] = -float(model.log_probabilities(rows)[:, 1:].mean())
-    return found
+        losses[name] = -float(model.log_probabilities(rows)[:, 1:].mean())
+    return losses
 
 
 def results(runs: Path, sources: dict[str, str]) -> dict[str, Any]:
     """What the runs that are done have left, and the n-gram models."""
-    found: dict[str, Any] = {}
+    by_run: dict[str, Any] = {}
     for source in sources:
         for name in RUNS:
             file = runs / source / slug(name) / "result.json"
             if file.exists():
-                found[f"{source} {name}"] = json.loads(file.read_text())
-    return found
+                by_run[f"{source} {name}"] = json.loads(file.read_text())
+    return by_run
 
 
 def slug(name: str) -> str:
     return name.lower().replace(", ", "-")
 
 
-def table(found: dict[str, Any], source: str) -> str:
+def table(results: dict[str, Any], source: str) -> str:
     head = ["", "parameters", "loss", "held out", "best constant", "accuracy", "most frequent", "asked", "minutes"]
     rows = []
     for name in RUNS:
-        result = found.get(f"{source} {name}")
+        result = results.get(f"{source} {name}")
         if result is None:
             continue
         about = [name, f"{result['parameters']:,}"], [f"{result['seconds'] / 60:.1f}"]
@@ -114,10 +114,10 @@ def table(found: dict[str, Any], source: str) -> str:
     return markdown(head, rows)
 
 
-def grams_table(found: dict[str, Any], measured: dict[str, dict[str, float]]) -> str:
+def grams_table(results: dict[str, Any], measured: dict[str, dict[str, float]]) -> str:
     rows = []
     for source, losses in measured.items():
-        result = found.get(f"{source} GPT-2")
+        result = results.get(f"{source} GPT-2")
         ours = "" if result is None else f"{result['held_out']['causal_lm_loss']:.3f}"
         rows.append([source, *(f"{loss:.3f}" for loss in losses.values()), ours])
     return markdown(["nats a token", *next(iter(measured.values())), "GPT-2"], rows)
@@ -151,16 +151,16 @@ def main() -> None:
                         flags += ["--teacher", str(teacher(arguments.runs, source, arguments.demo))]
                     pool.submit(train, RUNS[name], arguments.runs / source / slug(name), flags, cores)
     if arguments.write:
-        found = results(arguments.runs, sources)
+        done = results(arguments.runs, sources)
         measured = {
             source: grams(RUNS["GPT-2"], where, arguments.runs / source / "n-grams")
             for source, where in sources.items()
         }
-        machine = next(iter(found.values()))["machine"]
+        machine = next(iter(done.values()))["machine"]
         fill(
             PAGE,
-            **{source: table(found, source) for source in sources},
-            grams=grams_table(found, measured),
+            **{source: table(done, source) for source in sources},
+            grams=grams_table(done, measured),
             machine=f"{machine['processor']}, one core a run, JAX {machine['jax']}.\n",
         )
 

@@ -113,11 +113,11 @@ def table(results: dict[str, dict[str, Any]], others: dict[str, float]) -> str:
     rows = []
     for name, result in results.items():
         held_out, count = result["held_out"], result["corpus"]["held_out"]
-        found = held_out.get("top_1_accuracy")
-        said = f"loss {held_out['loss']:.4f}" if found is None else f"{found:.2%}"
-        rows.append([name, f"{result['parameters']:,}", f"{result['steps']:,}", said, f"{count:,}"])
+        accuracy = held_out.get("top_1_accuracy")
+        figure = f"loss {held_out['loss']:.4f}" if accuracy is None else f"{accuracy:.2%}"
+        rows.append([name, f"{result['parameters']:,}", f"{result['steps']:,}", figure, f"{count:,}"])
         rows[-1].append(f"{result['seconds'] / 60:.1f}")
-    rows += [[name, "", "", f"{share:.2%}", "", ""] for name, share in others.items()]
+    rows += [[name, "", "", f"{accuracy:.2%}", "", ""] for name, accuracy in others.items()]
     machines = {
         "{processor}, {cores} cores, JAX {jax}".format(**result["machine"]): None for result in results.values()
     }

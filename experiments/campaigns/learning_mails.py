@@ -72,8 +72,8 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     head = ["", "accuracy, 95 % interval", "F1 of spam, 95 % interval", "parameters", "steps", "minutes"]
     lines = []
     for name, row in rows.items():
-        found = [(row["held_out"][figure], *row["intervals"][figure]) for figure in ("accuracy", "f1")]
-        cells = ["{:.2%} ({:.2%}–{:.2%})".format(*numbers) for numbers in found]
+        figures = [(row["held_out"][figure], *row["intervals"][figure]) for figure in ("accuracy", "f1")]
+        cells = ["{:.2%} ({:.2%}–{:.2%})".format(*numbers) for numbers in figures]
         of_run = (
             [f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['seconds'] / 60:.1f}"]
             if "steps" in row

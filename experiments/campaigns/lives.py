@@ -185,15 +185,15 @@ class Campaign:
 
     def _unfinished(self) -> set[tuple[str, int]]:
         """Checkpoints that are being written or removed."""
-        found = set()
+        files = set()
         folder = self.folder / "checkpoints"
         for path in folder.iterdir() if folder.exists() else ():
             try:
                 if not path.name.isdigit():
-                    found.add((path.name, path.stat().st_ino))
+                    files.add((path.name, path.stat().st_ino))
             except FileNotFoundError:
                 continue
-        return found
+        return files
 
     def broken(self) -> str:
         """What of the run's files is not whole; what a crash left half-written has a name that says so."""

@@ -62,25 +62,25 @@ def configuration(variant: str, topology: str, parallel: Parallel, remat: str) -
     return dataclasses.replace(experiment, model=model, parallel=parallel, batch_size=batch, steps=EXAMPLES // batch)
 
 
-def record(found: PhasePlan) -> dict[str, Any]:
+def record(plan: PhasePlan) -> dict[str, Any]:
     """A plan as JSON."""
     values = {
-        field.name: vars(found)[field.name]
-        for field in dataclasses.fields(found)
+        field.name: vars(plan)[field.name]
+        for field in dataclasses.fields(plan)
         if field.name not in ("topology", "program", "collectives", "memory")
     }
-    kinds = dict.fromkeys(collective.kind for collective in found.collectives or ())
-    largest = found.program.largest("u32") if found.program else None
+    kinds = dict.fromkeys(collective.kind for collective in plan.collectives or ())
+    largest = plan.program.largest("u32") if plan.program else None
     return {
         **values,
-        "memory": dataclasses.asdict(found.memory),
-        "collectives": {k: sum(c.moved for c in found.collectives if c.kind == k) for k in kinds},
+        "memory": dataclasses.asdict(plan.memory),
+        "collectives": {k: sum(c.moved for c in plan.collectives if c.kind == k) for k in kinds},
         "largest_u32": largest and [*largest.shape],
-        "seconds": [found.compute_seconds, found.memory_seconds, found.network_seconds, found.step_seconds],
-        "items_per_second": found.items_per_second,
-        "mfu": found.mfu,
-        "hours": found.hours,
-        "chips": found.topology.chips,
+        "seconds": [plan.compute_seconds, plan.memory_seconds, plan.network_seconds, plan.step_seconds],
+        "items_per_second": plan.items_per_second,
+        "mfu": plan.mfu,
+        "hours": plan.hours,
+        "chips": plan.topology.chips,
     }
 
 
@@ -103,20 +103,20 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     host = {**apart(machine), "libtpu": version("libtpu")}
     groups = [arguments.only] if arguments.only else ["bert", *OTHERS]
-    found = {"machine": host, "plans": {}}
+    records = {"machine": host, "plans": {}}
     if (arguments.resume or arguments.only) and RECORDS.exists():
-        found = json.loads(RECORDS.read_text())
+        records = json.loads(RECORDS.read_text())
     if not arguments.resume:
-        found["plans"] = {key: plan for key, plan in found["plans"].items() if group_of(key) not in groups}
+        records["plans"] = {key: plan for key, plan in records["plans"].items() if group_of(key) not in groups}
     for group, recipes in OTHERS.items():
         if group in groups:
-            plan_recipes(found, recipes)
+            plan_recipes(records, recipes)
     for variant, topology, phase, layout in wanted() if "bert" in groups else ():
         key = f"{variant} {topology} {phase} {layout}"
-        if key in found["plans"]:
+        if key in records["plans"]:
             continue
         chip = topology.partition(":")[0]
-        alike = [p for other, p in found["plans"].items() if other.startswith(f"{variant} {chip}:")]
+        alike = [p for other, p in records["plans"].items() if other.startswith(f"{variant} {chip}:")]
         before = {remat for p in alike if p["phase"] == phase for remat in p["refused"]}
         refused: dict[str, str] = {}
         for remat in POLICIES:
@@ -131,11 +131,11 @@ def main() -> None:
                 continue
             print(key, remat, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
             if tried.memory.fits:
-                found["plans"][key] = {**record(tried), "phase": phase, "refused": refused}
+                records["plans"][key] = {**record(tried), "phase": phase, "refused": refused}
                 break
             refused[remat] = str(tried.memory)
-        RECORDS.write_text(json.dumps(found, indent=1) + "\n")
-    write_page(found)
+        RECORDS.write_text(json.dumps(records, indent=1) + "\n")
+    write_page(records)
 
 
 def group_of(key: str) -> str:
@@ -144,11 +144,11 @@ def group_of(key: str) -> str:
     return next((group for group, recipes in OTHERS.items() if name in recipes), "bert")
 
 
-def plan_recipes(found: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]]) -> None:
-    """Add the plans of these to `found`."""
+def plan_recipes(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]]) -> None:
+    """Add the plans of these to `records`."""
     for name, (reference, layout, remat) in recipes.items():
         key = f"{name} {FAMILY_TOPOLOGY}"
-        if key in found["plans"]:
+        if key in records["plans"]:
             continue
         experiment = load(reference)
         model = dataclasses.replace(experiment.model, remat=remat)
@@ -156,32 +156,32 @@ def plan_recipes(found: dict[str, Any], recipes: dict[str, tuple[str, dict[str, 
         experiment = dataclasses.replace(experiment, model=model, parallel=parallel)
         tried = apart(plan, experiment, parse_topology(FAMILY_TOPOLOGY), 0, True)
         print(key, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
-        found["plans"][key] = {**record(tried), "phase": 0, "refused": {}}
-        RECORDS.write_text(json.dumps(found, indent=1) + "\n")
+        records["plans"][key] = {**record(tried), "phase": 0, "refused": {}}
+        RECORDS.write_text(json.dumps(records, indent=1) + "\n")
 
 
-def write_page(found: dict[str, Any]) -> None:
-    tables = dict(plans=plans_table(found), layouts=layouts_table(found))
-    tables |= dict(family=family_table(found, FAMILY, "tokens"), images=family_table(found, IMAGES, "images"))
-    fill(PAGE, **tables, machine=about(found))
+def write_page(records: dict[str, Any]) -> None:
+    tables = dict(plans=plans_table(records), layouts=layouts_table(records))
+    tables |= dict(family=family_table(records, FAMILY, "tokens"), images=family_table(records, IMAGES, "images"))
+    fill(PAGE, **tables, machine=about(records))
 
 
-def about(found: dict[str, Any]) -> str:
-    host = found["machine"]
+def about(records: dict[str, Any]) -> str:
+    host = records["machine"]
     return (
         f"Compiled on {host['cores']} cores of {host['processor']}, JAX {host['jax']}, libtpu {host['libtpu']};"
-        f" {min(p['compile_seconds'] for p in found['plans'].values()):.0f} to"
-        f" {max(p['compile_seconds'] for p in found['plans'].values()):.0f} s a program, on a machine shared with"
+        f" {min(p['compile_seconds'] for p in records['plans'].values()):.0f} to"
+        f" {max(p['compile_seconds'] for p in records['plans'].values()):.0f} s a program, on a machine shared with"
         " other work.\n"
     )
 
 
-def plans_table(found: dict[str, Any]) -> str:
+def plans_table(records: dict[str, Any]) -> str:
     head = ["BERT-", "slice", "batch × length", "remat", "memory, GiB", "of which temporaries", "sent, MB (bound)"]
     head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", "tokens/s", "MFU", "hours", "chip-hours"]
     rows = []
     for variant, topology, phase, layout in sorted(wanted(), key=lambda key: (key[0] != "base", key[1], key[2])):
-        p = found["plans"].get(f"{variant} {topology} {phase} {layout}")
+        p = records["plans"].get(f"{variant} {topology} {phase} {layout}")
         if p is None or layout != "pmap":
             continue
         memory = p["memory"]
@@ -196,13 +196,13 @@ def plans_table(found: dict[str, Any]) -> str:
     return markdown(head, rows)
 
 
-def family_table(found: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]], unit: str) -> str:
+def family_table(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]], unit: str) -> str:
     size = {"tokens": "length", "images": "pixels on a side"}[unit]
     head = ["", "recipe and layout", f"steps × batch × {size}", "remat", "memory, GiB", "sent, MB (bound)"]
     head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", f"{unit}/s", "MFU", "hours"]
     rows = []
     for name, (reference, layout, _) in recipes.items():
-        p = found["plans"].get(f"{name} {FAMILY_TOPOLOGY}")
+        p = records["plans"].get(f"{name} {FAMILY_TOPOLOGY}")
         if p is None:
             continue
         memory = p["memory"]
@@ -219,7 +219,7 @@ def family_table(found: dict[str, Any], recipes: dict[str, tuple[str, dict[str, 
     return markdown(head, rows)
 
 
-def layouts_table(found: dict[str, Any]) -> str:
+def layouts_table(records: dict[str, Any]) -> str:
     head = [
         "layout",
         "remat",
@@ -231,7 +231,7 @@ def layouts_table(found: dict[str, Any]) -> str:
     ]
     rows = []
     for layout in LAYOUTS:
-        p = found["plans"].get(f"large v5e:16x16 1 {layout}")
+        p = records["plans"].get(f"large v5e:16x16 1 {layout}")
         if p is None:
             continue
         memory = p["memory"]

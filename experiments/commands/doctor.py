@@ -83,10 +83,10 @@ def main(arguments: list[str]) -> None:
 
 
 def versions() -> Iterator[Finding]:
-    found = machine()
-    yield Finding("processor", None, f"{found.pop('processor')}, {found.pop('cores')} cores")
-    found.pop("devices")
-    yield Finding("versions", None, ", ".join(f"{name} {value}" for name, value in found.items()))
+    host = machine()
+    yield Finding("processor", None, f"{host.pop('processor')}, {host.pop('cores')} cores")
+    host.pop("devices")
+    yield Finding("versions", None, ", ".join(f"{name} {value}" for name, value in host.items()))
 
 
 def devices() -> Iterator[Finding]:

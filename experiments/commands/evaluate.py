@@ -44,12 +44,12 @@ def main(arguments: list[str]) -> None:
         here = tuple(evaluation for evaluation in experiment.evaluations if evaluation.data is None)
         assembly = dataclasses.replace(assembly, experiment=dataclasses.replace(assembly.experiment, evaluations=here))
     held_out, *_ = asked = evaluators(assembly, console.print)
-    found = measured(asked, state, console.print)
+    figures = measured(asked, state, console.print)
     with working(EVALUATING, console.print):
         base = baselines(assembly, state.variables)
         sizes = {size: held_out(state, form) for size, form in forms.items()}
     more = {"at_image_size": sizes} if sizes else {}
-    print(json.dumps({"step": step, **found, "baselines": base, **more}, indent=2))
+    print(json.dumps({"step": step, **figures, "baselines": base, **more}, indent=2))
 
 
 def restored(assembly: Assembly, which: str = "last", data_changed: str = "refuse") -> tuple[TrainState, int]:
@@ -65,8 +65,8 @@ def restored(assembly: Assembly, which: str = "last", data_changed: str = "refus
         if not str(step).isdigit() or int(step) not in steps:
             raise ExperimentError(f"--checkpoint {which}: expected last, best or one of {', '.join(map(str, steps))}")
         step = int(step)
-    found = checkpoints.restore(assembly.state_shapes, step)
-    if found is None:
+    latest = checkpoints.restore(assembly.state_shapes, step)
+    if latest is None:
         raise ExperimentError(f"the run in {run} has no checkpoint yet")
-    step = int(found[0].step)
-    return assembly.spread.parts(found[0]), step
+    step = int(latest[0].step)
+    return assembly.spread.parts(latest[0]), step

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     topology = parse_topology(options.topology)
     jax.config.update("jax_platforms", "cpu")
     out = Console(soft_wrap=True, highlight=False)
-    found: list[PhasePlan] = []
+    plans: list[PhasePlan] = []
     phases = range(len(experiment.phases)) if options.phase == 0 else [options.phase - 1]
     if not 0 <= options.phase <= len(experiment.phases):
         raise ExperimentError(f"--phase {options.phase}: {experiment.name} has {len(experiment.phases)} phase(s)")
@@ -57,12 +57,12 @@ def main(arguments: list[str]) -> None:
                     f"phase {phase + 1} of {experiment.name} fits on {topology.name} under no policy at {result.rows}"
                     " examples a chip: more micro-batches (--parallel.micro-batches), fewer examples or more chips"
                 )
-            found.append(result.cheapest)
+            plans.append(result.cheapest)
         else:
             console.print(f"phase {phase + 1}: {'reckoning' if topology.gpu else 'compiling'} for {topology.name}")
-            found.append(planner(experiment, topology, phase))
-    out.print(plan_table(experiment, topology, phases, found))
-    for line in notes(topology, found, whole=options.phase == 0):
+            plans.append(planner(experiment, topology, phase))
+    out.print(plan_table(experiment, topology, phases, plans))
+    for line in notes(topology, plans, whole=options.phase == 0):
         out.print(line, markup=False)
 
 
@@ -145,12 +145,12 @@ def notes(topology: Topology, plans: Sequence[PhasePlan], whole: bool) -> list[s
     return lines
 
 
-def search_table(found: Search, phase: int) -> Table:
+def search_table(search: Search, phase: int) -> Table:
     """The largest batch under each policy, and the cheapest policy at the experiment's own."""
-    table = Table(title=f"phase {phase + 1}: the largest multiple of {found.quantum} examples a chip that fits")
+    table = Table(title=f"phase {phase + 1}: the largest multiple of {search.quantum} examples a chip that fits")
     for column in ("remat", "examples a chip", "batch", "memory", "executed / needed FLOPs", "items/s at best"):
         table.add_column(column, justify="right")
-    for remat, best in found.largest.items():
+    for remat, best in search.largest.items():
         if best is None:
             table.add_row(remat, "none", "", "", "", "")
             continue
@@ -162,6 +162,6 @@ def search_table(found: Search, phase: int) -> Table:
             f"{best.executed_flops / best.counted_flops:.2f}",
             f"{best.items_per_second:,.0f}",
         )
-    if found.cheapest is not None:
-        table.caption = f"at {found.rows} examples a chip the cheapest that fits is remat {found.cheapest.remat}"
+    if search.cheapest is not None:
+        table.caption = f"at {search.rows} examples a chip the cheapest that fits is remat {search.cheapest.remat}"
     return table

@@ -43,12 +43,12 @@ def stamps(package: Path, depth: int) -> Iterator[Picture]:
         depth: how many of the folders that a stamp lies in name its class: `animals` with 1, `animals-birds` with 2.
     """
     root = package / STAMPS
-    found: dict[str, list[Path]] = {}
+    by_category: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*.png")):
         *folders, _ = path.relative_to(root).parts
         if not path.stem.endswith("_mirror"):  # of a stamp that is there unmirrored, too
-            found.setdefault("-".join(folders[:depth]), []).append(path)
-    for category, paths in found.items():
+            by_category.setdefault("-".join(folders[:depth]), []).append(path)
+    for category, paths in by_category.items():
         for path in paths if len(paths) >= FEWEST else ():
             with Image.open(path) as stamp:
                 stamp = stamp.convert("RGBA")

@@ -32,7 +32,7 @@ FLOAT = 1
 
 def fields(message: memoryview) -> dict[int, list[Any]]:
     """{number: values} of a protocol buffer's fields, as often as each is there: an int, or the bytes of what is longer."""
-    found, place = defaultdict(list), 0
+    fields, place = defaultdict(list), 0
 
     def varint() -> int:
         nonlocal place
@@ -46,12 +46,12 @@ def fields(message: memoryview) -> dict[int, list[Any]]:
     while place < len(message):
         number, kind = divmod(varint(), 8)
         if kind == 0:
-            found[number].append(varint())
+            fields[number].append(varint())
         else:
             length = varint() if kind == 2 else {1: 8, 5: 4}[kind]
-            found[number].append(message[place : place + length])
+            fields[number].append(message[place : place + length])
             place += length
-    return found
+    return fields
 
 
 def text(values: list[memoryview]) -> str:

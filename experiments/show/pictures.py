@@ -62,10 +62,10 @@ def stages(
     if "bool_masked_pos" not in seen:
         return [given, shown] if given.shape == shown.shape else [shown]
     hidden = hidden_pixels(seen["bool_masked_pos"], *shown.shape[:2])
-    found = [given, np.where(hidden, np.uint8(GREY), shown)]
+    images = [given, np.where(hidden, np.uint8(GREY), shown)]
     if "reconstruction" in outputs:
-        found.append(np.where(hidden, displayable(outputs["reconstruction"], *normalization), shown))
-    return found
+        images.append(np.where(hidden, displayable(outputs["reconstruction"], *normalization), shown))
+    return images
 
 
 def figure(pixels: Pixels, caption: str) -> str:

@@ -144,14 +144,14 @@ def guesses(assembly: Assembly, variables: Any) -> list[str]:
 
 def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """What guesses are made of: the likeliest token at each place and its probability, classes, made pictures."""
-    found = {name: outputs[name] for name in ("seq_relationship_logits", "reconstruction") if name in outputs}
+    parts = {name: outputs[name] for name in ("seq_relationship_logits", "reconstruction") if name in outputs}
     name = next((name for name in TOKEN_LOGITS if name in outputs), None)
     if name is not None and outputs[name].ndim == 3:
         logits = outputs[name].astype(jnp.float32)
-        found |= {"guess": logits.argmax(axis=-1), "probability": jax.nn.softmax(logits).max(axis=-1)}
+        parts |= {"guess": logits.argmax(axis=-1), "probability": jax.nn.softmax(logits).max(axis=-1)}
     elif name is not None:
-        found["logits"] = outputs[name]
-    return found
+        parts["logits"] = outputs[name]
+    return parts
 
 
 def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:

@@ -112,11 +112,11 @@ def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {path: x for name in COLLECTIONS for path, x in flatten_dict(variables.get(name, {}), sep="/").items()}
 
 
-def nested(found: Mapping[str, Any], model: Model) -> dict[str, Any]:
+def nested(values: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """The inverse of `flat`: variables to apply `model` with."""
     shapes = variable_shapes(model)
     return {
-        name: unflatten_dict({path: found[path] for path in flatten_dict(shapes[name], sep="/")}, sep="/")
+        name: unflatten_dict({path: values[path] for path in flatten_dict(shapes[name], sep="/")}, sep="/")
         for name in COLLECTIONS
         if name in shapes
     }
@@ -285,12 +285,12 @@ def save(
 def check_shapes(model: Model, variables: Mapping[str, Any]) -> None:
     """Raise `ModelError` where the variables are not those of the model."""
     shapes = {path: shape.shape for path, shape in shapes_of(model).items()}
-    found = {path: np.shape(value) for path, value in flat(variables).items()}
-    if found != shapes:
+    given = {path: np.shape(value) for path, value in flat(variables).items()}
+    if given != shapes:
         differ = sorted(
-            f"{path} {found.get(path, 'missing')} for {shapes.get(path, 'none')}"
-            for path in found.keys() | shapes.keys()
-            if found.get(path) != shapes.get(path)
+            f"{path} {given.get(path, 'missing')} for {shapes.get(path, 'none')}"
+            for path in given.keys() | shapes.keys()
+            if given.get(path) != shapes.get(path)
         )
         raise ModelError(f"these are not the parameters of this {type(model).__name__}: {', '.join(differ)}")
 
@@ -306,15 +306,15 @@ def save_one(
     """`save`, of a model that `transformers` has."""
     config = model.config
     table = names_of(config)
-    found = flat(variables)
+    values = flat(variables)
     published: dict[str, np.ndarray] = {}
-    for path, name in table.by_ours(found).items():
-        value = np.asarray(found[path])
+    for path, name in table.by_ours(values).items():
+        value = np.asarray(values[path])
         if name.layered:
             published |= {name.of_layer(i): name.publish(x) for i, x in enumerate(value)}
         else:
             published[name.published] = name.publish(value)
-    copies = table.of(found).copies
+    copies = table.of(values).copies
     published |= {copy: published[name] for copy, name in copies.items()}
     counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
     published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}

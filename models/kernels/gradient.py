@@ -51,8 +51,8 @@ def with_gradient(
             )
 
         def pull(kept: list, gradients: list) -> list:
-            found = backward(jax.tree.unflatten(kept_form, kept), jax.tree.unflatten(form, gradients), **settings)
-            return [found[n] for n in moved]
+            derivatives = backward(jax.tree.unflatten(kept_form, kept), jax.tree.unflatten(form, gradients), **settings)
+            return [derivatives[n] for n in moved]
 
         shapes = tuple(jax.typeof(leaf).to_tangent_aval() for leaf in leaves)
         along = tangent_p.bind(
@@ -95,12 +95,12 @@ def _jvp(values, tangents, *, count, push, **params):
 
 
 def _transpose(gradients, *values, pull, count, **_):
-    found = pull(list(values[:count]), [ad.instantiate_zeros(gradient) for gradient in gradients])
-    for value, gradient in zip(values[count:], found, strict=True):
+    derivatives = pull(list(values[:count]), [ad.instantiate_zeros(gradient) for gradient in gradients])
+    for value, gradient in zip(values[count:], derivatives, strict=True):
         wanted = value.aval if ad.is_undefined_primal(value) else value
         if (gradient.shape, gradient.dtype) != (wanted.shape, wanted.dtype):
             raise TypeError(f"a backward pass gives {jax.typeof(gradient)} where the argument is {wanted}")
-    asked = zip(values[count:], found, strict=True)
+    asked = zip(values[count:], derivatives, strict=True)
     return [None] * count + [gradient if ad.is_undefined_primal(value) else None for value, gradient in asked]
 
 

@@ -82,6 +82,6 @@ class BatchNorm(nn.Module):
         mean, factor, bias = (jnp.expand_dims(y, range(x.ndim - 1)) for y in (running_mean.value, factor, bias))
         return ((widened(x) - mean) * factor + bias).astype(self.config.compute_dtype)
 
-    def _move(self, running: nn.Variable, found: Float[Array, " features"]) -> None:
+    def _move(self, running: nn.Variable, current: Float[Array, " features"]) -> None:
         """Bring a running statistic nearer to what this batch has."""
-        running.value = (1 - self.momentum) * running.value + self.momentum * jax.lax.stop_gradient(found)
+        running.value = (1 - self.momentum) * running.value + self.momentum * jax.lax.stop_gradient(current)

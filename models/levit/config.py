@@ -68,9 +68,9 @@ class LevitConfig(ModelConfig):
         rate = published.get("drop_path", published.get("drop_path_rate", 0))
         config = super().from_json({**published, "drop_path_rate": float(rate)}, **changes)
         expected = config.to_json()["down_ops"]
-        found = tuple(tuple(operation) for operation in published.get("down_ops", expected) if operation != [""])
-        if found != expected:
-            raise ModelError(f"down_ops={found}: only {expected} is implemented for LeViT of this shape")
+        given = tuple(tuple(operation) for operation in published.get("down_ops", expected) if operation != [""])
+        if given != expected:
+            raise ModelError(f"down_ops={given}: only {expected} is implemented for LeViT of this shape")
         return config
 
     def to_json(self) -> dict:

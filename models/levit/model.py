@@ -341,7 +341,7 @@ def fused(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, di
     """
     variables = nn.unbox(dict(variables))
     parameters = flatten_dict(variables["params"], sep="/") | flatten_dict(variables["batch_stats"], sep="/")
-    found = {path: value for path, value in parameters.items() if "/norm/" not in path}
+    folded = {path: value for path, value in parameters.items() if "/norm/" not in path}
     for path in parameters:
         if not path.endswith("/norm/scale"):
             continue
@@ -358,7 +358,7 @@ def fused(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, di
             weights, shift = kernel * scale[:, None], own_bias + shift @ kernel
         else:
             weights = kernel * jnp.expand_dims(scale, range(scale.ndim - 1, kernel.ndim - 1))
-        found[f"{layer}/{after}/kernel"] = weights.astype(kernel.dtype)
-        found[f"{layer}/{after}/bias"] = shift.astype(kernel.dtype)
+        folded[f"{layer}/{after}/kernel"] = weights.astype(kernel.dtype)
+        folded[f"{layer}/{after}/bias"] = shift.astype(kernel.dtype)
     config = dataclasses.replace(model.config, fused_norms=True)
-    return type(model)(config), {"params": unflatten_dict(found, sep="/")}
+    return type(model)(config), {"params": unflatten_dict(folded, sep="/")}

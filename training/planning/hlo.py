@@ -53,8 +53,8 @@ class Instruction:
 
     def called(self, attribute: str) -> str | None:
         """The computation that `attribute` (body, condition, calls, to_apply) names."""
-        found = re.search(rf"\b{attribute}=%([\w.\-]+)", self.attributes)
-        return found.group(1) if found else None
+        match = re.search(rf"\b{attribute}=%([\w.\-]+)", self.attributes)
+        return match.group(1) if match else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,11 +168,11 @@ class Program:
 
     def collectives(self) -> list[Collective]:
         """All collectives of a step, asynchronous ones (`-start`) too; those among a single chip left out."""
-        found = []
+        every = []
         for name, count in self.times.items():
             for instruction in self.computations[name].values():
-                found += self._collectives(name, instruction, count)
-        return [collective for collective in found if collective.group > 1]
+                every += self._collectives(name, instruction, count)
+        return [collective for collective in every if collective.group > 1]
 
     def _collectives(self, computation: str, instruction: Instruction, times: int) -> list[Collective]:
         kind = instruction.operation.removesuffix("-start")
@@ -180,8 +180,8 @@ class Program:
             # The TPU compiler makes a reduce-scatter of an all-reduce and a slice, fused under this name.
             inner = self.computations.get(instruction.called("calls") or "", {})
             scatters = "all-reduce-scatter" in (instruction.called("calls") or "")
-            found = [c for x in inner.values() for c in self._collectives(instruction.called("calls"), x, times)]
-            return [dataclasses.replace(c, kind="reduce-scatter") if scatters else c for c in found]
+            fused = [c for x in inner.values() for c in self._collectives(instruction.called("calls"), x, times)]
+            return [dataclasses.replace(c, kind="reduce-scatter") if scatters else c for c in fused]
         if kind not in COLLECTIVES:
             return []
         operands = [a for x in instruction.operands for a in self._results(computation, x)]
