@@ -1,4 +1,4 @@
-"""The loader: for each step of a run, this process' share of its batch, read through Grain."""
+"""The loader: for each step of a run, this process' part of its batch, read through Grain."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ from data.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-    """The share of process k of n in the batch of a step, `[micro_batches, rows, ...]`."""
+    """The part of process k of n of the batch of a step, `[micro_batches, rows, ...]`."""
 
     examples: Examples
     batch_size: int
@@ -24,10 +24,10 @@ class _Step:
     def __call__(self, step: int) -> Batch:
         process, processes = self.shard
         indices = step * self.batch_size + np.arange(self.batch_size)
-        share = rearrange(
+        parts = rearrange(
             indices, "(micro process row) -> process (micro row)", micro=self.micro_batches, process=processes
         )
-        batch = self.examples.batch(share[process], among=indices)
+        batch = self.examples.batch(parts[process], among=indices)
         return {
             name: rearrange(array, "(micro row) ... -> micro row ...", micro=self.micro_batches)
             for name, array in batch.items()
@@ -60,7 +60,7 @@ def load(
         prefetch: batches to read ahead (of each worker).
 
     Raises:
-        DataError: the batch does not divide, or the steps or the share are none; later, a worker is gone.
+        DataError: the batch does not divide, or the steps or the process are none; later, a worker is gone.
     """
     process, processes = shard
     if not 0 <= process < processes:

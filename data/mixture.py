@@ -160,7 +160,7 @@ class PreparedMixture(Prepared):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MixedExamples(Examples):
-    """Examples of several sources: shuffled, each in its share; in order, those of one source behind those of another."""
+    """Examples of several sources: shuffled, each by its weight; in order, those of one source behind those of another."""
 
     parts: tuple[Examples, ...]
     shares: Float64[np.ndarray, " sources"]
@@ -179,7 +179,7 @@ class MixedExamples(Examples):
     ) -> tuple[Int64[np.ndarray, " batch"], Int64[np.ndarray, " batch"]]:
         """The source of each example, and its place in that one's stream: each place of a stream is shown once.
 
-        In block b of `BLOCK` examples, source k has as many as its share of the first b + 1 blocks is more than that of b.
+        In block b of `BLOCK` examples, source k has as many as its part of the first b + 1 blocks is more than that of b.
         """
         if not self.shuffled:
             ends = np.cumsum([len(part) for part in self.parts])

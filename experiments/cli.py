@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),
     "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
     "doctor": ("[FILE[:variant]] [--runs FOLDER]", "is this host, with its peers, fit to train"),
-    "import": ("FOLDER|NAME [TARGET]", "a published checkpoint, read, checked and written anew"),
+    "import": ("FOLDER|NAME [TARGET]", "a published checkpoint, read, checked and written again"),
     "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),
 }
 

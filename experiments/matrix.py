@@ -72,7 +72,9 @@ def refusal(kind: type[Objective], model: Model) -> str | None:
         check_parts(objective, model, example(objective), "text")
     except ObjectiveError as error:
         return next(
-            re.sub(f"(?s).*?(?:{begin}).*", said, str(error)) for begin, said in REASONS if re.search(begin, str(error))
+            re.sub(f"(?s).*?(?:{begin}).*", reason, str(error))
+            for begin, reason in REASONS
+            if re.search(begin, str(error))
         )
     return None
 

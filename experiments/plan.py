@@ -1,7 +1,7 @@
 """Plans: what an experiment's phases need and take on a machine that is not there.
 
 For a TPU slice the train step itself is compiled for its topology. For GPU servers, whose compiler needs the GPU, the
-figures are those of the formulas alone, and said to be.
+figures are those of the formulas alone, and named so.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from experiments.assembly.shapes import boxed_frozen
 from experiments.experiment import Experiment
 from experiments.initial import open_initial
 from training.parallel import Parallel, Sharded, TrainingError
-from training.planning.apart import CompilerCrash
 from training.planning.hlo import Collective, Program
+from training.planning.isolation import CompilerCrash
 from training.planning.memory import Memory, exceeded, held, saved_for_backward
 from training.planning.topologies import Topology, absent_devices
 from training.planning.traffic import lower_bound
@@ -105,7 +105,7 @@ QUICKLY = {"optimization_level": 9}
 """XLA's `EFFORT_O0`, which saves half of the compiler's time and more: it then overlaps less, and so takes up to a tenth less
 memory."""
 NEAR = 0.1
-"""A quick answer that leaves, or lacks, no more than this share of a chip's memory is not relied on."""
+"""A quick answer that leaves, or lacks, no more than this fraction of a chip's memory is not relied on."""
 
 
 def plan(experiment: Experiment, topology: Topology, phase: int, thorough: bool = False) -> PhasePlan:
@@ -154,9 +154,9 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
     """The plan of a phase before anything is compiled."""
     experiment = assembly.experiment
     mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
-    share = experiment.batch_size * tensor // mesh.size
-    rows = share // experiment.parallel.micro_batches
-    one = on_one_chip(experiment, share)
+    examples = experiment.batch_size * tensor // mesh.size
+    rows = examples // experiment.parallel.micro_batches
+    one = on_one_chip(experiment, examples)
     boxed = assembly.boxed_state_shapes()
     params = nn.unbox(boxed).params
     state = assembly.spread.shapes(boxed)

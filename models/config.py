@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 class ModelError(ValueError):
-    """A config, a model or a published checkpoint that cannot be used, said in one sentence."""
+    """A config, a model or a published checkpoint that cannot be used, explained in one sentence."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -56,7 +56,7 @@ class ModelConfig:
         remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but the results of linear
             layers: attention scores are computed again), `full` (all but a layer's input).
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
-        problem_type: what a classifier's scores are, one of `PROBLEMS`; told by the number of labels where `None`.
+        problem_type: what a classifier's scores are, one of `PROBLEMS`; by the number of labels where `None`.
 
     What an architecture is, rather than a shape of it:
 

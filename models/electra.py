@@ -22,7 +22,7 @@ from models.model import Model
 from models.outputs import ModelOutput
 
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "embedding_norm")
-"""What generator and discriminator share."""
+"""What generator and discriminator have in common."""
 
 SUMMARIES: Mapping[str, Callable[[Array], Array]] = {
     "first": lambda hidden: hidden[:, 0],
@@ -42,7 +42,7 @@ class ElectraConfig(BertConfig):
         summary_type: what a choice is judged by: the `first` token, the `last` one (`cls_index` too), or the `mean` of all.
         summary_use_proj, summary_activation, summary_last_dropout: the layer before a choice's score, whether there is one,
             its activation (none where `None`) and the dropout behind it.
-        generator_size: hidden size, heads and inner size of the generator in joint pretraining, as a share of the
+        generator_size: hidden size, heads and inner size of the generator in joint pretraining, as a fraction of the
             discriminator's; a setting of training alone, which no published file has.
     """
 
@@ -69,7 +69,9 @@ class ElectraConfig(BertConfig):
                 f"unknown summary_type {self.summary_type!r}: {nearest(self.summary_type, list(SUMMARIES))}"
             )
         if not 0 < self.generator_size <= 1:
-            raise ModelError(f"generator_size={self.generator_size}: the share of the discriminator must lie in (0, 1]")
+            raise ModelError(
+                f"generator_size={self.generator_size}: the fraction of the discriminator must lie in (0, 1]"
+            )
 
     small = of_size(12, 256, embedding_size=128)
     base = of_size(12, 768, embedding_size=768, generator_size=1 / 3)

@@ -64,15 +64,15 @@ class StudentTeacher(Model):
             return {name: value for name, value in arrays.items() if name in model.inputs}
 
         settings = {"batch_axes": batch_axes} if self.batch_statistics else {}
-        said = self.student(**taken(self.student), dropout_keys=dropout_keys, **settings)
-        outputs = {"hidden": said.get("last_hidden_state"), **said}
+        student = self.student(**taken(self.student), dropout_keys=dropout_keys, **settings)
+        outputs = {"hidden": student.get("last_hidden_state"), **student}
         if self.has_variable(FROZEN, "teacher"):
             variables = {"params": jax.lax.stop_gradient(self.get_variable(FROZEN, "teacher"))}
             if self.has_variable(FROZEN, "teacher_statistics"):
                 variables["batch_stats"] = self.get_variable(FROZEN, "teacher_statistics")
-            heard = self.teacher.clone(parent=None).apply(variables, **taken(self.teacher))
-            outputs["teacher_logits"] = heard.get("prediction_logits", heard.get("logits"))
-            outputs["teacher_hidden"] = heard.get("last_hidden_state")
+            taught = self.teacher.clone(parent=None).apply(variables, **taken(self.teacher))
+            outputs["teacher_logits"] = taught.get("prediction_logits", taught.get("logits"))
+            outputs["teacher_hidden"] = taught.get("last_hidden_state")
         return ModelOutput(**outputs)
 
 
@@ -95,7 +95,7 @@ def check_pair(student: Model, teacher: Model, hidden: bool) -> None:
     if one.vocab_size != other.vocab_size:
         raise ModelError(f"{names} have different vocabularies: vocab_size {one.vocab_size} and {other.vocab_size}")
     if one.vocab_size is None and len(one.labels) != len(other.labels):
-        raise ModelError(f"{names} tell different classes apart: {len(one.labels)} and {len(other.labels)} labels")
+        raise ModelError(f"{names} distinguish different classes: {len(one.labels)} and {len(other.labels)} labels")
     if hidden and one.hidden_size != other.hidden_size:
         raise ModelError(
             f"{names} have hidden states of different widths, {one.hidden_size} and {other.hidden_size}, which have no cosine:"

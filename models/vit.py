@@ -147,7 +147,7 @@ class ViTLayer(nn.Module):
         config = self.config
         stddev = config.initializer_range
         keys = fold_in(dropout_keys, index)
-        skipped = 0.0  # told from an array of zeros when the program is traced
+        skipped = 0.0  # distinguished from an array of zeros when the program is traced
         if config.drop_path_rate:
             skipped = config.drop_path_rate * index / max(1, config.num_hidden_layers - 1)
         attended, probabilities, _ = Attention(

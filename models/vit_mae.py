@@ -34,7 +34,7 @@ class ViTMAEConfig(ViTConfig):
     Attributes:
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: as those of
             the encoder without `decoder`.
-        mask_ratio: share of the patches that the encoder does not read.
+        mask_ratio: fraction of the patches that the encoder does not read.
         norm_pix_loss: whether the published model was asked for normalised pixels; `objectives.MaskedAutoencoder` has a
             setting for it.
     """
@@ -52,7 +52,7 @@ class ViTMAEConfig(ViTConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.mask_ratio < 1:
-            raise ModelError(f"mask_ratio={self.mask_ratio}: expected a share of at least 0 and below 1")
+            raise ModelError(f"mask_ratio={self.mask_ratio}: expected a fraction of at least 0 and below 1")
         for name in ("hidden_size", "decoder_hidden_size"):
             if vars(self)[name] % 4:
                 raise ModelError(f"{name}={vars(self)[name]}: sinusoids in two directions want a multiple of 4")

@@ -39,7 +39,7 @@ class CausalLM(Objective):
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefix_rate <= 1:
-            raise ObjectiveError(f"prefix_rate={self.prefix_rate}: a share must lie in [0, 1]")
+            raise ObjectiveError(f"prefix_rate={self.prefix_rate}: a fraction must lie in [0, 1]")
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]

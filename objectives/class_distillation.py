@@ -47,7 +47,7 @@ class ClassDistillation(Wrapper):
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            raise ObjectiveError(f"alpha={self.alpha}: a share must lie in [0, 1]")
+            raise ObjectiveError(f"alpha={self.alpha}: a fraction must lie in [0, 1]")
         if not self.temperature > 0:
             raise ObjectiveError(f"temperature={self.temperature}: expected more than 0")
 

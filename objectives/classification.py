@@ -46,7 +46,7 @@ class Classification(Objective):
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
-            raise ObjectiveError(f"smoothing={self.smoothing}: a share must lie in [0, 1)")
+            raise ObjectiveError(f"smoothing={self.smoothing}: a fraction must lie in [0, 1)")
 
     @property
     def answer(self) -> str:

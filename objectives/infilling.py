@@ -69,7 +69,7 @@ class Infilling(Seq2Seq):
         super().__post_init__()
         for name in ("mask_rate", "delete_rate", "infill_rate", "random_rate", "rotate_rate"):
             if not 0 <= vars(self)[name] <= 1:
-                raise ObjectiveError(f"{name}={vars(self)[name]}: a share must lie in [0, 1]")
+                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
         if self.mean_span < 1:
             raise ObjectiveError(f"mean_span={self.mean_span}: spans must have a word on average")
 

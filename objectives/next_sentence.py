@@ -50,7 +50,7 @@ class NextSentence(Objective):
             raise ObjectiveError(f"weight={self.weight} of the loss: expected 0 or more")
         for name in ("random_rate", "short_rate"):
             if not 0 <= vars(self)[name] <= 1:
-                raise ObjectiveError(f"{name}={vars(self)[name]}: a share must lie in [0, 1]")
+                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
 
     def length_read(self, length: int) -> int:
         return 2 * length

@@ -46,7 +46,7 @@ class SentenceOrder(Objective):
     def __post_init__(self) -> None:
         for name in ("swap_rate", "short_rate"):
             if not 0 <= vars(self)[name] <= 1:
-                raise ObjectiveError(f"{name}={vars(self)[name]}: a share must lie in [0, 1]")
+                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
 
     def length_read(self, length: int) -> int:
         return 2 * length

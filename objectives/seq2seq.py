@@ -37,7 +37,7 @@ class Seq2Seq(Objective):
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
-            raise ObjectiveError(f"label_smoothing={self.label_smoothing}: a share must lie in [0, 1)")
+            raise ObjectiveError(f"label_smoothing={self.label_smoothing}: a fraction must lie in [0, 1)")
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -281,7 +281,7 @@ class Checkpoints:
             return self._read(latest, template(latest) if callable(template) else template)
         if steps:
             raise TrainingError(
-                f"no checkpoint in {self.folder} is whole ({'; '.join(damaged)}); move it away to start anew"
+                f"no checkpoint in {self.folder} is whole ({'; '.join(damaged)}); move it away to start again"
             )
         return None
 

@@ -78,7 +78,7 @@ def peak_flops(dtype: str) -> tuple[float, str]:
     """FLOP/s of one device and how it is known: a data sheet's, or (CPU) the best of several matrix products just now.
 
     Where other work kept the CPU busy meanwhile it is 0, with a sentence in the place of how: of a peak that is too low every
-    share is too high.
+    MFU is too high.
     """
     device = jax.devices()[0]
     chip = chip_of(device.device_kind)
@@ -88,7 +88,7 @@ def peak_flops(dtype: str) -> tuple[float, str]:
         return 0.0, f"unknown for {device.device_kind}"
     waits = Waits()
     seconds = product_seconds(dtype)
-    if not quiet(seconds, waits.share()):
+    if not quiet(seconds, waits.fraction()):
         return 0.0, "not known: other work kept the processor busy while its peak was measured"
     return 2 * CPU_SIZE**3 / min(seconds), f"measured: best of {len(seconds)} {CPU_SIZE}³ {dtype} products on the CPU"
 
@@ -100,7 +100,7 @@ SPREAD, WAITED = 0.05, 0.05
 
 
 def quiet(seconds: Sequence[float], waited: float) -> bool:
-    """Whether nothing else ran while products took `seconds` and threads `waited` that share of their time for a core."""
+    """Whether nothing else ran while products took `seconds` and threads `waited` that fraction of their time for a core."""
     fastest, second, *_ = sorted(seconds)
     return second <= (1 + SPREAD) * fastest and waited <= WAITED
 
@@ -121,7 +121,7 @@ class Waits:
                 ran, waited = ran + one, waited + other
         return ran, waited
 
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Of the time that threads ran or wanted to; 0 where the system does not count it."""
         ran, waited = (now - before for now, before in zip(self._counted(), (self.ran, self.waited), strict=True))
         return waited / max(1, ran + waited)

@@ -127,7 +127,7 @@ def read_metrics(path: Path, report: Callable[..., None] = log.warning) -> list[
     """The lines of a `metrics.jsonl`; a last line that a crash cut off is left out.
 
     Args:
-        report: is told, in the way of `logging`, of a line that is damaged, and left out too.
+        report: called as a method of `logging` for a line that is damaged, which is left out too.
     """
     lines, damaged = [], []
     content = path.read_bytes() if path.exists() else b""
@@ -174,7 +174,7 @@ class Speed:
             yield batch
 
     def tick(self) -> dict[str, float]:
-        """Call once a step: seconds of the last step, the share of them waited for input, and mean rates."""
+        """Call once a step: seconds of the last step, the fraction of them waited for input, and mean rates."""
         now = time.perf_counter()
         elapsed, self.last = now - self.last, now
         waited, self.waited = self.waited, 0.0

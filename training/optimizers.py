@@ -114,7 +114,7 @@ class AdamW(Warmed):
         weight_decay: of kernels and tables of embeddings (`decayed`).
         bias_correction: whether the moments are corrected for starting at 0; BERT's released optimizer does not.
         clip_norm: the gradient's global norm is brought down to it; `None` leaves it alone.
-        adaptive_clip: the norm of the gradient of each unit is brought down to this share of the unit's own
+        adaptive_clip: the norm of the gradient of each unit is brought down to this fraction of the unit's
             (`clip_by_unit`), before `clip_norm`; `None` leaves it alone.
         layer_decay: what the rate is multiplied with from each layer to the one before it (`training.layer_rates`).
     """

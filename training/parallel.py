@@ -1,6 +1,6 @@
 """How a step is spread over devices: a setting, the step itself being the same.
 
-`pmap` replicates the state and gives each device its share of the batch. `jit` lays state and batch over a mesh
+`pmap` replicates the state and gives each device its part of the batch. `jit` lays state and batch over a mesh
 `(data, fsdp, tensor)` by the logical axis names of the parameters. Either way what goes to a checkpoint is one global
 array per parameter, so that a run goes on under the other.
 """
@@ -31,7 +31,7 @@ RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
 
 
 class TrainingError(ValueError):
-    """A run that cannot start or go on, said in one sentence."""
+    """A run that cannot start or go on, explained in one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)

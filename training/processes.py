@@ -42,7 +42,7 @@ class Processes:
         """Where this process belongs; `None` where it is alone.
 
         Raises:
-            TrainingError: it is not said whole.
+            TrainingError: only some of the three are known.
         """
         if self.processes == 1:
             return None
@@ -140,7 +140,7 @@ def agree(values: Mapping[str, str]) -> None:
     everyones = multihost_utils.process_allgather(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 8))
     for number, name in enumerate(values):
         different = [
-            process for process, theirs in enumerate(everyones) if (theirs[number] != everyones[0][number]).any()
+            process for process, facts in enumerate(everyones) if (facts[number] != everyones[0][number]).any()
         ]
         if different:
             which = ", ".join(map(str, different))

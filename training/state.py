@@ -91,7 +91,7 @@ class Update:
         return TrainState(state.step + 1, params, opt_state, batch_stats, average)
 
     def entered(self, state: TrainState) -> TrainState:
-        """A state of another `trainable` as this one's: all moments begin anew, the schedule of learning rates goes on."""
+        """A state of another `trainable` as this one's: all moments begin at zero, the schedule of learning rates goes on."""
 
         def schedules(opt_state: PyTree) -> tuple[list[Any], Any]:
             return jax.tree.flatten(opt_state, is_leaf=lambda x: isinstance(x, optax.ScaleByScheduleState))

@@ -110,7 +110,7 @@ def train_step(
     seed: int,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One step on a batch `[micro_batches, batch, ...]`; with `axis`, on this device's share of it.
+    """One step on a batch `[micro_batches, batch, ...]`; with `axis`, on this device's part of it.
 
     Args:
         frozen: what the model needs beside the state's parameters and no step changes (a teacher): no gradient is computed

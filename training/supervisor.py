@@ -196,7 +196,7 @@ class Meeting:
     def _refusal(self, hello: dict[str, Any]) -> str:
         process, processes = hello["hello"], hello["of"]
         if processes != self.place.processes:
-            return f"process {process} was told of {processes} processes, process 0 of {self.place.processes}"
+            return f"process {process} knows of {processes} processes, process 0 of {self.place.processes}"
         if not 0 <= process < processes:
             return f"--process {process}: expected a number from 0 to {processes - 1}"
         if process in self.here:
@@ -204,11 +204,11 @@ class Meeting:
         return ""
 
     def _disagreement(self, process: int) -> str:
-        theirs, ours = (self.members[number][0]["facts"] for number in (process, 0))
-        names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+        other, first = (self.members[number][0]["facts"] for number in (process, 0))
+        names = [name for name in sorted({*other, *first}) if other.get(name) != first.get(name)]
         if not names:
             return ""
-        what = "; ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} at process 0" for name in names)
+        what = "; ".join(f"{name}: {other.get(name)} there, {first.get(name)} at process 0" for name in names)
         return f"{self.who(process)} does not agree with process 0 ({what})"
 
     async def _watch(self) -> None:
@@ -281,7 +281,7 @@ class Watch:
         return ended.done() and ended.result() > 0
 
     async def _leave(self, code: int, others: asyncio.Task[str]) -> int:
-        """Say how the process ended; where its exit code is positive it has said so itself."""
+        """Say how the process ended; where its exit code is positive it has done so itself."""
         how = f"ended with exit code {code}"
         if code < 0:
             how = f"was ended by {signal.Signals(-code).name}"

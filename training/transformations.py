@@ -70,8 +70,8 @@ def clip(norm: float | None) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def clip_by_unit(share: float, least: float = 1e-3, axes: Axes = NONE) -> optax.GradientTransformation:
-    """Gradients whose norm is at most `share` of that of their parameter, unit by unit (Brock et al., 2021, arXiv
+def clip_by_unit(ratio: float, least: float = 1e-3, axes: Axes = NONE) -> optax.GradientTransformation:
+    """Gradients whose norm is at most `ratio` times that of their parameter, unit by unit (Brock et al., 2021, arXiv
     2102.06171, section 4: adaptive gradient clipping); a unit counts as no smaller than `least`.
 
     The unit of a kernel is an output, with all its inputs. Of what is no kernel, in a layer of its own, a unit is a row, and
@@ -81,7 +81,7 @@ def clip_by_unit(share: float, least: float = 1e-3, axes: Axes = NONE) -> optax.
     def update(gradients, state, params=None):
         def one(path, gradient, parameter):
             summed = unit_axes(named_axes(path, gradient, axes))
-            most = share * jnp.maximum(norms(parameter, summed), least)
+            most = ratio * jnp.maximum(norms(parameter, summed), least)
             norm = norms(gradient, summed)
             return jnp.where(norm < most, gradient, gradient * (most / jnp.maximum(norm, 1e-6)).astype(gradient.dtype))
 
@@ -145,15 +145,15 @@ def scale_by_factored_squares(
 
     def update(gradients, state, params=None):
         count = optax.safe_increment(state.count)
-        share = jnp.asarray(count, jnp.float32) ** -exponent
+        weight = jnp.asarray(count, jnp.float32) ** -exponent
 
         def one(path, gradient, rows, columns, whole):
             squares = gradient.astype(jnp.float32) ** 2 + epsilon
             if not factored(gradient, is_stacked(named_axes(path, gradient, axes))):
-                whole = (1 - share) * whole + share * squares
+                whole = (1 - weight) * whole + weight * squares
                 return gradient * jax.lax.rsqrt(whole), rows, columns, whole
-            rows = (1 - share) * rows + share * squares.mean(axis=-1)
-            columns = (1 - share) * columns + share * squares.mean(axis=-2)
+            rows = (1 - weight) * rows + weight * squares.mean(axis=-1)
+            columns = (1 - weight) * columns + weight * squares.mean(axis=-2)
             by_row = jax.lax.rsqrt(rows / rows.mean(axis=-1, keepdims=True))
             return gradient * by_row[..., None] * jax.lax.rsqrt(columns)[..., None, :], rows, columns, whole
 

@@ -34,14 +34,14 @@ class Augmentation:
     through the same, with chances of its own.
 
     Attributes:
-        flip: share of the pictures seen in a mirror, left and right exchanged.
+        flip: fraction of the pictures seen in a mirror, left and right exchanged.
         color_jitter: brightness, contrast and saturation are changed, in random order, by factors drawn from
             1 ± `color_jitter`. (`timm` leaves this out where it has an automatic augmentation such as RandAugment to do.)
-        erasing: share of the pictures of which a box is replaced by noise N(0, 1).
-        mixup: α of the Beta(α, α) distribution that the first picture's share in a mixture is drawn from; 0 for none.
-        cutmix: α of the share that is left of the first picture when a box of the other is pasted into it; 0 for none.
-        mix_probability: share of the pictures that are mixed.
-        switch_probability: where there is both, share of the mixtures that are pasted.
+        erasing: fraction of the pictures of which a box is replaced by noise N(0, 1).
+        mixup: α of the Beta(α, α) distribution that the first picture's fraction in a mixture is drawn from; 0 for none.
+        cutmix: α of the fraction that is left of the first picture when a box of the other is pasted into it; 0 for none.
+        mix_probability: fraction of the pictures that are mixed.
+        switch_probability: where there is both, fraction of the mixtures that are pasted.
         rescale_factor, image_mean, image_std: (pixel · `rescale_factor` - mean) / std for each channel.
     """
 
@@ -59,7 +59,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("flip", "color_jitter", "erasing", "mix_probability", "switch_probability"):
             if not 0 <= vars(self)[name] <= 1:
-                raise DataError(f"{name}={vars(self)[name]}: a share must lie in [0, 1]")
+                raise DataError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
         if min(self.mixup, self.cutmix) < 0:
             raise DataError(f"mixup={self.mixup}, cutmix={self.cutmix}: expected more than 0, or 0 for none")
         if len(self.image_mean) != len(self.image_std) or not min(self.image_std) > 0:
@@ -80,7 +80,7 @@ class Augmentation:
     def __call__(self, key: Key[Array, ""], example: Example, training: bool) -> Example:
         """`pixel_values` (height, width, channels), uint8, as a model is to see them: float32, and augmented in `training`.
 
-        Where pictures are mixed, `other_pixel_values` are mixed into them and left out, and `mix` () is the share of the
+        Where pictures are mixed, `other_pixel_values` are mixed into them and left out, and `mix` () is the fraction of the
         first picture in the result, of a pasted one by area.
 
         Raises:
@@ -127,22 +127,22 @@ class Augmentation:
         return view
 
     def _mixture(self, key: Key[Array, ""], view: Picture, other: Picture) -> Example:
-        """Both in one picture, and the share of the first."""
-        mix_key, switch_key, share_key, box_key = jax.random.split(key, 4)
+        """Both in one picture, and the fraction of the first."""
+        mix_key, switch_key, fraction_key, box_key = jax.random.split(key, 4)
         if self.mixup and self.cutmix:
             pasted = jax.random.uniform(switch_key) < self.switch_probability
         else:
             pasted = jnp.asarray(self.cutmix > 0)
         alpha = jnp.where(pasted, self.cutmix, self.mixup)
-        share = jnp.round(jax.random.beta(share_key, alpha, alpha) / GRAIN) * GRAIN
-        share = jnp.where(jax.random.uniform(mix_key) < self.mix_probability, share, 1.0)
+        fraction = jnp.round(jax.random.beta(fraction_key, alpha, alpha) / GRAIN) * GRAIN
+        fraction = jnp.where(jax.random.uniform(mix_key) < self.mix_probability, fraction, 1.0)
         if not self.cutmix:
-            return {"pixel_values": share * view + (1 - share) * other, "mix": share}
+            return {"pixel_values": fraction * view + (1 - fraction) * other, "mix": fraction}
         height, width, _ = view.shape
-        box = pasted_box(box_key, share, height, width) & pasted
-        share = jnp.where(pasted, 1 - box.mean(dtype=jnp.float32), share)
-        mixed = jnp.where(pasted, view, share * view + (1 - share) * other)
-        return {"pixel_values": jnp.where(box[..., None], other, mixed), "mix": share}
+        box = pasted_box(box_key, fraction, height, width) & pasted
+        fraction = jnp.where(pasted, 1 - box.mean(dtype=jnp.float32), fraction)
+        mixed = jnp.where(pasted, view, fraction * view + (1 - fraction) * other)
+        return {"pixel_values": jnp.where(box[..., None], other, mixed), "mix": fraction}
 
 
 def jittered(
@@ -183,10 +183,10 @@ def erased_box(key: Key[Array, ""], height: int, width: int) -> Bool[Array, "hei
     return _box(top, top + high, left, left + wide, height, width)
 
 
-def pasted_box(key: Key[Array, ""], share: Float[Array, ""], height: int, width: int) -> Bool[Array, "height width"]:
-    """A box of 1 - `share` of the picture, as high in proportion as wide, around a random place; cut off at the edges."""
+def pasted_box(key: Key[Array, ""], fraction: Float[Array, ""], height: int, width: int) -> Bool[Array, "height width"]:
+    """A box of 1 - `fraction` of the picture, as high in proportion as wide, around a random place; cut off at the edges."""
     row_key, column_key = jax.random.split(key)
-    side = jnp.sqrt(1 - share)
+    side = jnp.sqrt(1 - fraction)
     high, wide = ((side * size).astype(jnp.int32) // 2 for size in (height, width))
     row = jax.random.randint(row_key, (), 0, height)
     column = jax.random.randint(column_key, (), 0, width)

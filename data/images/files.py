@@ -31,7 +31,7 @@ def file_contents(
         decode: decode each picture; else, of more than `SMALL` bytes, those alone whose header and end do not show that they
             are whole.
         again: read all of them.
-        progress: is told how many of the files that have to be read are.
+        progress: called with how many of the files that have to be read are.
     """
     place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
     path = cache / "pictures" / f"{place}.npz"

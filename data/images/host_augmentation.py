@@ -24,7 +24,7 @@ TRIES = 10
 def random_box(
     generator: np.random.Generator, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:
-    """A part of a picture: its share of the area uniform in `scale`, the logarithm of width over height uniform in that of
+    """A part of a picture: its fraction of the area uniform in `scale`, the logarithm of width over height uniform in that of
     `ratio`; where none fits in ten draws, the largest in the middle that keeps to `ratio`.
 
     Args:

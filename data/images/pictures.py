@@ -63,8 +63,8 @@ def opened(source: Source, name: str = "") -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise DataError(f"{name} is not decoded, for it says it is too large: {error}") from None
     except Exception as error:  # decoders raise whatever broken bytes lead them to
-        said = str(error).split("\n")[0] or type(error).__name__
-        raise DataError(f"{name} is a broken picture: {said}") from error
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise DataError(f"{name} is a broken picture: {reason}") from error
 
 
 def _image(source: Source, name: str) -> Image.Image:

@@ -59,7 +59,7 @@ class ImageProcessor:
             middle, or warps to the square from 384 on; `LevitImageProcessor` resizes the shorter edge to 256 / 224 of `size`.
         do_resize, size: (height, width), or the length of the shorter edge.
         resample: Pillow's number of the interpolation: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
-        crop_pct: share of the shorter edge that a `ConvNextImageProcessor` keeps.
+        crop_pct: fraction of the shorter edge that a `ConvNextImageProcessor` keeps.
         do_center_crop, crop_size: (height, width) cut from the middle, with black around it where there is less.
         do_rescale, rescale_factor: what the values from 0 to 255 are multiplied with.
         do_normalize, image_mean, image_std: of each channel, after rescaling.
@@ -92,7 +92,7 @@ class ImageProcessor:
         if self.resample not in range(6):
             raise DataError(f"resample={self.resample!r}: expected 0 to 5, Pillow's number of an interpolation")
         if not 0 < self.crop_pct <= 1:
-            raise DataError(f"crop_pct={self.crop_pct!r}: expected a share above 0, at most 1")
+            raise DataError(f"crop_pct={self.crop_pct!r}: expected a fraction above 0, at most 1")
         for name in ("image_mean", "image_std"):
             if len(vars(self)[name]) != 3:
                 raise DataError(f"{name}={vars(self)[name]!r}: expected a number for each of red, green and blue")

@@ -32,10 +32,10 @@ class Images(Source):
             `imagenet2012`, `cifar10`, `oxford_flowers102`, `oxford_iiit_pet`, `imagenette/320px-v2`, `imagenet_v2`. A folder
             `train` is a class where pictures lie in it, or beside it a folder of pictures that no split is called by.
         held_out_split: the split that is held out; where empty, `validation` if the source has one.
-        held_out: share of the training pictures held out where the source has no such split.
+        held_out: fraction of the training pictures held out where the source has no such split.
         crop: `random_resized` takes a random part and resizes it to a square; `padded` resizes as for evaluation, and takes
             a random part of that size from the picture with `padding` black pixels around it; `none` as for evaluation.
-        scale: share of the picture's area that a random part has.
+        scale: fraction of the picture's area that a random part has.
         ratio: its width over its height.
         padding: see `crop`.
         interpolation: of all resizing.
@@ -44,9 +44,9 @@ class Images(Source):
         rand_augment: operations of RandAugment, none where 0; timm's `rand-m9-mstd0.5-inc1` has 2.
         magnitude: how much they do, from 0 to 10.
         magnitude_std: of the normal distribution around it.
-        repeats: how often a picture comes among neighbouring examples, altered anew each time (Hoffer et al., "Augment your
+        repeats: how often a picture comes among neighbouring examples, altered otherwise each time (Hoffer et al., "Augment your
             batch", 2019, arXiv 1901.09335). A run of as many examples then sees fewer pictures.
-        crop_pct: share of the shorter edge that is kept for evaluation, below 384 pixels.
+        crop_pct: fraction of the shorter edge that is kept for evaluation, below 384 pixels.
         augment: what is done to training pictures on the device after all this. Where it mixes two, an example has the picture
             of another beside its own.
     """
@@ -82,7 +82,7 @@ class Images(Source):
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise DataError(f"ratio={self.ratio}: expected two numbers above 0, the smaller first")
         if not 0 < self.crop_pct <= 1:
-            raise DataError(f"crop_pct={self.crop_pct}: expected a share above 0, at most 1")
+            raise DataError(f"crop_pct={self.crop_pct}: expected a fraction above 0, at most 1")
         if not 0 <= self.magnitude <= 10:
             raise DataError(f"magnitude={self.magnitude}: expected a number from 0 to 10")
         for name, most in {"rotation": 180, "shear": 60}.items():

@@ -110,11 +110,11 @@ def load(path: str | Path, *, side: str = "source") -> Tokenizer:
 def difference(one: Tokenizer, other: Tokenizer) -> str | None:
     """In words, where two tokenizers give other ids first; `None` where their vocabularies are the same, and so are the ids
     of `PROBES`."""
-    mine, theirs = one.get_vocab(), other.get_vocab()
-    if mine != theirs:
-        tokens = {token for token, index in mine.items() ^ theirs.items()}
-        token = min(tokens, key=lambda token: (mine.get(token, len(mine)), theirs.get(token, len(theirs)), token))
-        return f"{token!r} has the id {mine.get(token)} there and {theirs.get(token)} here"
+    first, second = one.get_vocab(), other.get_vocab()
+    if first != second:
+        tokens = {token for token, index in first.items() ^ second.items()}
+        token = min(tokens, key=lambda token: (first.get(token, len(first)), second.get(token, len(second)), token))
+        return f"{token!r} has the id {first.get(token)} there and {second.get(token)} here"
     for text in PROBES:
         first, second = one.encode(text).tokens, other.encode(text).tokens
         if first != second:
@@ -248,9 +248,9 @@ def _with_settings(tokenizer: Tokenizer, about: Mapping[str, Any]) -> Tokenizer:
     changed = False
     for part in _parts(content["normalizer"], "normalizers"):
         if part["type"] == "BertNormalizer":
-            said = {name: flag(about, key, part[name]) for key, name in named.items() if key in about}
-            changed |= any(part[name] != value for name, value in said.items())
-            part |= said
+            flags = {name: flag(about, key, part[name]) for key, name in named.items() if key in about}
+            changed |= any(part[name] != value for name, value in flags.items())
+            part |= flags
     for part in _parts(content["pre_tokenizer"], "pretokenizers"):
         if part["type"] == "ByteLevel":
             prefix = flag(about, "add_prefix_space", part["add_prefix_space"])
@@ -287,8 +287,8 @@ def _parts(content: Any, name: str) -> list[dict[str, Any]]:
 
 def _add_tokens(tokenizer: Tokenizer, folder: Path, about: Mapping[str, Any], roles: Mapping[str, str]) -> None:
     """Add the tokens that a folder's settings add, and mark the special ones."""
-    said = special_settings(folder)
-    extra = said.get("extra_special_tokens") or said.get("additional_special_tokens") or []
+    special = special_settings(folder)
+    extra = special.get("extra_special_tokens") or special.get("additional_special_tokens") or []
     extra = list(extra.values()) if isinstance(extra, Mapping) else extra
     special = [*(roles[role] for role in ROLES if role in roles), *filter(None, map(token_text, extra))]
     added: dict[int, AddedToken] = {}

@@ -88,8 +88,8 @@ def special_tokens(path: str | Path) -> dict[str, str]:
     then before it. A role that is named as `null` has no token.
     """
     folder = Path(path).expanduser()
-    said = special_settings(folder if folder.is_dir() else folder.parent)
-    tokens = {role: token_text(said.get(f"{role}_token")) for role in ROLES}
+    special = special_settings(folder if folder.is_dir() else folder.parent)
+    tokens = {role: token_text(special.get(f"{role}_token")) for role in ROLES}
     return {role: token for role, token in tokens.items() if token is not None}
 
 

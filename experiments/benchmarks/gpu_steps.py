@@ -4,7 +4,7 @@
     python -m experiments.benchmarks.gpu_steps --models bert vit-small --batch 64
 
 The models of `steps` with more examples in a step, the contestants in turn as there. In f32 both sides multiply matrices in
-TF32, as JAX does unasked; in bf16 ours keeps parameters and optimizer in f32, theirs is autocast. The last line is JSON.
+TF32, as JAX does unasked; in bf16 ours keeps parameters and optimizer in f32, torch is autocast. The last line is JSON.
 """
 
 import argparse
@@ -26,7 +26,7 @@ HEAD = ["", "batch", "", "Lacuna, ms", "torch, ms", "`torch.compile`, ms", "time
 
 
 def begin(model: str, arguments: argparse.Namespace) -> dict[str, list[Contestant]]:
-    """For each dtype ours, theirs and theirs compiled, getting ready side by side."""
+    """For each dtype this code, torch and torch compiled, getting ready side by side."""
     by_dtype = {}
     for dtype in arguments.dtypes:
         mine, autocast = DTYPES[dtype]
@@ -92,11 +92,11 @@ def main() -> None:
             arguments.json.write_text(text + "\n")
     means = [f"{math.exp(statistics.fmean(column)):.2f}" for column in zip(*ratios, strict=True)]
     lines.append(f"| geometric mean | | | | | | {' | '.join(means + [''] * (2 - len(means)))} |\n")
-    said = f"{gpu}; median (least–most) of {arguments.rounds} rounds × {arguments.steps} steps, in turn; "
-    said += ", ".join(f"{name} {version}" for name, version in versions.items()) + ".\n"
-    print(lines[-1], said, sep="\n")
+    caption = f"{gpu}; median (least–most) of {arguments.rounds} rounds × {arguments.steps} steps, in turn; "
+    caption += ", ".join(f"{name} {version}" for name, version in versions.items()) + ".\n"
+    print(lines[-1], caption, sep="\n")
     if arguments.write:
-        fill(PAGE, **{"gpu steps": "\n".join(lines), "gpu machine": said})
+        fill(PAGE, **{"gpu steps": "\n".join(lines), "gpu machine": caption})
     summary("gpu_steps", gpu=gpu, versions=versions, results=results)
 
 

@@ -108,7 +108,7 @@ def loaded_rate(examples: ImageExamples, workers: int, seconds: float) -> float:
 
 def measure(source: str, workers: list[int], seconds: float) -> list[tuple[str, float]]:
     def prepared(**settings) -> PreparedImages:
-        return Images(source=source, **settings).prepare(0, Path(), lambda said: None)
+        return Images(source=source, **settings).prepare(0, Path(), lambda text: None)
 
     ours, held_out = prepared().training(FORM, 0), prepared(held_out=0.5).held_out(FORM)
     augmented = prepared(rand_augment=2).training(FORM, 0)
@@ -168,10 +168,10 @@ def main() -> None:
     table = markdown(["", "pictures/s", "ms each"], [[name, f"{n:.0f}", f"{1000 / n:.2f}"] for name, n in rows])
     packages = ["pillow", *(["torchvision"] if TORCHVISION else [])]
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    said = f"{processor()}; the best of {ROUNDS} rounds; {versions}.{beside_steps(dict(rows)[RANDOM_PART])}\n"
-    print(table, said, sep="\n")
+    caption = f"{processor()}; the best of {ROUNDS} rounds; {versions}.{beside_steps(dict(rows)[RANDOM_PART])}\n"
+    print(table, caption, sep="\n")
     if arguments.write:
-        fill(PAGE, **{"image pipeline": table, "image pipeline machine": said})
+        fill(PAGE, **{"image pipeline": table, "image pipeline machine": caption})
     summary("image_pipeline", processor=processor(), pictures_per_second=dict(rows))
 
 

@@ -109,7 +109,7 @@ class TextWork(Work):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageWork(Work):
-    """Pictures of `SIZE` pixels on a side, told apart into `LABELS` classes."""
+    """Pictures of `SIZE` pixels on a side, of `LABELS` classes."""
 
     objective: str = "Classification"
 

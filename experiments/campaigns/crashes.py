@@ -8,7 +8,7 @@ Each life of the run is the real `lacuna train`, in a process of its own (forked
 computed nothing, so that a start costs a second or two). It is ended by `kill -9` or SIGTERM at a moment drawn from the
 seed: while it starts, while it trains, or while a checkpoint is being written. After each, no file may be broken. In the
 end parameters, optimizer state, the numbers of every step and the digests of its examples are compared to the bit, and so
-are the model, the report and the result, but for what is said of times. Then another run dies `--after-last-step` times
+are the model, the report and the result, but for the times. Then another run dies `--after-last-step` times
 between its last step and its end: while the last checkpoint, the model, the report or the result is being written.
 With `--processes` several processes train together; one of them is ended, and the others have to end by themselves.
 """

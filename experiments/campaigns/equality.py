@@ -12,7 +12,7 @@ from training.checkpoints import Checkpoints
 from training.metrics import read_metrics
 
 TIMES = ("seconds", "peak_flops", "peak_source")
-"""Entries of a result that are measured anew by each life."""
+"""Entries of a result that are measured again by each life."""
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -36,7 +36,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def end_differences(one: Path, other: Path) -> list[str]:
-    """What of the model, the report and the result of two finished runs differs, but for what is said of times."""
+    """What of the model, the report and the result of two finished runs differs, but for the times."""
     found, ends = [], []
     for folder in (one, other):
         model = {

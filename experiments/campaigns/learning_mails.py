@@ -98,7 +98,7 @@ def main() -> None:
     data = dataclasses.replace(experiment.data, source=source[1]).read_with(
         arguments.runs / "scratch" / "tokenizer.json"
     )
-    prepared = data.prepare(experiment.vocabulary_size, arguments.runs / "scratch", lambda said: None)
+    prepared = data.prepare(experiment.vocabulary_size, arguments.runs / "scratch", lambda text: None)
     figures, intervals = bag_of_words(prepared)
     rows = {
         "MiniLM-L6, fine-tuned": tuned,

@@ -167,11 +167,11 @@ class Campaign:
         for life in hanging:
             life.kill()
         logs = [self.folder.with_name(f"{self.folder.name}.{number}.log") for number in range(self.processes)]
-        said = "\n".join(log.read_text()[-2000:] for log in logs if log.exists())
+        output = "\n".join(log.read_text()[-2000:] for log in logs if log.exists())
         if hanging:
-            raise CrashError(f"{len(hanging)} process(es) did not end within {seconds:.0f} s\n{said}")
+            raise CrashError(f"{len(hanging)} process(es) did not end within {seconds:.0f} s\n{output}")
         if codes is not None and any(life.exitcode not in codes for life in lives):
-            raise CrashError(f"exit codes {[life.exitcode for life in lives]}, expected one of {codes}\n{said}")
+            raise CrashError(f"exit codes {[life.exitcode for life in lives]}, expected one of {codes}\n{output}")
 
     def _step(self) -> int:
         """The last step of `metrics.jsonl`, from its last lines."""

@@ -140,7 +140,7 @@ def numbers_alone(folder: Path, calls: int = 300) -> np.ndarray:
 
 
 def input_wait(run: Run, steps: int) -> list[float]:
-    """The share of each step for which the host waited for its batch."""
+    """The fraction of each step for which the host waited for its batch."""
     waits: list[float] = []
 
     class Waits:
@@ -196,14 +196,14 @@ def row(what: str, shares: np.ndarray, limit: float) -> str:
     return f"| {what} | {' | '.join([*cells, ''][:2])} | {limit:.0%} | {len(shares)} |"
 
 
-def page(said: str, rows: list[str]) -> str:
-    """Markdown: what was measured and how, what is said of it, the table."""
+def page(summary: str, rows: list[str]) -> str:
+    """Markdown: what was measured and how, a summary, the table."""
     lines = [
         "# What a run pays for beside its steps",
         "",
         "`make overheads` measures this and writes this page. " + " ".join((__doc__ or "").split("\n\n")[2].split()),
         "",
-        said,
+        summary,
         "",
         "| | on the clock | of the processor | wanted, at most | counted |",
         "|---|--:|--:|--:|--:|",
@@ -241,23 +241,23 @@ def main() -> None:
         steady(run)
         extra, plain = checkpoint_cost(run, arguments.pairs, arguments.steps)
         with terminal():
-            shown, bare = numbers_cost(run, arguments.pairs, arguments.steps)
+            shown, silent = numbers_cost(run, arguments.pairs, arguments.steps)
             waits = input_wait(run, 2 * arguments.steps)
             alone = numbers_alone(folder)
-    step, bare_step = np.median(plain, axis=0), np.median(bare, axis=0)
+    step, silent_step = np.median(plain, axis=0), np.median(silent, axis=0)
     rows = [
         row(f"an asynchronous checkpoint every {EVERY} steps", extra / (EVERY * step), LIMITS["checkpoint"]),
-        row("metrics, files, progress bar", shown / bare_step, LIMITS["numbers"]),
-        row("the same, timed alone", alone / bare_step, LIMITS["numbers"]),
+        row("metrics, files, progress bar", shown / silent_step, LIMITS["numbers"]),
+        row("the same, timed alone", alone / silent_step, LIMITS["numbers"]),
         row("waiting for the next batch", np.array(waits), LIMITS["input"]),
     ]
     cost = np.median(extra, axis=0)
-    said = (
+    summary = (
         f"{parameters:,} parameters; a step takes {step[0]:.2f} s on the clock and {step[1]:.2f} s of the processor's cores, a"
         f" checkpoint {cost[0]:.2f} s and {cost[1]:.2f} s. Shares of the step, of pairs of {arguments.steps} steps: median and"
         " quartiles. A negative one is noise around zero."
     )
-    text = page(said, rows)
+    text = page(summary, rows)
     print(text)
     if arguments.write:
         arguments.write.parent.mkdir(parents=True, exist_ok=True)

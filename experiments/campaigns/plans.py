@@ -3,7 +3,7 @@ train step.
 
     make plans                                         all of them, at about a minute of two cores a program
     make plans PLANS=--resume                          those that docs/plans.json does not hold yet
-    make plans PLANS='--only images'                   the image models' anew; the others stay
+    make plans PLANS='--only images'                   the image models' again; the others stay
     make plans PLANS='--resume --only family'          of the text family those that are not there
 
 Every configuration of BERT has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies
@@ -26,7 +26,7 @@ from experiments.experiment import Experiment, load
 from experiments.plan import POLICIES, PhasePlan, plan
 from training.hardware import GIB, machine
 from training.parallel import Parallel
-from training.planning.apart import CompilerCrash, apart
+from training.planning.isolation import CompilerCrash, isolated
 from training.planning.topologies import parse_topology
 
 RECORDS, PAGE = DOCS / "plans.json", DOCS / "plans.md"
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    host = {**apart(machine), "libtpu": version("libtpu")}
+    host = {**isolated(machine), "libtpu": version("libtpu")}
     groups = [arguments.only] if arguments.only else ["bert", *OTHERS]
     records = {"machine": host, "plans": {}}
     if (arguments.resume or arguments.only) and RECORDS.exists():
@@ -124,7 +124,7 @@ def main() -> None:
                 continue
             experiment = configuration(variant, topology, LAYOUTS[layout], remat)
             try:
-                tried = apart(plan, experiment, parse_topology(topology), phase, True)
+                tried = isolated(plan, experiment, parse_topology(topology), phase, True)
             except CompilerCrash as crash:
                 refused[remat] = str(crash)
                 print(key, remat, crash, file=sys.stderr, flush=True)
@@ -154,7 +154,7 @@ def plan_recipes(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str
         model = dataclasses.replace(experiment.model, remat=remat)
         parallel = Parallel("jit", **layout) if layout else Parallel()
         experiment = dataclasses.replace(experiment, model=model, parallel=parallel)
-        tried = apart(plan, experiment, parse_topology(FAMILY_TOPOLOGY), 0, True)
+        tried = isolated(plan, experiment, parse_topology(FAMILY_TOPOLOGY), 0, True)
         print(key, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
         records["plans"][key] = {**record(tried), "phase": 0, "refused": {}}
         RECORDS.write_text(json.dumps(records, indent=1) + "\n")

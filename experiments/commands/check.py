@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     for reason in survey.broken:
         out.print(f"broken: {reason}", markup=False)
     whole = dataclasses.replace(experiment, data=dataclasses.replace(source, broken="skip"))
-    assembly = assemble(whole, say=lambda said: console.print(said, markup=False))
+    assembly = assemble(whole, say=lambda text: console.print(text, markup=False))
     show({name: f"{count:,}" for name, count in assembly.data.amounts.items()})
     if survey.broken:
         advice = "are left out" if source.broken == "skip" else "mend them, or set --data.broken skip"
@@ -47,7 +47,7 @@ def show(counts: dict[str, str]) -> None:
 def bar() -> Iterator[Report]:
     """A bar that shows how much is read, in a terminal; elsewhere a line at times."""
     if not console.is_terminal:
-        yield spoken(lambda said: console.print(said, markup=False), "the data")
+        yield spoken(lambda text: console.print(text, markup=False), "the data")
         return
     columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
         looks.append(lambda: fits(experiment, Path(options.runs)))
     findings = [finding for look in looks for finding in look()]
     everyones = everywhere([dataclasses.asdict(finding) for finding in findings])
-    by_process = {str(n): [Finding(**finding) for finding in theirs] for n, theirs in enumerate(everyones)}
+    by_process = {str(n): [Finding(**finding) for finding in findings] for n, findings in enumerate(everyones)}
     if jax.process_count() > 1:
         by_process["all"] = [*together(everyones), *shared(Path(options.runs)), *network()]
     well = report(by_process) if jax.process_index() == 0 else True
@@ -196,10 +196,10 @@ def everywhere(mine: list[dict]) -> list[list[dict]]:
 def together(everyones: list[list[dict]]) -> Iterator[Finding]:
     """Whether what must be the same everywhere is. (Versions and code are: who differs is not let in.)"""
     for name in ("data", "experiment"):
-        said = {number: f["says"] for number, theirs in enumerate(everyones) for f in theirs if f["name"] == name}
-        different = [number for number, says in said.items() if says != said.get(0)]
-        if said:
-            fit = not different and len(said) == len(everyones)
+        values = {number: f["says"] for number, findings in enumerate(everyones) for f in findings if f["name"] == name}
+        different = [number for number, says in values.items() if says != values.get(0)]
+        if values:
+            fit = not different and len(values) == len(everyones)
             says = "the same everywhere" if fit else f"another in process {', '.join(map(str, different))}"
             yield Finding(f"same {name}", fit, says)
 
@@ -236,8 +236,8 @@ def network(size: int = 2**22) -> Iterator[Finding]:
     yield Finding(
         "all-reduce", right, f"{4 * size / MEGABYTE:.0f} MB over {jax.device_count()} devices in {seconds * 1e3:.1f} ms"
     )
-    apart = float(gathered.max() - gathered.min())
-    yield Finding("clocks", apart < 5, f"{apart:.1f} s apart at most")
+    gap = float(gathered.max() - gathered.min())
+    yield Finding("clocks", gap < 5, f"{gap:.1f} s apart at most")
 
 
 def report(by_process: dict[str, list[Finding]]) -> bool:

@@ -14,8 +14,8 @@ from training.progress import working
 USAGE = """usage: lacuna import FOLDER|NAME [TARGET [--force]]
 
 Reads a published checkpoint (a folder, or a name such as google-bert/bert-base-uncased), says what is in it,
-and with TARGET writes it anew, names and layout as transformers has them today; what lies beside the parameters goes
-along (tokenizer, processor, generation settings, texts), and what does not is said. --force writes over what is there.
+and with TARGET writes it again, names and layout as transformers has them today; what lies beside the parameters goes
+along (tokenizer, processor, generation settings, texts), and the log names what does not. --force writes over what is there.
 To start a run from it: lacuna train FILE --initial-model FOLDER|NAME"""
 
 

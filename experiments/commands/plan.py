@@ -12,7 +12,7 @@ from experiments.experiment import Experiment, ExperimentError
 from experiments.plan import PhasePlan, Search, plan, search
 from training.hardware import GIB
 from training.parallel import TrainingError
-from training.planning.apart import apart
+from training.planning.isolation import isolated
 from training.planning.topologies import Topology, parse_topology
 
 
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         raise ExperimentError(f"--phase {options.phase}: {experiment.name} has {len(experiment.phases)} phase(s)")
 
     def planner(experiment: Experiment, topology: Topology, phase: int) -> PhasePlan:
-        return apart(plan, experiment, topology, phase, options.thorough)
+        return isolated(plan, experiment, topology, phase, options.thorough)
 
     for phase in phases:
         if options.search:

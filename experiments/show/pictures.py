@@ -105,7 +105,7 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
     yield f"pixel_values {values.shape} {values.dtype}, from {values.min():.3f} to {values.max():.3f}"
     yield from classes_asked(seen, assembly.data.vocabulary.labels)
     if "mix" in seen:
-        yield f"mix {float(seen['mix']):.3f}: the share of the first picture, the rest is the second's"
+        yield f"mix {float(seen['mix']):.3f}: the fraction of the first picture, the rest is the second's"
     if "bool_masked_pos" in seen:
         hidden = seen["bool_masked_pos"]
         yield f"{int(hidden.sum())} of {hidden.size} patches are hidden; their pixels are asked"

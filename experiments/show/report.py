@@ -176,11 +176,11 @@ def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
             ),
         ]
         if result["peak_flops"]:
-            share = result["flops_per_step"] / seconds / result["peak_flops"]
+            utilization = result["flops_per_step"] / seconds / result["peak_flops"]
             rows.append(
                 (
                     "MFU of one device's peak",
-                    f"{share:.1%} of {result['peak_flops']:.3g} FLOP/s ({html.escape(result['peak_source'])})",
+                    f"{utilization:.1%} of {result['peak_flops']:.3g} FLOP/s ({html.escape(result['peak_source'])})",
                 )
             )
         else:
@@ -189,7 +189,7 @@ def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
 
 
 def input_wait(times: list[dict[str, float]]) -> float:
-    """The share of the time of all steps for which the host waited for the next batch."""
+    """The fraction of the time of all steps for which the host waited for the next batch."""
     waited = sum(time["input_wait"] * time["step_seconds"] for time in times)
     return waited / sum(time["step_seconds"] for time in times)
 

@@ -88,8 +88,8 @@ def verdict(outputs: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray], r
     if "seq_relationship_logits" not in outputs or "next_sentence_label" not in seen:
         return ""
     answer, truth = int(outputs["seq_relationship_logits"][row].argmax()), int(seen["next_sentence_label"][row])
-    said = ("follows", "from elsewhere")
-    return f"<div class=dim>second segment: {said[answer]}, says the model; in truth {said[truth]}</div>"
+    names = ("follows", "from elsewhere")
+    return f"<div class=dim>second segment: {names[answer]}, says the model; in truth {names[truth]}</div>"
 
 
 def written(data: Prepared, token: int) -> str:

@@ -1,4 +1,4 @@
-"""What BART, mBART, Marian and the Transformer of 2017 share: an encoder that sees a whole text, a decoder that reads it.
+"""What BART, mBART, Marian and the Transformer of 2017 have in common: an encoder of a whole text, a decoder that reads it.
 
 Encoder, decoder and the model of both are T5's, too, which has layers, positions and settings of its own.
 

@@ -25,7 +25,7 @@ torch_uniform: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "
 def by_example(x: Float[Array, "batch ..."], features: str | None = None) -> Float[Array, "batch ..."]:
     """`x`, on a mesh laid out by examples and, where its last axis has a logical name, by that.
 
-    Parameters that chips share must come to the activations: without being told, XLA may send these to the parameters.
+    Parameters that chips share must come to the activations: without this, XLA may send these to the parameters.
     """
     return nn.with_logical_constraint(x, ("batch", *(None,) * (x.ndim - 2), features))
 

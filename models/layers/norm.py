@@ -52,7 +52,7 @@ class BatchNorm(nn.Module):
     however it is spread over devices.
 
     Attributes:
-        momentum: the share of a batch in the running statistics.
+        momentum: the weight of a batch in the running statistics.
         frozen: use the running statistics whatever is asked for, and give scale and bias no gradient.
     """
 

@@ -131,8 +131,8 @@ class LevitAttention(nn.Module):
 
 def distances(grid: int, stride: int) -> np.ndarray:
     """(queries, keys): |Δy| · grid + |Δx| of each two tokens of a grid, where every `stride`-th of a row and column asks."""
-    apart = np.abs(np.arange(0, grid, stride)[:, None] - np.arange(grid)[None])
-    both = apart[:, None, :, None] * grid + apart[None, :, None, :]
+    distances = np.abs(np.arange(0, grid, stride)[:, None] - np.arange(grid)[None])
+    both = distances[:, None, :, None] * grid + distances[None, :, None, :]
     return rearrange(both, "y x key_y key_x -> (y x) (key_y key_x)")
 
 

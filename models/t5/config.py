@@ -21,7 +21,7 @@ class T5Config(ModelConfig):
         d_kv: features of a head, whatever `d_model` and `num_heads` are.
         num_layers: of the encoder.
         num_decoder_layers: of the decoder; as many as the encoder has where `None`.
-        relative_attention_num_buckets: how many distances between tokens are told apart, for each head and stack.
+        relative_attention_num_buckets: how many distances between tokens are distinguished, for each head and stack.
         relative_attention_max_distance: distances from here on are all one.
         feed_forward_proj: activation of the feed-forward layers, `relu`; behind `gated-` it multiplies a second projection
             (`gated-gelu`, whose GELU is the tanh approximation).
@@ -67,7 +67,7 @@ class T5Config(ModelConfig):
         if distance <= buckets // 2:
             raise ModelError(
                 f"relative_attention_max_distance={distance}: expected more than {buckets // 2}, which"
-                f" relative_attention_num_buckets={buckets} tell apart one by one"
+                f" relative_attention_num_buckets={buckets} distinguish one by one"
             )
         if self.num_decoder_layers is not None:
             self._check("num_decoder_layers", self.num_decoder_layers, 1)
@@ -86,9 +86,9 @@ class T5Config(ModelConfig):
         config = super().from_json({**implied, **published}, **changes)
         if "feed_forward_proj" in changes:
             return config
-        said = {"dense_act_fn": config.activation, "is_gated_act": config.gated}
-        meant = {name: value if published.get(name) is None else published[name] for name, value in said.items()}
-        if meant == said:
+        derived = {"dense_act_fn": config.activation, "is_gated_act": config.gated}
+        meant = {name: value if published.get(name) is None else published[name] for name, value in derived.items()}
+        if meant == derived:
             return config
         name = meant["dense_act_fn"]
         if meant["is_gated_act"]:

@@ -43,7 +43,7 @@ waits, end = Waits(), time.perf_counter() + 0.5
 while time.perf_counter() < end:
     pass
 other.kill()
-print(waits.share() if sum(waits._counted()) else 1.0)
+print(waits.fraction() if sum(waits._counted()) else 1.0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert float(done.stdout) > 0.2, done.stderr

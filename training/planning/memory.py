@@ -53,7 +53,7 @@ def held(shapes: PyTree) -> int:
 def saved_for_backward(
     model: nn.Module, objective: Objective, update: Update, variables: PyTree, batch: PyTree, frozen: PyTree = None
 ) -> int:
-    """Bytes that the forward pass leaves for the backward pass, parameters apart, as JAX asks for them.
+    """Bytes that the forward pass leaves for the backward pass, without the parameters, as JAX asks for them.
 
     Args:
         variables, batch: shapes; the batch of one chip, `[batch, ...]`, as the data give it.

@@ -55,7 +55,7 @@ class Topology:
 
     @property
     def bandwidth(self) -> float:
-        """Bytes/s, one way, that a chip's share of a collective over all chips can move.
+        """Bytes/s, one way, that a chip's part of a collective over all chips can move.
 
         On TPUs the links of every axis carry it: both of an axis that closes to a ring (see `RINGS`; v4 and v5p: any, where
         all axes are multiples of four), half as much of one that does not. On GPUs NVLink within a server; for the way

@@ -227,7 +227,7 @@ BAD_FILES = {
     ),
     "no crop": ('{"do_center_crop": true}', "do_center_crop without a crop_size"),
     "interpolation": ('{"resample": 9}', "resample=9: expected 0 to 5"),
-    "crop_pct": ('{"crop_pct": 0}', "crop_pct=0: expected a share"),
+    "crop_pct": ('{"crop_pct": 0}', "crop_pct=0: expected a fraction"),
     "two means": ('{"image_mean": [1, 2]}', "expected a number for each of red, green and blue"),
     "std 0": ('{"image_std": 0}', "it divides, and must not be 0"),
 }  # fmt: skip

@@ -177,7 +177,7 @@ def test_config_to_json_and_back(variant):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mask_ratio": 1.0}, "mask_ratio=1.0: expected a share"),
+        ({"mask_ratio": 1.0}, "mask_ratio=1.0: expected a fraction"),
         ({"decoder_hidden_size": 20, "decoder_num_attention_heads": 3}, "decoder_hidden_size=20 does not divide into"),
         ({"decoder_hidden_size": 22}, "decoder_hidden_size=22: sinusoids in two directions want a multiple of 4"),
     ],

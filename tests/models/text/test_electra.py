@@ -119,7 +119,7 @@ def test_forward_flops_are_those_of_the_equations(embedding_size):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"generator_size": 0.0}, r"generator_size=0.0: the share of the discriminator must lie in \(0, 1\]"),
+        ({"generator_size": 0.0}, r"generator_size=0.0: the fraction of the discriminator must lie in \(0, 1\]"),
         ({"generator_size": 1.5}, "generator_size=1.5"),
         ({"embedding_size": 0}, "embedding_size=0: expected a whole number of at least 1"),
     ],

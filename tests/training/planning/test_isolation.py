@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from training.parallel import TrainingError
-from training.planning.apart import CompilerCrash, apart
+from training.planning.isolation import CompilerCrash, isolated
 
 
 def fail():
@@ -21,16 +21,16 @@ def die(how: int):
 
 def test_results_and_errors_come_back():
     parent = os.getpid()
-    assert apart(lambda a, b: (a + b, os.getpid() != parent), 1, 2) == (3, True)
+    assert isolated(lambda a, b: (a + b, os.getpid() != parent), 1, 2) == (3, True)
     with pytest.raises(TrainingError, match="one sentence"):
-        apart(fail)
+        isolated(fail)
     with pytest.raises(RuntimeError, match="KeyError: 5"):
-        apart(lambda: {}[5])
+        isolated(lambda: {}[5])
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGKILL])
 def test_a_crash_is_one_sentence(how):
     with pytest.raises(CompilerCrash, match=rf"the compiler crashed \({how.name}\)"):
-        apart(die, how)
+        isolated(die, how)
     with pytest.raises(CompilerCrash, match=r"exit code 3"):
-        apart(os._exit, 3)
+        isolated(os._exit, 3)

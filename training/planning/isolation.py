@@ -1,4 +1,4 @@
-"""Work in a process of its own, because the TPU compiler, where it meets a bug of its own, ends the process it runs in."""
+"""Work in a separate process, because the TPU compiler, where it meets a bug in itself, ends the process it runs in."""
 
 import multiprocessing
 import signal
@@ -14,7 +14,7 @@ class CompilerCrash(TrainingError):
     """The compiler took its process down."""
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)`, computed in a forked process: nothing but the result is pickled.
 
     To be called before JAX has started its devices, whose threads a fork would lose.
