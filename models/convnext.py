@@ -86,9 +86,9 @@ class ConvNextLayer(nn.Module):
     config: ConvNextConfig
 
     @nn.compact
-    def __call__(self, hidden: Image, own: tuple[Int[Array, ""], Float[Array, ""]], dropout_keys: Keys):
+    def __call__(self, hidden: Image, per_layer: tuple[Int[Array, ""], Float[Array, ""]], dropout_keys: Keys):
         config = self.config
-        index, rate = own
+        index, rate = per_layer
         features, stddev = hidden.shape[-1], config.initializer_range
         normal = truncated_normal(stddev)
         inner = Conv(
@@ -155,8 +155,8 @@ class ConvNextModel(ConvNextBase):
             if stage > 0:
                 hidden = layer_norm(config, NORM_EPSILON, f"downsampling_{stage}_norm")(hidden)
                 hidden = Conv(config, features, 2, stride=2, kernel_init=normal, name=f"downsampling_{stage}")(hidden)
-            own = numbers[first : first + count], rates[first : first + count]
-            hidden, _ = stack(ConvNextLayer, config, count, f"stage_{stage}")(hidden, own, keys)
+            per_layer = numbers[first : first + count], rates[first : first + count]
+            hidden, _ = stack(ConvNextLayer, config, count, f"stage_{stage}")(hidden, per_layer, keys)
             states.append(hidden)
             first += count
         pooled = widened(hidden).mean(axis=(1, 2))

@@ -209,9 +209,9 @@ class CvtLayer(nn.Module):
     batch_axes: BatchAxes
 
     @nn.compact
-    def __call__(self, tokens: Tokens, own, dropout_keys: Keys):
+    def __call__(self, tokens: Tokens, per_layer, dropout_keys: Keys):
         config, stage = self.config, self.stage
-        index, path_rate = own
+        index, path_rate = per_layer
         keys = fold_in(dropout_keys, index)
         features = config.embed_dim[stage]
         attention = CvtAttention(config, stage, self.grid, self.batch_axes, name="attention")
@@ -255,9 +255,9 @@ class CvtStage(nn.Module):
             init = nn.with_logical_partitioning(normal(config), (None, None, "embed"))
             first = self.param("cls_token", init, (1, 1, features), jnp.dtype(config.param_dtype))
             tokens = jnp.concatenate([jnp.broadcast_to(first.astype(tokens.dtype), (batch, 1, features)), tokens], 1)
-        own = jnp.arange(depth), jnp.linspace(0, config.drop_path_rate[stage], depth)
+        per_layer = jnp.arange(depth), jnp.linspace(0, config.drop_path_rate[stage], depth)
         layers = stack(CvtLayer, config, depth, "layers", stage=stage, grid=(height, width), batch_axes=batch_axes)
-        tokens, _ = layers(tokens, own, dropout_keys)
+        tokens, _ = layers(tokens, per_layer, dropout_keys)
         first, others = jnp.split(tokens, [int(config.cls_token[stage])], axis=1)
         image = rearrange(
             others, "batch (height width) hidden -> batch height width hidden", height=height, width=width

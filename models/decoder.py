@@ -57,8 +57,10 @@ class DecoderModel(Model):
         )
         position_ids = jnp.arange(length)[None] + place if position_ids is None else position_ids
         embedded, rotary = self.embed(input_ids, position_ids, call.dropout_keys)
-        own = jnp.arange(self.config.num_hidden_layers), layer_caches
-        hidden, (states, attentions, caches) = self.layers(embedded, own, (mask, first, rotary, call.dropout_keys))
+        per_layer = jnp.arange(self.config.num_hidden_layers), layer_caches
+        hidden, (states, attentions, caches) = self.layers(
+            embedded, per_layer, (mask, first, rotary, call.dropout_keys)
+        )
         hidden = self.norm(hidden)
         return ModelOutput(
             last_hidden_state=hidden,

@@ -117,9 +117,9 @@ class GPT2Block(nn.Module):
     config: GPT2Config
 
     @nn.compact
-    def __call__(self, hidden: Hidden, own, shared):
+    def __call__(self, hidden: Hidden, per_layer, shared):
         config = self.config
-        index, cache = own
+        index, cache = per_layer
         mask, filled, _, dropout_keys = shared
         keys = fold_in(dropout_keys, index)
         normal = nn.initializers.normal(config.initializer_range)

@@ -66,9 +66,9 @@ class DecoderLayer(nn.Module):
     config: EncoderDecoderConfig
 
     @nn.compact
-    def __call__(self, hidden: Hidden | None, own, shared):
+    def __call__(self, hidden: Hidden | None, per_layer, shared):
         config = self.config
-        index, cache, memory_cache = own
+        index, cache, memory_cache = per_layer
         mask, _, filled, memory, memory_mask, dropout_keys = shared
         keys = fold_in(dropout_keys, index)
         attend = attention(config, config.decoder_attention_heads, "attention")

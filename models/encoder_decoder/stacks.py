@@ -187,9 +187,9 @@ class Decoder(Stack):
             memory_mask = same if memory_mask is None else memory_mask & same
         positions = jnp.arange(length)[None] + first if segment_ids is None else places_within(segment_ids)
         embedded = self.embed(words, call.dropout_keys, positions, room)
-        own = jnp.arange(self.count), caches, memory_caches
+        per_layer = jnp.arange(self.count), caches, memory_caches
         shared = mask, self.position_bias(length, room, first), filled, memory, memory_mask, call.dropout_keys
-        hidden, (states, attentions, cross_attentions, caches) = self.layers(embedded, own, shared)
+        hidden, (states, attentions, cross_attentions, caches) = self.layers(embedded, per_layer, shared)
         if cache is not None:
             (keys, values), (memory_keys, memory_values) = caches
             cache = cache.replace(keys=keys, values=values, memory_keys=memory_keys, memory_values=memory_values)

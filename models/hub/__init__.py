@@ -278,8 +278,8 @@ def save(
         ModelError: the variables are not those of the model, or a file cannot be read or written.
     """
     check_shapes(model, variables)
-    for name, (part, own) in model.published(variables).items():
-        save_one(Path(folder) / name, part, own, tokenizer, max_shard_size, beside)
+    for name, (part, its) in model.published(variables).items():
+        save_one(Path(folder) / name, part, its, tokenizer, max_shard_size, beside)
 
 
 def check_shapes(model: Model, variables: Mapping[str, Any]) -> None:

@@ -99,9 +99,9 @@ class NameTable:
 
     def of(self, parameters: Iterable[str]) -> "NameTable":
         """This table for the model that has these parameters: what it has untied is no alias, and copies it has of its own."""
-        own = {name.published for name in self.by_ours(parameters).values()}
-        aliases = {alias: name for alias, name in self.aliases.items() if alias not in own}
-        copies = {copy: name for copy, name in self.copies.items() if name in own and copy not in own}
+        had = {name.published for name in self.by_ours(parameters).values()}
+        aliases = {alias: name for alias, name in self.aliases.items() if alias not in had}
+        copies = {copy: name for copy, name in self.copies.items() if name in had and copy not in had}
         return dataclasses.replace(self, aliases=aliases, copies=copies)
 
     def is_base(self, parameters: Iterable[str]) -> bool:

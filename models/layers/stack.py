@@ -10,8 +10,8 @@ from models.layers.linear import PROJECTION
 def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | None, **attributes) -> nn.Module:
     """`count` copies of `layer`, run one after the other, their parameters stacked on a first axis called `layers`.
 
-    `layer(...)(carry, own, shared) -> (carry, collected)`: of each array in `own` a layer gets its share of the first axis
-    (`own = jnp.arange(count)` gives it its number), `shared` is the same for all, and `collected` comes back stacked. With
+    `layer(...)(carry, per_layer, shared) -> (carry, collected)`: of each array in `per_layer` a layer gets its slice of the
+    first axis (`jnp.arange(count)` gives it its number), `shared` is the same for all, and `collected` comes back stacked. With
     `config.scan_layers` one layer is compiled and looped over; without, all are laid out one after another. `config.remat`
     says what the backward pass computes again. Neither changes parameters or numbers.
     """

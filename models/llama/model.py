@@ -64,9 +64,9 @@ class LlamaLayer(nn.Module):
     config: LlamaConfig
 
     @nn.compact
-    def __call__(self, hidden: Hidden, own, shared):
+    def __call__(self, hidden: Hidden, per_layer, shared):
         config = self.config
-        index, cache = own
+        index, cache = per_layer
         mask, filled, turns, dropout_keys = shared
         normal = nn.initializers.normal(config.initializer_range)
         attended, probabilities, cache = Attention(

@@ -156,9 +156,9 @@ class T5DecoderLayer(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, hidden: Hidden | None, own, shared):
+    def __call__(self, hidden: Hidden | None, per_layer, shared):
         config = self.config
-        index, cache, memory_cache = own
+        index, cache, memory_cache = per_layer
         mask, position_bias, filled, memory, memory_mask, dropout_keys = shared
         if hidden is None:
             return None, attention(config, "cross_attention")(None, None, memory=memory)[2]
