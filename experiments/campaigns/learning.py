@@ -13,7 +13,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from experiments.assembly.assemble import assemble
 from experiments.benchmarks.pages import DOCS, fill, markdown
+from experiments.campaigns.runs import slug, trained
 from experiments.experiment import load
 
 PAGE = DOCS / "learning.md"
@@ -52,11 +52,10 @@ def train(reference: str, folder: Path, flags: list[str], cores: "queue.Queue[in
     """One run on one core, its output in `folder.log`."""
     core = cores.get()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.with_suffix(".log"), "a") as log:
-            command = [sys.executable, "-m", "experiments.cli", "train", reference, "--folder", str(folder), *flags]
-            done = subprocess.run(["taskset", "-c", str(core), *command], stdout=log, stderr=subprocess.STDOUT)
-        print(f"{folder}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}", flush=True)
+        trained(reference, folder, flags, under=("taskset", "-c", str(core)))
+        print(f"{folder}: done", flush=True)
+    except subprocess.CalledProcessError:
+        print(f"{folder}: failed, see {folder}.log", flush=True)
     finally:
         cores.put(core)
 
@@ -91,10 +90,6 @@ def results(runs: Path, sources: dict[str, str]) -> dict[str, Any]:
             if file.exists():
                 by_run[f"{source} {name}"] = json.loads(file.read_text())
     return by_run
-
-
-def slug(name: str) -> str:
-    return name.lower().replace(", ", "-")
 
 
 def table(results: dict[str, Any], source: str) -> str:

@@ -8,9 +8,6 @@ The folders are those of `experiments.material.pictures`, the file that of `expe
 
 import argparse
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from data.forms import ImageForm
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.benchmarks.pages import DOCS, fill, markdown
+from experiments.campaigns.runs import slug, trained
 from experiments.experiment import load
 from experiments.material import vit_s14
 
@@ -41,20 +39,13 @@ NEIGHBOURS, PROBED = "nearest neighbours of pixels", "linear probe of ViT-S/14"
 PROBE_SIZE = 224
 
 
-def slug(name: str) -> str:
-    return name.lower().replace(", ", "-").replace(" ", "-")
-
-
 def train(name: str, runs: Path, source: Path) -> dict[str, Any]:
     """The result of a run, which is done first where it is not."""
     folder = runs / slug(name)
-    flags = ["--folder", str(folder), "--data.source", str(source)]
+    flags = ["--data.source", str(source)]
     if name.endswith("then fine-tuned"):
         flags += ["--initial-model", str(runs / slug("ViT, masked images") / "model")]
-    command = [sys.executable, "-m", "experiments.cli", "train", RUNS[name][1], *flags]
-    with open(runs / f"{slug(name)}.log", "a") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
-    result = json.loads((folder / "result.json").read_text())
+    result = trained(RUNS[name][1], folder, flags)
     print(f"{name}: {result['held_out']}, {result['seconds']:.0f} s", flush=True)
     return result
 
@@ -133,7 +124,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(RUNS), help="names of runs")
     parser.add_argument("--write", action="store_true", help="fill docs/learning-images.md")
     arguments = parser.parse_args()
-    arguments.runs.mkdir(parents=True, exist_ok=True)
     sources = {"digits": arguments.digits, "stamps": arguments.stamps}
     results = {
         name: train(name, arguments.runs, sources[RUNS[name][0]].resolve())

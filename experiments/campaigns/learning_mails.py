@@ -8,9 +8,6 @@ train` of `experiments/bert/classify.py`; what is done already is taken.
 
 import argparse
 import dataclasses
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,18 +19,11 @@ from evaluation.bootstrap import interval
 from evaluation.metrics.accuracy import Accuracy
 from evaluation.metrics.f1 import F1
 from experiments.benchmarks.pages import DOCS, fill, markdown
+from experiments.campaigns.runs import trained
 from experiments.experiment import load
 
 PAGE = DOCS / "learning-mails.md"
 RECIPE = "experiments/bert/classify.py"
-
-
-def train(folder: Path, *flags: str) -> dict[str, Any]:
-    """The result of a run, which is done first where it is not."""
-    command = [sys.executable, "-m", "experiments.cli", "train", RECIPE, "--folder", str(folder), *flags]
-    with open(folder.with_suffix(".log"), "a") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
-    return json.loads((folder / "result.json").read_text())
 
 
 def decoded(prepared: Any, items: np.ndarray) -> list[str]:
@@ -90,10 +80,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/learning-mails"), help="where the runs lie")
     parser.add_argument("--write", action="store_true", help="fill docs/learning-mails.md")
     arguments = parser.parse_args()
-    arguments.runs.mkdir(parents=True, exist_ok=True)
     source = ("--data.source", str(arguments.mails.resolve()))
-    tuned = train(arguments.runs / "minilm", *source, "--initial-model", str(arguments.minilm.resolve()))
-    scratch = train(arguments.runs / "scratch", *source)
+    begin = ("--initial-model", str(arguments.minilm.resolve()))
+    tuned = trained(RECIPE, arguments.runs / "minilm", (*source, *begin))
+    scratch = trained(RECIPE, arguments.runs / "scratch", source)
     experiment = load(RECIPE)
     data = dataclasses.replace(experiment.data, source=source[1]).read_with(
         arguments.runs / "scratch" / "tokenizer.json"
