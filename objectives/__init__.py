@@ -2,23 +2,23 @@
 
 import difflib
 
-from objectives.answer_span import AnswerSpan
-from objectives.augmented import Augmented
-from objectives.causal import CausalLM
-from objectives.class_distillation import ClassDistillation
 from objectives.classification import Classification
 from objectives.distillation import Distillation
-from objectives.infilling import Infilling
-from objectives.masked import MaskedLM
-from objectives.masked_image import MaskedAutoencoder, MaskedImage
-from objectives.next_sentence import NextSentence
+from objectives.images.augmented import Augmented
+from objectives.images.class_distillation import ClassDistillation
+from objectives.images.masked_image import MaskedAutoencoder, MaskedImage
 from objectives.objective import Losses, Objective, ObjectiveError
 from objectives.regression import Regression
-from objectives.replaced_token_detection import ReplacedTokenDetection
-from objectives.sentence_order import SentenceOrder
-from objectives.seq2seq import Seq2Seq
-from objectives.span_corruption import MixtureOfDenoisers, SpanCorruption
 from objectives.sum import Sum
+from objectives.text.answer_span import AnswerSpan
+from objectives.text.causal import CausalLM
+from objectives.text.infilling import Infilling
+from objectives.text.masked import MaskedLM
+from objectives.text.next_sentence import NextSentence
+from objectives.text.replaced_token_detection import ReplacedTokenDetection
+from objectives.text.sentence_order import SentenceOrder
+from objectives.text.seq2seq import Seq2Seq
+from objectives.text.span_corruption import MixtureOfDenoisers, SpanCorruption
 
 KINDS: dict[str, type[Objective]] = {
     kind.__name__: kind

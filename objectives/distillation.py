@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Key
 
 from models.kernels.precision import widened
 from objectives.losses import IGNORED, NATS
-from objectives.masked import MaskedLM
 from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
 from objectives.sum import Wrapper
+from objectives.text.masked import MaskedLM
 
 Mask = Bool[Array, "batch places"]
 

@@ -8,7 +8,7 @@ import pytest
 from objectives import CausalLM, Distillation, ObjectiveError
 from objectives.losses import IGNORED
 from tests.examples import batch
-from tests.objectives.test_masked import corrupt
+from tests.objectives.text.test_masked import corrupt
 
 COUNT, LENGTH, WIDTH = 6, 40, 8
 

@@ -13,9 +13,9 @@ import pytest
 
 from objectives import MixtureOfDenoisers, ObjectiveError, SpanCorruption
 from objectives.losses import IGNORED
-from objectives.span_corruption import MODES, Denoiser
+from objectives.text.span_corruption import MODES, Denoiser
 from tests.objectives.conftest import alike, uniform
-from tests.objectives.test_masked import corrupt, within
+from tests.objectives.text.test_masked import corrupt, within
 
 SENTINELS = range(200, 300)
 

@@ -7,7 +7,7 @@ import pytest
 
 from objectives import ObjectiveError, Seq2Seq
 from objectives.losses import IGNORED
-from objectives.seq2seq import shift_right
+from objectives.text.seq2seq import shift_right
 
 
 def test_the_decoder_reads_the_labels_one_place_late(written):

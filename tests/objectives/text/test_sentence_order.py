@@ -7,10 +7,10 @@ import pytest
 
 from objectives import MaskedLM, ObjectiveError, SentenceOrder, Sum
 from objectives.losses import IGNORED
-from objectives.sentence_order import IN_ORDER, SWAPPED
+from objectives.text.sentence_order import IN_ORDER, SWAPPED
 from tests.examples import CLS, PAD, SEP, batch
-from tests.objectives.test_masked import corrupt, within
-from tests.objectives.test_next_sentence import sentences_of
+from tests.objectives.text.test_masked import corrupt, within
+from tests.objectives.text.test_next_sentence import sentences_of
 
 
 def oracle(key, example):

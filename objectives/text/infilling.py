@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int, Key
 from objectives.draws import choose, poisson, shuffled
 from objectives.losses import IGNORED
 from objectives.objective import Example, ObjectiveError
-from objectives.seq2seq import Seq2Seq
+from objectives.text.seq2seq import Seq2Seq
 
 SPARE_DRAWS = 16
 """Spans drawn beyond the budget, for those of length zero: with a mean of 3 they fall short once in 10²⁰ texts."""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from objectives.losses import IGNORED, NATS, accuracy, cross_entropy, two_classes
 from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
-from objectives.segments import WRITES, Segment, lay_out, sentence_reaching, target_length, tokens_before
+from objectives.text.segments import WRITES, Segment, lay_out, sentence_reaching, target_length, tokens_before
 
 IN_ORDER, SWAPPED = 0, 1
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int, Key
 from objectives.draws import choose
 from objectives.losses import IGNORED
 from objectives.objective import Example, ObjectiveError
-from objectives.seq2seq import Seq2Seq
+from objectives.text.seq2seq import Seq2Seq
 
 MODES = ("R", "S", "X")
 """Regular, sequential and extreme denoising."""

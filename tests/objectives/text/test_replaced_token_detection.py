@@ -8,7 +8,7 @@ import pytest
 from objectives import MaskedLM, ObjectiveError, ReplacedTokenDetection
 from objectives.losses import IGNORED
 from tests.examples import batch
-from tests.objectives.test_masked import corrupt, within
+from tests.objectives.text.test_masked import corrupt, within
 
 COUNT, LENGTH = 24, 48
 

@@ -15,9 +15,9 @@ from jaxtyping import Array, Key
 
 from models.kernels.precision import widened
 from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
-from objectives.masked import MaskedLM
 from objectives.objective import Example, Losses, ObjectiveError, Targets
 from objectives.sum import Wrapper
+from objectives.text.masked import MaskedLM
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from objectives import MaskedLM, NextSentence, ObjectiveError, Sum
-from objectives.next_sentence import IS_NEXT, IS_RANDOM
+from objectives.text.next_sentence import IS_NEXT, IS_RANDOM
 from tests.examples import CLS, PAD, SEP, batch
-from tests.objectives.test_masked import corrupt, within
+from tests.objectives.text.test_masked import corrupt, within
 
 COUNT = 3_000
 

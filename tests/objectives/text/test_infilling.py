@@ -16,10 +16,10 @@ import pytest
 from data.text.framing import Framing
 from objectives import Infilling, ObjectiveError
 from objectives.draws import choose, poisson, shuffled
-from objectives.infilling import SPARE_DRAWS
 from objectives.losses import IGNORED
+from objectives.text.infilling import SPARE_DRAWS
 from tests.objectives.conftest import alike, uniform
-from tests.objectives.test_masked import corrupt, within
+from tests.objectives.text.test_masked import corrupt, within
 
 ALONE = dict(permute_sentences=False, infill_rate=0.0)
 """None of the corruptions, to switch on one."""

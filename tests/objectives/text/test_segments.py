@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from data.text.framing import Framing
-from objectives.segments import Segment, lay_out
+from objectives.text.segments import Segment, lay_out
 
 FRAMES = {
     "BERT": Framing(pair_begin=(2,), between=(3,), pair_end=(3,)),

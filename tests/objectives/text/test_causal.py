@@ -11,7 +11,7 @@ from models.layers.attention import attention_pattern
 from objectives import CausalLM, ObjectiveError
 from objectives.losses import IGNORED
 from tests.objectives.conftest import uniform
-from tests.objectives.test_masked import corrupt, within
+from tests.objectives.text.test_masked import corrupt, within
 from training.step import forward
 
 SIZES = [0, 1, 2, 3, 24, 25, 25, 25, *range(4, 25)]

@@ -1,0 +1,1 @@
+"""Objectives of texts, one file each."""
