@@ -10,7 +10,7 @@
 # make learning   small models of one budget, one for each objective, on two texts, after
 #                 make pretrain (docs/learning.md; AUSTEN: see there)
 # make learning-images  small image models on digits and stamps (docs/learning-images.md; DIGITS, STAMPS, VIT_S14: see there)
-# make learning-mails  a classifier of mails, fine-tuned and from scratch (docs/learning-mails.md; MAILS, MINILM: see there)
+# make learning-tasks  tasks of texts, fine-tuned and from scratch (docs/learning-tasks.md; MATERIAL, MINILM: see there)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
 # make plans      compile BERT's train step for TPU slices that are not there, and fill docs/plans.md and docs/scaling.md
@@ -20,7 +20,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-mails overheads crashes plans clean
+.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-tasks overheads crashes plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -63,8 +63,8 @@ learning: pretrain
 learning-images: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
 
-learning-mails: $(VENV)/.installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_mails --mails $(MAILS) --minilm $(MINILM) --write
+learning-tasks: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_tasks --material $(MATERIAL) --minilm $(MINILM) --write
 
 overheads: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.overheads --write docs/overheads.md

@@ -135,6 +135,54 @@ class PairForm(Form):
 
 
 @dataclasses.dataclass(frozen=True)
+class SpanForm(Form):
+    """A question and a window of the context that its answer is a span of.
+
+    Attributes:
+        length: tokens of an example, the question among them, at most.
+        stride: tokens that a window has in common with the next, as in `transformers`.
+        question: tokens of a question, which is cut beyond.
+        buckets: how many lengths batches have, at most, which is how many programs are compiled.
+    """
+
+    items: ClassVar[str] = "tokens"
+
+    length: int = 384
+    stride: int = 128
+    question: int = 64
+    buckets: int = 1
+
+    @property
+    def amount(self) -> int:
+        return self.length
+
+    def __post_init__(self) -> None:
+        if not self.stride >= 0 or self.question < 1:
+            raise DataError(f"{self!r}: expected a stride of 0 or more, and room for a question")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceForm(Form):
+    """A text with several that may follow it, of which one is right.
+
+    Attributes:
+        length: tokens of the text with one of the choices, at most.
+        choices: how many there are.
+        buckets: how many lengths batches have, at most, which is how many programs are compiled.
+    """
+
+    items: ClassVar[str] = "tokens"
+
+    length: int = 128
+    choices: int = 4
+    buckets: int = 1
+
+    @property
+    def amount(self) -> int:
+        return self.length * self.choices
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageForm(Form):
     """A square picture: pixels on a side."""
 

@@ -91,7 +91,7 @@ def null_score(
     candidates: int = 20,
 ) -> float:
     """By how much the logits of no answer are above those of the best, which a threshold is chosen for; infinite without one."""
-    answers = summed(windows, logits, context, longest, candidates)
+    answers = summed(windows, logits, context, longest, candidates, most=1)
     return null_logit(logits) - answers[0]["score"] if answers else np.inf
 
 
@@ -101,19 +101,33 @@ def null_logit(logits: Sequence[Logits]) -> float:
 
 
 def summed(
-    windows: Sequence[Window], logits: Sequence[Logits], context: str, longest: int, candidates: int
+    windows: Sequence[Window],
+    logits: Sequence[Logits],
+    context: str,
+    longest: int,
+    candidates: int,
+    most: int | None = None,
 ) -> list[Answer]:
-    """The best answers, each once, with sums of logits as scores. An answer starts in the window that has most around it."""
-    answers: dict[str, Answer] = {}
-    for window, (start, end) in zip(windows, logits, strict=True):
+    """The best answers, each once, with sums of logits as scores. An answer starts in the window that has most around it.
+
+    Args:
+        most: answers to return; `candidates` where `None`.
+    """
+    places, sums = [], []
+    for number, (window, (start, end)) in enumerate(zip(windows, logits, strict=True)):
         starts, ends = (np.isin(np.arange(len(x)), np.argsort(-x, kind="stable")[:candidates]) for x in (start, end))
         allowed = np.outer(starts & window.fullest, ends & window.inside) & span_mask(len(start), longest)
-        for first, last in np.argwhere(allowed):
-            answer = described(window, first, last, context, float(start[first]) + float(end[last]))
-            best = answers.setdefault(answer["answer"], answer)
-            if answer["score"] > best["score"]:
-                answers[answer["answer"]] = answer
-    return sorted(answers.values(), key=lambda answer: -answer["score"])[:candidates]
+        first, last = np.nonzero(allowed)
+        places.append(np.stack([np.full(len(first), number), first, last], axis=1))
+        sums.append(start[first].astype(float) + end[last].astype(float))
+    found, scores, answers = np.concatenate(places), np.concatenate(sums), {}
+    for place in np.argsort(-scores, kind="stable"):
+        number, first, last = found[place].tolist()
+        answer = described(windows[number], first, last, context, scores[place])
+        answers.setdefault(answer["answer"], answer)
+        if len(answers) == (most or candidates):
+            break
+    return list(answers.values())
 
 
 def span_mask(length: int, longest: int) -> Bool[np.ndarray, "length length"]:

@@ -81,6 +81,11 @@ class Framing:
         """Two texts as an encoder reads them."""
         return [*self.pair_begin, *first, *self.between, *second, *self.pair_end]
 
+    def pair_types(self, first: int, second: int) -> list[int]:
+        """The token type of each token of a `pair` of so many tokens."""
+        before = len(self.pair_begin) + first + len(self.between)
+        return [0] * before + [self.second_type] * (second + len(self.pair_end))
+
     def prompt(self, ids: Sequence[int]) -> list[int]:
         """A text that is to be gone on with: what begins it stands before, and nothing behind."""
         return [*self.begin, *ids]

@@ -277,8 +277,7 @@ class LabelledExamples(Examples):
             one, other = (corpus.tokens[slice(*corpus.spans(text))] for corpus in (self.corpus, self.second))
             kept = both_kept(len(one), len(other), length - framing.pair_count)
             rows.append(np.array(framing.pair(one[: kept[0]], other[: kept[1]]), np.int32))
-            behind = kept[1] + len(framing.pair_end)
-            types.append(np.repeat(np.array([0, framing.second_type], np.int32), [len(rows[-1]) - behind, behind]))
+            types.append(np.array(framing.pair_types(*kept), np.int32))
         return rows, types
 
 

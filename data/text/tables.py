@@ -92,12 +92,14 @@ def _rows(path: Path, columns: Columns) -> Iterator[Mapping[str, str] | str]:
             raise DataError(f"{file} is neither .tsv nor .jsonl: give one of those, or a folder of them")
         try:
             with open(file, "rb") as lines:
-                yield from _rows_of_file(file, lines, columns)
+                for row in raw_rows(file, lines):
+                    yield row if isinstance(row, str) else _row(row[1], columns, row[0])
         except OSError as error:
             yield f"{file} cannot be read: {error.strerror}"
 
 
-def _rows_of_file(file: Path, lines: Iterable[bytes], columns: Columns) -> Iterator[Mapping[str, str] | str]:
+def raw_rows(file: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, Any] | str]:
+    """Where each row of a `.tsv` or `.jsonl` stands, and what it holds; in the place of one that cannot be read, a sentence."""
     head: list[str] | None = None
     place = 0
     for number, content in enumerate(lines, 1):
@@ -127,7 +129,7 @@ def _rows_of_file(file: Path, lines: Iterable[bytes], columns: Columns) -> Itera
             except json.JSONDecodeError as error:
                 yield f"{file} is no JSON on every line: line {number}: {error}"
                 continue
-        yield _row(row, columns, f"{file}, line {number}")
+        yield f"{file}, line {number}", row
 
 
 def _row(row: Any, columns: Columns, name: str) -> Mapping[str, str] | str:

@@ -144,7 +144,8 @@ def guesses(assembly: Assembly, variables: Any) -> list[str]:
 
 def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """What guesses are made of: the likeliest token at each place and its probability, classes, made pictures."""
-    parts = {name: outputs[name] for name in ("seq_relationship_logits", "reconstruction") if name in outputs}
+    whole = ("seq_relationship_logits", "reconstruction", "start_logits", "end_logits")
+    parts = {name: outputs[name] for name in whole if name in outputs}
     name = next((name for name in TOKEN_LOGITS if name in outputs), None)
     if name is not None and outputs[name].ndim == 3:
         logits = outputs[name].astype(jnp.float32)

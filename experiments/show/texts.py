@@ -10,6 +10,7 @@ from rich.table import Table
 
 from data.contract import Prepared
 from experiments.assembly.assembly import Assembly
+from experiments.show import annotated
 from experiments.show.html import class_guess, classes_asked, gap
 from objectives.losses import IGNORED
 from objectives.objective import Example
@@ -52,6 +53,9 @@ def guesses(
 ) -> list[str]:
     """Held-out texts with the guess for each token asked, or for the whole; empty for a model that predicts neither."""
     labels, word, blocks = seen.get("labels", np.zeros(0)), functools.partial(written, assembly.data), []
+    annotated_guesses = annotated.shown_by(assembly.data, seen)
+    if annotated_guesses is not None:
+        return annotated_guesses(assembly.data, seen, outputs)
     if "logits" in outputs and labels.ndim == 1:
         names, decode = assembly.data.vocabulary.labels, assembly.data.tokenizer.decode
         number = np.issubdtype(labels.dtype, np.floating)
@@ -116,7 +120,14 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
                 words = " ".join(word(t) for t in before[tokens][before[groups] == group]).replace(" ##", "")
                 yield f"  {group}: {words}"
     decodes, labels = "decoder_input_ids" in seen, asked(seen)
-    yield side(assembly, seen, "input_ids", {} if decodes else labels, word)
+    if seen["input_ids"].ndim == 2:  # a text for each choice
+        texts = {name: x for name, x in seen.items() if np.ndim(x) == 2}
+        for number in range(len(seen["input_ids"])):
+            yield side(assembly, {name: x[number] for name, x in texts.items()}, "input_ids", {}, word)
+    else:
+        yield side(assembly, seen, "input_ids", {} if decodes else labels, word)
+    if "start_positions" in seen:
+        yield annotated.span_asked(assembly.data, seen)
     if decodes:
         yield side(assembly, seen, "decoder_input_ids", labels, word)
     if "masked_positions" in seen:
@@ -146,7 +157,7 @@ def asked(seen: Example) -> dict[int, int]:
 def side(assembly: Assembly, seen: Example, name: str, labels: dict[int, int], word: Callable[[int], str]) -> Table:
     """What the encoder or the decoder reads, place by place, and what is asked there; padding is left out."""
     ids, decodes = seen[name], name.startswith("decoder_")
-    inputs = assembly.model.inputs
+    inputs, classes = assembly.model.inputs, assembly.data.vocabulary.labels
     columns = {
         other: title
         for other, title in COLUMNS.items()
@@ -168,7 +179,8 @@ def side(assembly: Assembly, seen: Example, name: str, labels: dict[int, int], w
     for place in places.tolist():
         token, label = int(ids[place]), labels.get(place)
         style = "yellow" if masked and label not in (None, token) else "cyan" if masked and label == token else None
-        answer = ("" if label is None else escape(word(label)), str(int(label is not None))) if labels else ()
+        named = word if decodes or not classes else classes.__getitem__
+        answer = ("" if label is None else escape(named(label)), str(int(label is not None))) if labels else ()
         values = (str(seen[other][place]) for other in columns)
         table.add_row(str(place), escape(word(token)), *values, *answer, style=style)
     return table

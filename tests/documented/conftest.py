@@ -1,5 +1,6 @@
 """A fresh copy of the repository, with the data that its documentation speaks of beside it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ def clone(tmp_path_factory) -> Path:
         place = folder / "my_classes" / ("names" if name[0] < "g" else "others")
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{name}.txt").write_text(text)
+    write_annotated(folder, sorted(topics.items())[:60])
     shutil.copyfile(next((folder / "my_pictures").rglob("*.png")), folder / "cat.jpg")
     shutil.copyfile(sample(), folder / "enwiki-latest-pages-articles.xml.bz2")
     words = {"one": "uno", "two": "dos", "three": "tres", "four": "cuatro", "five": "cinco", "six": "seis"}
@@ -53,3 +55,19 @@ def clone(tmp_path_factory) -> Path:
 def in_clone(environment, clone) -> dict[str, str]:  # noqa: F811
     """The environment of its commands."""
     return {**environment, "PYTHONPATH": str(clone), "PATH": os.environ["PATH"], "COLUMNS": "100"}
+
+
+def write_annotated(folder: Path, texts: list[tuple[str, str]]) -> None:
+    """`my_words.conll`, `my_questions.jsonl` and `my_choices.jsonl` of the beginnings of texts."""
+    sentences, questions, choices = [], [], []
+    for number, (name, text) in enumerate(texts):
+        words = text.split()[:40]
+        context = " ".join(words)
+        sentences.append("".join(f"{word} {'LONG' if len(word) > 6 else 'SHORT'}\n" for word in words))
+        answers = {"text": [words[9]], "answer_start": [len(" ".join(words[:9])) + 1]}
+        questions.append({"question": f"what of {name}", "context": context, "answers": answers})
+        endings = [" ".join(words[begin : begin + 5]) for begin in (10, 15, 20, 25)]
+        choices.append({"context": " ".join(words[:10]), "endings": endings, "label": number % 4})
+    (folder / "my_words.conll").write_text("\n".join(sentences))
+    for what, rows in (("questions", questions), ("choices", choices)):
+        (folder / f"my_{what}.jsonl").write_text("\n".join(map(json.dumps, rows)))

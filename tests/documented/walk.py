@@ -31,6 +31,8 @@ SMALL = [
 ]
 BERT, GPT2 = "experiments/bert/pretrain.py", "experiments/gpt2/pretrain.py"
 CLASSIFY = "experiments/bert/classify.py"
+TAG, ANSWER, CHOOSE = (f"experiments/bert/{name}.py" for name in ("tag", "answer", "choose"))
+DEMO = "--initial-model runs/bert-demo/model"
 MEANT: dict[str, list[str]] = {
     "make pretrain": [f"lacuna train {BERT}"],
     "lacuna train FILE[:variant] [--field value …]": [f"lacuna train {BERT}"],
@@ -57,6 +59,37 @@ MEANT: dict[str, list[str]] = {
     ],
     "lacuna predict text-classification TEXT --model FOLDER": [
         'lacuna predict text-classification "the river ran past the mill" --model runs/bert-mails/model'
+    ],
+    f"lacuna train {TAG} --data.source FOLDER/tags --initial-model FOLDER": [
+        f"lacuna train {TAG} --data.source my_words.conll {DEMO}"
+    ],
+    f"lacuna train {TAG}:words --data.source FILE.conll --initial-model FOLDER": [
+        f"lacuna train {TAG}:words --data.source my_words.conll --folder runs/words {DEMO}"
+    ],
+    "lacuna predict token-classification TEXT --model FOLDER": [
+        'lacuna predict token-classification "the river ran past the mill" --model runs/bert-brown-tags/model'
+    ],
+    f"lacuna train {ANSWER} --data.source FOLDER --initial-model FOLDER": [
+        f"lacuna train {ANSWER} --data.source my_questions.jsonl --phases.0.form.length 128 {DEMO}"
+    ],
+    f"lacuna train {ANSWER}:questions --data.source FILE --initial-model FOLDER": [
+        f"lacuna train {ANSWER}:questions --data.source my_questions.jsonl --phases.0.form.length 128"
+        f" --phases.0.form.stride 32 --phases.0.form.question 16 --folder runs/questions {DEMO}"
+    ],
+    "lacuna predict question-answering QUESTION CONTEXT --model FOLDER": [
+        'lacuna predict question-answering "what ran past" "the river ran past the mill" --model runs/bert-pages/model'
+    ],
+    f"lacuna train {CHOOSE} --data.source FOLDER/follows --initial-model FOLDER": [
+        f"lacuna train {CHOOSE} --data.source my_choices.jsonl {DEMO}"
+    ],
+    f"lacuna train {CHOOSE}:choices --data.source FILE.jsonl --initial-model FOLDER": [
+        f"lacuna train {CHOOSE}:choices --data.source my_choices.jsonl --folder runs/choices {DEMO}"
+    ],
+    "lacuna predict multiple-choice TEXT CHOICE CHOICE --model FOLDER": [
+        'lacuna predict multiple-choice "the river" "ran past" "a mill" --model runs/bert-brown-follows/model'
+    ],
+    f"lacuna train {CHOOSE}:swag --data.source FOLDER --initial-model google-bert/bert-base-uncased": [
+        f"lacuna train {CHOOSE}:swag --data.source my_choices.jsonl --initial-model google-bert/bert-base-uncased"
     ],
     "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
     "lacuna import FOLDER [TARGET] [--force]": ["lacuna import runs/bert-demo/model imported"],
@@ -86,6 +119,13 @@ ELSEWHERE = {
     "--wandb PROJECT": "wandb",
     "--teacher FOLDER": "FOLDER",
     "classify.py:sst2": "google-bert/bert-base-uncased",
+    "bert/tag.py:conll2003": "google-bert/bert-base-cased",
+    "bert/answer.py:squad2": "google-bert/bert-large-uncased",
+    "bert/answer.py:squad": "google-bert/bert-base-uncased",
+    "bert/choose.py:swag": "google-bert/bert-base-uncased",
+    "distilbert/tag.py": "distilbert/distilbert-base-cased",
+    "distilbert/answer.py": "distilbert/distilbert-base-uncased",
+    "bart/answer.py": "facebook/bart-large",
     "pretrain.py:": "",
     "translate.py:": "",
 }

@@ -28,6 +28,12 @@ PUBLISHED = {
     "bert:mails": BERT,
     "bert:labelled": BERT,
     "bert:sst2": BERT,
+    **dict.fromkeys(
+        ("bert:brown", "bert:words", "bert:conll2003", "bert:pages", "bert:questions", "bert:squad", "bert:squad2"),
+        BERT,
+    ),
+    **dict.fromkeys(("bert:choices", "bert:swag", "distilbert:squad", "distilbert:conll2003"), BERT),
+    **dict.fromkeys(("bart:squad", "bart:squad2"), BART),
     "distilbert:published": BERT,
     "electra:small": BERT,
     "electra:base": BERT,

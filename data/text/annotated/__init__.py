@@ -1,0 +1,1 @@
+"""Texts with annotations in them: tagged words, answered questions, choices between endings."""
