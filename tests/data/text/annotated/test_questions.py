@@ -135,7 +135,8 @@ def test_questions_are_cut_and_contexts_are_on_one_side(tmp_path: Path) -> None:
     prepared = prepare(source(tmp_path, write(tmp_path / "a.jsonl", twice)))
     sides = [{prepared.rows[n].text for n in items} for items in (prepared.training_items, prepared.held_out_items)]
     assert not sides[0] & sides[1] and sum(prepared.counts) == 40
-    batch = prepared.held_out(FORM).batch(np.arange(4))
+    held_out = prepared.held_out(FORM)
+    batch = held_out.batch(np.arange(len(held_out)))
     assert ((batch["token_type_ids"] == 0) & (batch["attention_mask"] > 0)).sum(1).max() == FORM.question + 2
 
 
