@@ -42,9 +42,7 @@ def tag() -> Experiment:
 
 
 def answer() -> Experiment:
-    return small(
-        answers.pages(), SpanForm(40, stride=12, question=8), steps=300, evaluate_every=100, checkpoint_every=100
-    )
+    return small(answers.pages(), SpanForm(40, stride=12, question=8), steps=160)
 
 
 def choose() -> Experiment:

@@ -132,6 +132,8 @@ def _strings(raw: Mapping[str, Any], feature: str, classes: tuple[str, ...]) -> 
     if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray) or not len(values):
         raise DataError(f"{feature!r} is {values!r:.60}, expected a list with something in it")
     if classes:
+        if min(values) < 0:
+            raise DataError(f"{feature!r} has {min(values)}: this split keeps its labels to itself, take another")
         return tuple(classes[value] for value in values)
     for value in values:
         if not isinstance(value, str | bytes) or not string(value).strip():
