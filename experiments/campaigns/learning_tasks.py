@@ -121,7 +121,12 @@ def of_questions(experiment: Any, scratch: Path) -> dict[str, dict[str, float]]:
 def such_spans(question: str, text: str) -> list[str]:
     """The numbers or the names of a text, as a question asks for."""
     number = question.startswith(ASKED[True])
-    return [found.group() for found in spans(f" {text}") if found.group()[0].isdigit() == number]
+    found = (span.group() for sentence in sentences_of(text) for span in spans(sentence))
+    return [span for span in found if span[0].isdigit() == number]
+
+
+def sentences_of(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?]) ", text)
 
 
 def first_span(question: str, context: str) -> str:
@@ -130,8 +135,7 @@ def first_span(question: str, context: str) -> str:
 
 def similar_span(question: str, context: str) -> str:
     asked = set(words_of(question))
-    sentences = re.split(r"(?<=[.!?]) ", context)
-    best = max(sentences, key=lambda sentence: len(asked & set(words_of(sentence))))
+    best = max(sentences_of(context), key=lambda sentence: len(asked & set(words_of(sentence))))
     found = such_spans(question, best)
     return next((span for span in found if not set(words_of(span)) & asked), next(iter(found), ""))
 
