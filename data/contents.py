@@ -97,7 +97,7 @@ class Contents:
             return cls.from_arrays(arrays)
 
     def kept(
-        self, broken: Broken, name: str, kind: str, say: Callable[[str], None] = lambda message: None
+        self, broken: Broken, name: str, item: str, say: Callable[[str], None] = lambda message: None
     ) -> Int64[np.ndarray, " kept"]:
         """The items that can be read.
 
@@ -109,12 +109,12 @@ class Contents:
         if not self.broken:
             return np.arange(len(self))
         first, count = self.broken[min(self.broken)], len(self.broken)
-        more = "" if count == 1 else f"; {count:,} of the {len(self):,} {kind}s of {name} are broken"
+        more = "" if count == 1 else f"; {count:,} of the {len(self):,} {item}s of {name} are broken"
         if broken == "refuse":
             raise DataError(f"{first}{more}; `lacuna check` lists all, and --data.broken skip leaves them out")
         if count == len(self):
-            raise DataError(f"none of the {count:,} {kind}s of {name} can be read: {first}")
-        say(f"{count:,} of the {len(self):,} {kind}s of {name} are broken and left out: {first}")
+            raise DataError(f"none of the {count:,} {item}s of {name} can be read: {first}")
+        say(f"{count:,} of the {len(self):,} {item}s of {name} are broken and left out: {first}")
         return np.delete(np.arange(len(self)), list(self.broken))
 
 

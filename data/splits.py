@@ -15,7 +15,7 @@ def split_by_content(
     held_out: float,
     seed: int,
     holder: str,
-    kind: str,
+    item: str,
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
     """Numbers of the documents to train on and to hold out, each ascending; at least one on either side.
 
@@ -31,18 +31,18 @@ def split_by_content(
         sizes: how much of it there is: characters of a text; 1 of a picture.
         held_out: share of the documents, and of the text, to hold out, between 0 and 1.
         seed: of the split, not of a run: all runs to be compared share it.
-        holder, kind: who has how many of what, in a sentence (`"FOLDER holds"`, `"document"`).
+        holder, item: who has how many of what, in a sentence (`"FOLDER holds"`, `"document"`).
 
     Raises:
         DataError: no such split exists.
     """
     if not 0 < held_out < 1:
-        raise DataError(f"held_out={held_out}: the share of {kind}s to hold out must lie between 0 and 1")
+        raise DataError(f"held_out={held_out}: the share of {item}s to hold out must lie between 0 and 1")
     if len(hashes) < 2:
-        raise DataError(f"{holder} {len(hashes)} {kind}(s), and a split by {kind} needs at least 2: add {kind}s")
+        raise DataError(f"{holder} {len(hashes)} {item}(s), and a split by {item} needs at least 2: add {item}s")
     numbers, members = np.unique(_numbers(hashes, seed), return_inverse=True)
     if len(numbers) < 2:
-        raise DataError(f"{holder} {len(hashes)} {kind}s that are all the same: add {kind}s that differ")
+        raise DataError(f"{holder} {len(hashes)} {item}s that are all the same: add {item}s that differ")
     amounts = np.bincount(members, weights=sizes)
     total = amounts.sum()
     order = np.flatnonzero(amounts <= max(0.5, held_out) * total)  # the candidates, by their numbers

@@ -89,9 +89,9 @@ class BertConfig(ModelConfig):
         """From a published `config.json`; decoders and position embeddings other than absolute ones are refused."""
         if published.get("is_decoder") or published.get("add_cross_attention"):
             raise ModelError("is_decoder or add_cross_attention is set: only the encoder is implemented for BERT")
-        kind = published.get("position_embedding_type", "absolute")
-        if kind != "absolute":
-            raise ModelError(f"position_embedding_type={kind!r}: only absolute positions are implemented for BERT")
+        positions = published.get("position_embedding_type", "absolute")
+        if positions != "absolute":
+            raise ModelError(f"position_embedding_type={positions!r}: only absolute positions are implemented for BERT")
         return super().from_json(published, **changes)
 
     tiny = of_size(2, 128)

@@ -107,8 +107,8 @@ class ModelConfig:
             return
         whole = isinstance(default, int)
         least = 1 if whole and default > 0 else 0
-        kind = numbers.Integral if whole else numbers.Real
-        if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+        number = numbers.Integral if whole else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, number) or not value >= least:
             raise ModelError(f"{name}={value!r}: expected a {'whole ' * whole}number of at least {least}")
 
     @property

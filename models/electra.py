@@ -243,10 +243,10 @@ class ElectraForJointPreTraining(Model):
         configs = {"discriminator": self.config, "generator": self.config.generator}
         return {
             folder: (
-                kind(configs[name]),
+                model_class(configs[name]),
                 {"params": {**params[name], "electra": {**params[name]["electra"], **shared}}},
             )
-            for name, (folder, kind) in PARTS.items()
+            for name, (folder, model_class) in PARTS.items()
         }
 
     @classmethod

@@ -21,8 +21,8 @@ from objectives.text.seq2seq import Seq2Seq
 from objectives.text.span_corruption import MixtureOfDenoisers, SpanCorruption
 
 KINDS: dict[str, type[Objective]] = {
-    kind.__name__: kind
-    for kind in (
+    objective.__name__: objective
+    for objective in (
         MaskedLM,
         NextSentence,
         SentenceOrder,
@@ -54,7 +54,7 @@ def named(names: str) -> Objective:
     def plain(name: str) -> str:
         return name.replace("_", "").replace("-", "").lower()
 
-    kinds = {plain(name): kind for name, kind in KINDS.items()}
+    kinds = {plain(name): objective for name, objective in KINDS.items()}
     found = []
     for name in names.split("+"):
         if plain(name) not in kinds:

@@ -242,7 +242,7 @@ def _tfds(name: str) -> Opened:
     if label is None:
         raise DataError(f"the TFDS data set {name!r} has no feature `label`, but {', '.join(features)}")
     several = isinstance(features[label], tfds.features.Sequence)
-    kept = [feature for feature, kind in features.items() if isinstance(kind, tfds.features.Image)]
+    kept = [feature for feature, feature_type in features.items() if isinstance(feature_type, tfds.features.Image)]
     decoders = {feature: tfds.decode.SkipDecoding() for feature in kept}
     classes = tuple((features[label].feature if several else features[label]).names)
     full_name = builder.info.full_name

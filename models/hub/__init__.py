@@ -95,7 +95,7 @@ def model_class(model_type: str, architecture: str) -> type[Model]:
 
 def config_class(model_type: str) -> type[ModelConfig]:
     """The config that stands beside the models of this type, and is called so."""
-    (config,) = (kind for kind in classes_in(model_type, ModelConfig).values() if kind.model_type == model_type)
+    (config,) = (x for x in classes_in(model_type, ModelConfig).values() if x.model_type == model_type)
     return config
 
 
@@ -136,11 +136,11 @@ def read_config(folder: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any
     """A folder's `config.json` as it stands, and as a config of ours with `changes`."""
     path = folder / "config.json"
     published = files.read_json(path)
-    kind = published.get("model_type")
-    if not isinstance(kind, str):
-        raise ModelError(f"{path}: model_type={kind!r}, expected the name of an architecture")
-    name_table(kind)
-    wanted = config_class(kind)
+    model_type = published.get("model_type")
+    if not isinstance(model_type, str):
+        raise ModelError(f"{path}: model_type={model_type!r}, expected the name of an architecture")
+    name_table(model_type)
+    wanted = config_class(model_type)
     fields = [field.name for field in dataclasses.fields(wanted)]
     for name in changes:
         if name not in fields:

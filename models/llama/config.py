@@ -141,16 +141,16 @@ class LlamaConfig(ModelConfig):
             raise ModelError(f"rope_scaling={rope!r}: expected an object")
         if rope.get("partial_rotary_factor", published.get("partial_rotary_factor")) not in (None, 1, 1.0):
             raise ModelError("partial_rotary_factor is set: it is not implemented for Llama")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        numbers = {name: rope[name] for name in SCALINGS.get(kind, ()) if name in rope}
+        rope_type = rope.get("rope_type", rope.get("type", "default"))
+        numbers = {name: rope[name] for name in SCALINGS.get(rope_type, ()) if name in rope}
         numbers |= {name: float(x) for name, x in numbers.items() if name.endswith("factor") and type(x) is int}
-        if kind == "llama3":
+        if rope_type == "llama3":
             numbers.setdefault("original_max_position_embeddings", published.get("max_position_embeddings"))
         theta = rope.get("rope_theta", published.get("rope_theta", cls.rope_theta))
         eos = published.get("eos_token_id")
         known = dict(
             rope_theta=float(theta),
-            rope_scaling=None if kind == "default" else RopeScaling(kind, **numbers),
+            rope_scaling=None if rope_type == "default" else RopeScaling(rope_type, **numbers),
             **({"eos_token_id": tuple(eos)} if isinstance(eos, list) else {}),
         )
         return super().from_json(published, **{**known, **changes})

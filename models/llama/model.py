@@ -31,14 +31,14 @@ def frequencies(config: LlamaConfig, longest: Int[Array, ""]) -> Float[Array, " 
     """
     dim, scaling = config.head_size, config.rope_scaling
     theta = jnp.float32(config.rope_theta)
-    kind = "default" if scaling is None else scaling.rope_type
-    if kind == "dynamic":
+    rope_type = "default" if scaling is None else scaling.rope_type
+    if rope_type == "dynamic":
         stretch = jnp.maximum(longest, config.max_position_embeddings) / config.max_position_embeddings
         theta *= (scaling.factor * stretch - (scaling.factor - 1)) ** (dim / (dim - 2))
     turned = 1.0 / theta ** (jnp.arange(0, dim, 2, dtype=jnp.float32) / dim)
-    if kind == "linear":
+    if rope_type == "linear":
         return turned / scaling.factor
-    if kind == "llama3":
+    if rope_type == "llama3":
         lengths = (
             scaling.original_max_position_embeddings * turned / (2 * jnp.pi)
         )  # how often it turns in the old length

@@ -98,10 +98,10 @@ def parse_topology(name: str) -> Topology:
     """
     generation, _, shape = name.partition(":")
     if generation == "gpu":
-        kind, _, shape = shape.partition(":")
-        if kind in GPUS and re.fullmatch(r"([1-9]\d*x)?[1-8]", shape):
+        chip, _, shape = shape.partition(":")
+        if chip in GPUS and re.fullmatch(r"([1-9]\d*x)?[1-8]", shape):
             sizes = tuple(int(n) for n in shape.split("x"))
-            return Topology(name, CHIPS[kind], sizes if len(sizes) == 2 else (1, *sizes), gpu=True)
+            return Topology(name, CHIPS[chip], sizes if len(sizes) == 2 else (1, *sizes), gpu=True)
     elif shape in SLICES.get(generation, ()):
         return Topology(name, CHIPS[generation], tuple(int(n) for n in shape.split("x")))
     raise TrainingError(f"unknown topology {name!r}: known are {known_topologies()}")
