@@ -2,7 +2,7 @@
 
     make learning AUSTEN=FOLDER        all runs and the page; what is done already is taken (FOLDER: benchmarks/austen.py)
 
-Each run is `lacuna train` of a recipe's small sibling, one core each, as many at a time as there are cores. Beside its own
+Each run is `lacuna train` of a small recipe, one core each, as many at a time as there are cores. Beside its own
 baseline (`evaluation/baselines.py`) a causal model is held against n-gram models of the same tokens.
 """
 

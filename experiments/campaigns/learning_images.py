@@ -3,7 +3,7 @@
     make learning-images DIGITS=FOLDER STAMPS=FOLDER VIT_S14=vit_s_focus.onnx       all runs and the page
 
 The folders are those of `experiments.material.pictures`, the file that of `experiments.material.vit_s14`. Each run is
-`lacuna train` of a recipe's small sibling, one after the other; what is done already is taken.
+`lacuna train` of a small recipe, one after the other; what is done already is taken.
 """
 
 import argparse

@@ -130,10 +130,10 @@ class NameTable:
         """A published name as it is today, with the prefix of a model with a head, or without that of a base model."""
         for old, new in self.renamed.items():
             published = published.replace(old, new)
-        bare = published.removeprefix(self.prefix[0])
+        unprefixed = published.removeprefix(self.prefix[0])
         if base:
-            return bare
-        return self.prefix[0] + bare if self.in_base(published) else published
+            return unprefixed
+        return self.prefix[0] + unprefixed if self.in_base(published) else published
 
     def is_ignored(self, published: str, base: bool) -> bool:
         """Whether a tensor, called as it is today, is none that a model wants: one tied to another, or no parameter."""
