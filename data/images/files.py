@@ -1,5 +1,6 @@
 """The contents of picture files, remembered by name, size and times, so that a file is read again only where it changed."""
 
+import dataclasses
 import hashlib
 import os
 import zipfile
@@ -14,27 +15,30 @@ from data.files import locked, state_of, whole_file
 from data.images.pictures import SMALL, examine
 
 
-def file_contents(
-    folder: str,
-    names: np.ndarray,
-    cache: Path,
-    *,
-    decode: bool = False,
-    again: bool = False,
-    progress: Progress | None = None,
-) -> Contents:
-    """The contents of files in a folder.
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the contents of pictures are read.
 
-    Args:
-        names: bytes of each file's name.
-        cache: where what was read is remembered, a file for a folder.
-        decode: decode each picture; else, of more than `SMALL` bytes, those alone whose header and end do not show that they
-            are whole.
-        again: read all of them.
+    Attributes:
+        cache: where what was read is remembered, a file for a folder or data set.
+        read: read them where nobody did; else only where that takes no time.
+        decode: decode each picture, which finds more of the broken ones; else, of more than `SMALL` bytes, those alone whose
+            header and end do not show that they are whole.
+        again: read all of them, whatever is remembered.
         progress: called with how many of the files that have to be read are.
     """
+
+    cache: Path
+    read: bool = True
+    decode: bool = False
+    again: bool = False
+    progress: Progress | None = None
+
+
+def file_contents(folder: str, names: np.ndarray, reading: Reading) -> Contents:
+    """The contents of files in a folder, whose `names` are bytes."""
     place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
-    path = cache / "pictures" / f"{place}.npz"
+    path = reading.cache / "pictures" / f"{place}.npz"
 
     def file(index: int) -> str:
         return os.path.join(folder, os.fsdecode(names[index]))
@@ -42,10 +46,12 @@ def file_contents(
     states = np.array([state_of(file(index)) for index in range(len(names))], np.int64).reshape(-1, 3)
     with locked(path):
         contents, decoded, valid = _known(path, names, states)
-        decode = decode or states[:, 0].sum() <= SMALL
-        stale = np.flatnonzero(again | ~valid | (decode & ~decoded))
+        decode = reading.decode or states[:, 0].sum() <= SMALL
+        stale = np.flatnonzero(reading.again | ~valid | (decode & ~decoded))
         if len(stale):
-            read = Contents.of(read_all(lambda number: _content(file(stale[number]), decode), len(stale), progress))
+            read = Contents.of(
+                read_all(lambda number: _content(file(stale[number]), decode), len(stale), reading.progress)
+            )
             contents.hashes[stale], contents.sizes[stale], decoded[stale] = read.hashes, read.sizes, decode
             broken = {index: reason for index, reason in contents.broken.items() if index not in set(stale.tolist())}
             broken |= {int(stale[number]): reason for number, reason in read.broken.items()}

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from data.class_folders import Wanted, class_folders
-from data.contents import Content, Contents, Progress, content_hash, read_all
+from data.contents import Content, Contents, content_hash, read_all
 from data.errors import DataError
 from data.files import locked, on_disk
-from data.images.files import file_contents
+from data.images.files import Reading, file_contents
 from data.images.pictures import ENDINGS, SMALL, Source, examine
 from data.tfds import shard_states, tfds_builder, tfds_split
 
@@ -41,22 +41,8 @@ class Pictures(Protocol):
 
     def __getitem__(self, index: int) -> Picture: ...
 
-    def contents(
-        self,
-        cache: Path,
-        *,
-        read: bool = True,
-        decode: bool = False,
-        again: bool = False,
-        progress: Progress | None = None,
-    ) -> Contents | None:
-        """The contents of the pictures, which are read once and remembered under `cache`.
-
-        Args:
-            read: read them where nobody did, unless that takes no time; `None` comes back without.
-            decode: decode each, which finds more of the broken ones.
-            again: read all of them, whatever is remembered.
-        """
+    def contents(self, reading: Reading) -> Contents | None:
+        """The contents of the pictures, which are read once and remembered; `None` where they were not and are not to be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +102,7 @@ class Arrays(Sequence):
     def __getitem__(self, index: int) -> Picture:
         return Picture(self.pixels[index], int(self.labels[index]), f"picture {index} of {self.name}")
 
-    def contents(
-        self,
-        cache: Path,
-        *,
-        read: bool = True,
-        decode: bool = False,
-        again: bool = False,
-        progress: Progress | None = None,
-    ) -> Contents:
+    def contents(self, reading: Reading) -> Contents:
         return Contents.of([Content(content_hash(pixels.tobytes()), pixels.size) for pixels in self.pixels])
 
 
@@ -155,16 +133,8 @@ class Files(Sequence):
         path = os.path.join(self.folder, os.fsdecode(self.names[index]))
         return Picture(path, int(self.labels[index]), path)
 
-    def contents(
-        self,
-        cache: Path,
-        *,
-        read: bool = True,
-        decode: bool = False,
-        again: bool = False,
-        progress: Progress | None = None,
-    ) -> Contents:
-        return file_contents(self.folder, self.names, cache, decode=decode, again=again, progress=progress)
+    def contents(self, reading: Reading) -> Contents:
+        return file_contents(self.folder, self.names, reading)
 
 
 def _folder(folder: Path) -> Opened:
@@ -200,25 +170,19 @@ class Records(Sequence):
                 raise DataError(f"{name} has the label {label}, and there are {self.classes} classes, from 0 on")
         return Picture(item["image"], tuple(map(int, value)) if value.ndim else int(value), name)
 
-    def contents(
-        self,
-        cache: Path,
-        *,
-        read: bool = True,
-        decode: bool = False,
-        again: bool = False,
-        progress: Progress | None = None,
-    ) -> Contents | None:
+    def contents(self, reading: Reading) -> Contents | None:
         key = hashlib.sha256(f"{self.state}, {self.name}".encode()).hexdigest()[:32]
-        headers, whole = (cache / "pictures" / f"{key}-{depth}.npz" for depth in ("headers", "decoded"))
+        headers, whole = (reading.cache / "pictures" / f"{key}-{depth}.npz" for depth in ("headers", "decoded"))
         small = self.bytes <= SMALL
-        decode, read = decode or small, read or small
+        decode, read = reading.decode or small, reading.read or small
         path = whole if decode or whole.exists() else headers
         if not read and not path.exists():
             return None
         with locked(path):
-            if again or not path.exists():
-                Contents.of(read_all(lambda index: self._content(index, decode), len(self), progress)).save(path)
+            if reading.again or not path.exists():
+                Contents.of(read_all(lambda index: self._content(index, decode), len(self), reading.progress)).save(
+                    path
+                )
             return Contents.load(path)
 
     def _content(self, index: int, decode: bool) -> Content:
