@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelConfig, ModelError, Variant
+from models.image_classifier import ImageClassifier
 from models.kernels.precision import widened
 from models.layers.activations import activation
 from models.layers.convolution import Conv, Image, check_image, pair
@@ -167,19 +168,14 @@ class ConvNextModel(ConvNextBase):
         )
 
 
-class ConvNextForImageClassification(ConvNextBase):
+class ConvNextForImageClassification(ImageClassifier, ConvNextBase):
     """Output: `logits` (batch, labels), beside those of the model without the head."""
 
-    labelled: ClassVar[bool | None] = True
+    base: ClassVar[type[Model]] = ConvNextModel
+    base_name: ClassVar[str] = "convnext"
 
-    @nn.compact
-    def __call__(
-        self, pixel_values: Image, *, dropout_keys: Keys = None, output_hidden_states: bool = False
-    ) -> ModelOutput:
+    def head(self, encoded, batch_axes):
         config = self.config
-        encoded = ConvNextModel(config, name="convnext")(
-            pixel_values, dropout_keys=dropout_keys, output_hidden_states=output_hidden_states
-        )
         stddev = config.initializer_range * config.head_init_scale
         head = dense(config, len(config.labels), "classifier", ("embed", "head_out"), stddev=stddev)
-        return ModelOutput(logits=head(encoded.pooler_output), **encoded)
+        return dict(logits=head(encoded.pooler_output))

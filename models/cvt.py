@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from models.config import ModelConfig, ModelError, Variant
+from models.image_classifier import ImageClassifier
 from models.kernels.attention import attend
 from models.layers.activations import activation
 from models.layers.convolution import Conv, Image, Pair, check_image, places
@@ -304,34 +305,19 @@ class CvtModel(Model):
         )
 
 
-class CvtForImageClassification(Model):
+class CvtForImageClassification(ImageClassifier):
     """Output: `logits` (batch, labels), of the normalised class token; of the mean of all tokens where there is none."""
 
-    labelled: ClassVar[bool | None] = True
-    batch_statistics: ClassVar[bool] = True
-
     config: CvtConfig
+    base: ClassVar[type[Model]] = CvtModel
+    base_name: ClassVar[str] = "cvt"
 
-    @nn.compact
-    def __call__(
-        self,
-        pixel_values: Image,
-        *,
-        dropout_keys: Keys = None,
-        batch_axes: BatchAxes = None,
-        output_hidden_states: bool = False,
-    ) -> ModelOutput:
+    def head(self, encoded, batch_axes):
         config = self.config
-        encoded = CvtModel(config, name="cvt")(
-            pixel_values,
-            dropout_keys=dropout_keys,
-            batch_axes=batch_axes,
-            output_hidden_states=output_hidden_states,
-        )
         if config.cls_token[-1]:
             tokens = encoded.cls_token_value
         else:
             tokens = rearrange(encoded.last_hidden_state, "batch height width hidden -> batch (height width) hidden")
         pooled = layer_norm(config, EPSILON, "norm")(tokens).mean(axis=1)
         classifier = dense(config, len(config.labels), "classifier", ("embed", "head_out"), kernel_init=normal(config))
-        return ModelOutput(logits=classifier(pooled), **encoded)
+        return dict(logits=classifier(pooled))

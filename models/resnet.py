@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from models.config import ModelConfig, ModelError, Variant
+from models.image_classifier import ImageClassifier
 from models.kernels.max_pool import max_pool
 from models.kernels.precision import widened
 from models.layers.activations import activation
@@ -181,32 +182,14 @@ class ResNetModel(Model):
         )
 
 
-class ResNetForImageClassification(Model):
+class ResNetForImageClassification(ImageClassifier):
     """Output: `logits` (batch, labels), beside those of the model without the head."""
 
-    labelled: ClassVar[bool | None] = True
     config: ResNetConfig
+    base: ClassVar[type[Model]] = ResNetModel
+    base_name: ClassVar[str] = "resnet"
 
-    @property
-    def batch_statistics(self) -> bool:
-        return not self.config.freeze_batch_norm
-
-    @nn.compact
-    def __call__(
-        self,
-        pixel_values: Image,
-        *,
-        dropout_keys: Keys = None,
-        batch_axes: BatchAxes = None,
-        output_hidden_states: bool = False,
-    ) -> ModelOutput:
-        config = self.config
-        encoded = ResNetModel(config, name="resnet")(
-            pixel_values,
-            dropout_keys=dropout_keys,
-            batch_axes=batch_axes,
-            output_hidden_states=output_hidden_states,
-        )
+    def head(self, encoded, batch_axes):
         uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        head = dense(config, len(config.labels), "classifier", ("embed", "head_out"), kernel_init=uniform)
-        return ModelOutput(logits=head(encoded.pooler_output), **encoded)
+        head = dense(self.config, len(self.config.labels), "classifier", ("embed", "head_out"), kernel_init=uniform)
+        return dict(logits=head(encoded.pooler_output))

@@ -1,6 +1,5 @@
 """The layers, the models and the heads of LeViT."""
 
-import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from models.config import ModelError
+from models.image_classifier import ImageClassifier
 from models.kernels.attention import attend
 from models.kernels.precision import widened
 from models.layers.convolution import Conv, Image
@@ -275,48 +275,27 @@ class LevitClassifier(nn.Module):
         return linear(normalize(config, pooled, batch_axes, nn.initializers.ones))
 
 
-class LevitHead(Model):
-    """Base of the models with a head, which differ in `head`."""
-
-    labelled: ClassVar[bool | None] = True
-    batch_statistics: ClassVar[bool] = True
+class LevitHead(ImageClassifier):
+    """Base of the models with a head."""
 
     config: LevitConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        pixel_values: Image,
-        *,
-        dropout_keys: Keys = None,
-        batch_axes: BatchAxes = None,
-        output_hidden_states: bool = False,
-    ) -> ModelOutput:
-        encoded = LevitModel(self.config, name="levit")(
-            pixel_values,
-            dropout_keys=dropout_keys,
-            batch_axes=batch_axes,
-            output_hidden_states=output_hidden_states,
-        )
-        return ModelOutput(**self.head(encoded.pooler_output, batch_axes), **encoded)
-
-    @abc.abstractmethod
-    def head(self, pooled, batch_axes) -> dict[str, Array]:
-        """The outputs beside those of the model below."""
+    base: ClassVar[type[Model]] = LevitModel
+    base_name: ClassVar[str] = "levit"
 
 
 class LevitForImageClassification(LevitHead):
     """Output: `logits` (batch, labels)."""
 
-    def head(self, pooled, batch_axes):
-        return dict(logits=LevitClassifier(self.config, name="classifier")(pooled, batch_axes))
+    def head(self, encoded, batch_axes):
+        return dict(logits=LevitClassifier(self.config, name="classifier")(encoded.pooler_output, batch_axes))
 
 
 class LevitForImageClassificationWithTeacher(LevitHead):
     """Outputs: `cls_logits` and `distillation_logits` (batch, labels), of the head that learns from labels and of the one
     that learns from a teacher; `logits`, their mean."""
 
-    def head(self, pooled, batch_axes):
+    def head(self, encoded, batch_axes):
+        pooled = encoded.pooler_output
         cls_logits = LevitClassifier(self.config, name="classifier")(pooled, batch_axes)
         distillation_logits = LevitClassifier(self.config, name="classifier_distill")(pooled, batch_axes)
         return dict(
