@@ -41,6 +41,7 @@ def clone(tmp_path_factory) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{name}.txt").write_text(text)
     write_annotated(folder, sorted(topics.items())[:60])
+    write_task(folder, sorted(topics.items())[:8])
     shutil.copyfile(next((folder / "my_pictures").rglob("*.png")), folder / "cat.jpg")
     shutil.copyfile(sample(), folder / "enwiki-latest-pages-articles.xml.bz2")
     words = {"one": "uno", "two": "dos", "three": "tres", "four": "cuatro", "five": "cinco", "six": "seis"}
@@ -71,3 +72,20 @@ def write_annotated(folder: Path, texts: list[tuple[str, str]]) -> None:
     (folder / "my_words.conll").write_text("\n".join(sentences))
     for what, rows in (("questions", questions), ("choices", choices)):
         (folder / f"my_{what}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def write_task(folder: Path, texts: list[tuple[str, str]]) -> None:
+    """`my_task.yaml`, of lm-evaluation-harness: which word is the twelfth of a text."""
+    rows = [{"context": " ".join(text.split()[:11]), "word": text.split()[11]} for _, text in texts]
+    (folder / "my_task.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    lines = [
+        "task: twelfth_word",
+        "dataset_path: json",
+        f"dataset_kwargs: {{data_files: {{test: {folder / 'my_task.jsonl'}}}}}",
+        "test_split: test",
+        "output_type: loglikelihood",
+        'doc_to_text: "{{context}}"',
+        'doc_to_target: " {{word}}"',
+        "metric_list: [{metric: acc, aggregation: mean}]",
+    ]
+    (folder / "my_task.yaml").write_text("\n".join(lines))

@@ -47,6 +47,7 @@ MEANT: dict[str, list[str]] = {
         'lacuna generate "The capital of France" --do-sample --top-k 5 --model runs/gpt2-sibling/model',
         'lacuna generate "The capital of France" --num-beams 3 --model runs/gpt2-sibling/model',
     ],
+    "lacuna harness TASK --model FOLDER": ["lacuna harness my_task.yaml --model runs/gpt2-sibling/model"],
     "lacuna explain FILE [--example N]": [f"lacuna explain {BERT} --example 3"],
     "lacuna plan FILE --topology v5e:16x16": [f"lacuna plan {BERT} --topology v5e:16x16 --batch-size 256"],
     "lacuna plan … --topology '?'": [f"lacuna plan {BERT} --topology gpu:h100:1x8"],
@@ -144,7 +145,7 @@ def meant(command: Command) -> list[str]:
 
 def placeholder(text: str) -> str | None:
     """The first word of a command that stands for something."""
-    found = re.search(r"\b(FILE|FOLDER|TEXT|TARGET|SOURCE|HOST|PROJECT|RUN)\b|[\[…]", text)
+    found = re.search(r"\b(FILE|FOLDER|TASK|TEXT|TARGET|SOURCE|HOST|PROJECT|RUN)\b|[\[…]", text)
     return found.group() if found else None
 
 
@@ -205,6 +206,8 @@ def refusal(text: str) -> str | None:
     """What the sentence speaks of that refuses a command here; `None` for one that works."""
     if text.startswith(SLOW_TO_COMPILE) and "gpu:" not in text and importlib.util.find_spec("libtpu") is None:
         return "tpu"
+    if text.startswith("lacuna harness") and importlib.util.find_spec("lm_eval") is None:
+        return "lm-evaluation-harness"
     if any(f".py{variant}" in text for variant in VARIANTS_HERE):
         return None
     return next((word for part, word in ELSEWHERE.items() if part in text and not text.startswith("lacuna plan")), None)
