@@ -20,7 +20,7 @@ Broken = Literal["refuse", "skip"]
 """What to do about items that cannot be read."""
 
 Progress = Callable[[int, int], None]
-"""Is told how many items of how many are read."""
+"""Called with how many items of how many are read."""
 
 READERS = 16
 """Threads that read items, at most."""

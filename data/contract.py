@@ -34,7 +34,7 @@ class Source:
 
     Attributes:
         source: a name, a file or a folder.
-        held_out: share of the documents (pictures) kept for evaluation; each one's content decides where it belongs
+        held_out: fraction of the documents (pictures) kept for evaluation; each one's content decides where it belongs
             (`data.splits`), so that more of them move none.
         split_seed: which ones those are.
         broken: documents (pictures) that cannot be read are refused before training, or left out and counted: `skip`.

@@ -27,7 +27,7 @@ class Mixture(Source):
     Attributes:
         sources: what is mixed. A tokenizer that none of them names is trained on the first.
         weights: shares of the examples, in any unit. Each source is gone through in its own order, item by item, as often as
-            its share takes.
+            its weight takes.
     """
 
     sources: tyro.conf.Fixed[tuple[Source, ...]] = ()

@@ -29,7 +29,7 @@ def split_by_content(
     Args:
         hashes: of the content of each document.
         sizes: how much of it there is: characters of a text; 1 of a picture.
-        held_out: share of the documents, and of the text, to hold out, between 0 and 1.
+        held_out: fraction of the documents, and of the text, to hold out, between 0 and 1.
         seed: of the split, not of a run: all runs to be compared share it.
         holder, item: who has how many of what, in a sentence (`"FOLDER holds"`, `"document"`).
 
@@ -37,7 +37,7 @@ def split_by_content(
         DataError: no such split exists.
     """
     if not 0 < held_out < 1:
-        raise DataError(f"held_out={held_out}: the share of {item}s to hold out must lie between 0 and 1")
+        raise DataError(f"held_out={held_out}: the fraction of {item}s to hold out must lie between 0 and 1")
     if len(hashes) < 2:
         raise DataError(f"{holder} {len(hashes)} {item}(s), and a split by {item} needs at least 2: add {item}s")
     numbers, members = np.unique(_numbers(hashes, seed), return_inverse=True)

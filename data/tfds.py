@@ -17,7 +17,7 @@ OPENERS = 16
 
 
 def tfds_items(name: str, wanted: Sequence[str], own: str) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The split `train` of a TFDS data set that has these features, and a string that changes when it is prepared anew."""
+    """The split `train` of a TFDS data set that has these features, and a string that changes when it is prepared again."""
     advice = "choose a data set of documents" if len(wanted) == 1 else "set --data.features SOURCE TARGET"
     return train_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", own, advice))
 
@@ -80,7 +80,7 @@ def _prepared(name: str) -> Any:
 
 
 def train_split(builder: Any) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The split `train`, and a string that changes whenever it is prepared anew."""
+    """The split `train`, and a string that changes whenever it is prepared again."""
     if "train" not in builder.info.splits:
         raise DataError(f"{builder.info.full_name} has no split `train`, but {', '.join(builder.info.splits)}")
     return tfds_split(builder, "train"), f"{builder.data_dir}{shard_states(builder, 'train')}"

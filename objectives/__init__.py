@@ -55,14 +55,14 @@ def named(names: str) -> Objective:
         return name.replace("_", "").replace("-", "").lower()
 
     kinds = {plain(name): objective for name, objective in KINDS.items()}
-    found = []
+    objectives = []
     for name in names.split("+"):
         if plain(name) not in kinds:
             match = difflib.get_close_matches(plain(name), kinds, n=1)
             hint = f"did you mean {kinds[match[0]].__name__}? " if match else ""
             raise ObjectiveError(f"no objective {name!r}: {hint}known: {', '.join(KINDS)}")
-        found.append(kinds[plain(name)]())
-    return found[0] if len(found) == 1 else Sum(*found)
+        objectives.append(kinds[plain(name)]())
+    return objectives[0] if len(objectives) == 1 else Sum(*objectives)
 
 
 __all__ = [

@@ -26,7 +26,7 @@ class Classification(Objective):
     """`labels`, the number of an example's class, or (classes,) with 1 for each of its classes and 0 for the others; or
     (length,), the class of each token, `IGNORED` where none is asked.
 
-    Whatever else an example holds is the model's input. A batch of mixtures has `mix` (batch,), too, the share of what `labels`
+    Whatever else an example holds is the model's. A batch of mixtures has `mix` (batch,), too, the fraction of what `labels`
     names; the rest is what `other_labels` name.
 
     Attributes:
@@ -78,9 +78,9 @@ class Classification(Objective):
         logits, answer = self.output(outputs), batch[self.answer]
         if answer.ndim == logits.ndim:
             targets = self._targets(answer, logits, batch)
-            found = jnp.take_along_axis(targets, logits.argmax(axis=-1, keepdims=True), axis=-1)[:, 0]
+            taken = jnp.take_along_axis(targets, logits.argmax(axis=-1, keepdims=True), axis=-1)[:, 0]
             most = targets.max(axis=-1)
-            right = (found == most) & (most > 0)
+            right = (taken == most) & (most > 0)
             return {"top_1_accuracy": (right.sum().astype(jnp.float32), (most > 0).sum().astype(jnp.float32))}
         if "mix" in batch:
             answer = jnp.where(batch["mix"] < 0.5, batch[f"other_{self.answer}"], answer)
@@ -104,8 +104,8 @@ class Classification(Objective):
 
         if "mix" not in batch:
             return dense(answer)
-        share = batch["mix"][:, None]
-        return share * dense(answer) + (1 - share) * dense(batch[f"other_{self.answer}"])
+        weight = batch["mix"][:, None]
+        return weight * dense(answer) + (1 - weight) * dense(batch[f"other_{self.answer}"])
 
     def _dense(self, logits: SoftTargets, batch: Example) -> Pair:
         """`(sum, weight)` of the loss of targets for each class."""

@@ -86,14 +86,14 @@ class Distillation(Wrapper):
         """T² · KL(teacher ‖ student) summed over places, what the task asks, and 1 - cos of hidden states over tokens."""
         logits, teacher = self.output(outputs, 0), self.output(outputs, 1)
         compared = self._attended(batch, logits) if self.everywhere else batch["labels"] != IGNORED
-        apart = self.distillation_weight * divergence(logits, teacher, self.temperature)
-        losses = {"distillation_loss": _summed(apart, compared)}
+        divergences = self.distillation_weight * divergence(logits, teacher, self.temperature)
+        losses = {"distillation_loss": _summed(divergences, compared)}
         for name, (amount, weight) in self.task.loss(self._at_labels(outputs, batch), batch).items():
             losses[f"weighted_{name}"] = (self.task_weight * amount, weight)
         if self.cosine_weight:
             hidden, teacher_hidden = self.output(outputs, 2), self.output(outputs, 3)
-            apart = self.cosine_weight * (1 - _cosine(hidden, teacher_hidden))
-            losses["cosine_loss"] = _summed(apart, self._attended(batch, hidden))
+            distances = self.cosine_weight * (1 - _cosine(hidden, teacher_hidden))
+            losses["cosine_loss"] = _summed(distances, self._attended(batch, hidden))
         return losses
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:

@@ -24,7 +24,7 @@ def cross_entropy(
 
     The target is the label, of which `smoothing` is spread evenly over all classes, the label among them (Szegedy et al.,
     2015, arXiv 1512.00567, section 7; `torch.nn.CrossEntropyLoss(label_smoothing=...)`). With `shares` a place's loss is
-    multiplied by its share; its weight is not.
+    multiplied by its fraction; its weight is not.
     """
     asked = labels != IGNORED
     losses = negative_log_likelihood(logits, jnp.where(asked, labels, 0), smoothing)

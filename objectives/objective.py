@@ -60,7 +60,7 @@ def ratio(amount: Any, weight: Any) -> Array:
 
 
 class ObjectiveError(ValueError):
-    """An objective that does not fit its model or its data, said in one sentence."""
+    """An objective that does not fit its model or its data, explained in one sentence."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,11 +156,11 @@ class Objective:
 
     def check_config(self, config: Any) -> None:
         """Raise `ObjectiveError` where a field of `agrees` and the model's config say two things."""
-        for ours, theirs in self.agrees.items():
+        for ours, its in self.agrees.items():
             own = getattr(self, ours)
-            found = vars(config).get(theirs, own)
-            if own != found:
-                raise ObjectiveError(f"{self!r} and the model must agree: {ours}={own}, and its {theirs} is {found}")
+            value = vars(config).get(its, own)
+            if own != value:
+                raise ObjectiveError(f"{self!r} and the model must agree: {ours}={own}, and its {its} is {value}")
 
     def length_read(self, length: int) -> int:
         """How many tokens of raw text an example needs for a model that reads `length`."""

@@ -181,6 +181,6 @@ def _of_json(line: str, name: str) -> dict[str, str]:
     except json.JSONDecodeError as error:
         raise DataError(f"{name} is no JSON: {error}") from None
     if not isinstance(item, dict) or not isinstance(item.get("text"), str):
-        found = ", ".join(map(str, item)) if isinstance(item, dict) else type(item).__name__
-        raise DataError(f'{name} has no text "text", but {found}')
+        given = ", ".join(map(str, item)) if isinstance(item, dict) else type(item).__name__
+        raise DataError(f'{name} has no text "text", but {given}')
     return {"title": str(item.get("title", "")), "text": item["text"]}

@@ -1,7 +1,7 @@
 """Packed text: documents joined end to end and cut into pieces of one length, as a map from places in the run to pieces.
 
 Each document stands in the frame of a text, and ends with the token that ends one where that frame has no end, so that
-documents can be told apart; nothing else is added.
+documents can be distinguished; nothing else is added.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Packed(Examples):
         if not 0 <= overlap < raw:
             raise DataError(f"pieces of {raw} tokens cannot share {overlap} with the next")
         if self.corpus.vocabulary.eos is None:
-            raise DataError("the tokenizer has no token that ends a text, which packed documents are told apart by")
+            raise DataError("the tokenizer has no token that ends a text, which separates packed documents")
         if not len(self._begins):
             raise DataError(
                 f"the {len(self.documents)} document(s) chosen from {self.corpus.folder} hold no token: choose others"

@@ -212,8 +212,8 @@ def _marian(folder: Path, file: Path, about: Mapping[str, Any], roles: Mapping[s
     Characters that the model of the side does not know are a token where the vocabulary has just these, of the other side.
     """
     proto = read_model(folder / f"{side}.spm")
-    apart = side == "target" and about.get("separate_vocabs")
-    ids = json_object(folder / ("target_vocab.json" if apart else "vocab.json"))
+    separate = side == "target" and about.get("separate_vocabs")
+    ids = json_object(folder / ("target_vocab.json" if separate else "vocab.json"))
     if sorted(ids.values()) != list(range(len(ids))):
         raise DataError(f"{folder / 'vocab.json'}: its ids are not 0 to {len(ids) - 1}, each once: fetch it again")
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == NORMAL}

@@ -58,9 +58,9 @@ def check_token_ids(config: Any, vocabulary: Vocabulary, start: int | None = Non
     Raises:
         DataError: an id is beyond the embeddings, or the two give a special token different ids; it names both.
     """
-    found = next(disagreements(config, vocabulary, start), None)
-    if found is not None:
-        raise DataError(f"{found.what}: {found.mend}")
+    problem = next(disagreements(config, vocabulary, start), None)
+    if problem is not None:
+        raise DataError(f"{problem.what}: {problem.mend}")
 
 
 def disagreements(config: Any, vocabulary: Vocabulary, start: int | None = None) -> Iterator[Disagreement]:

@@ -9,7 +9,7 @@ A `config.json` means what `transformers` takes it to mean. What is not implemen
 made of encoders (`is_decoder` of BERT, ELECTRA and T5), attention to an encoder in GPT-2 (`add_cross_attention`), `rope_type`s
 of Llama but default, linear, dynamic and llama3, its `partial_rotary_factor`, layers that are skipped in training and heads
 that are not tied (`encoder_layerdrop`, `decoder_layerdrop`, `tie_word_embeddings` of BART, mBART and Marian), vocabularies that
-Marian's encoder and decoder do not share, activations with parameters (`prelu`, `xielu`), and tokens' positions other than
+Marian's encoder and decoder have each alone, activations with parameters (`prelu`, `xielu`), and tokens' positions other than
 absolute ones in BERT (`position_embedding_type`). `tests/parity/test_config_fields.py` tries every field.
 """
 
@@ -216,7 +216,7 @@ def load(
     if read.unexpected or read.misshapen or (read.missing and initialize is None):
         lists = {"missing": read.missing, "unexpected": read.unexpected, "misshapen": read.misshapen}
         wrong = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
-        hint = "" if read.unexpected or read.misshapen else " (load(..., initialize=key) makes the missing anew)"
+        hint = "" if read.unexpected or read.misshapen else " (load(..., initialize=key) makes the missing ones)"
         raise ModelError(f"{folder} does not fit {type(model).__name__}: {wrong}{hint}")
     if read.left_out:
         level = logging.WARNING if wanted is None else logging.INFO

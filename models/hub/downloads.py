@@ -41,7 +41,7 @@ def fetched(name: str, patterns: list[str]) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:  # of half a dozen libraries
-        if getattr(error, "snapshot_path", None):  # cached in part: what is missing is said when it is read
+        if getattr(error, "snapshot_path", None):  # cached in part: what is missing is an error when it is read
             return Path(error.snapshot_path)
         hint = elsewhere(Path(name)).replace(": ", " (", 1)
         hint += ")" if hint else ""

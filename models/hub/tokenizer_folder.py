@@ -51,7 +51,7 @@ def tokenizer_files(tokenizer: str | Path, model: Model) -> dict[str, str]:
     """{name: content} of the files that lie beside `model`, whose ids are those of `tokenizer`.
 
     What stands beside a file that is called `tokenizer.json` goes along: the roles of special tokens, sides, lengths, chat
-    templates. Roles that nothing names are told by `NAMES` and the ids in the model's config.
+    templates. Roles that nothing names follow from `NAMES` and the ids in the model's config.
 
     Args:
         tokenizer: a file of the `tokenizers` library, or the folder of a `tokenizer.json`.

@@ -22,13 +22,13 @@ from objectives.sum import Wrapper
 class ClassDistillation(Wrapper):
     """(1 - α) · the task's loss + α · that of the teacher's opinion. The teacher sees the same picture, mixed if it is.
 
-    It is told by `teacher_logits` (batch, classes). A student with two heads is asked for the labels with `cls_logits` and
+    The teacher says `teacher_logits` (batch, classes). A student with two heads is asked for the labels with `cls_logits` and
     for the teacher's opinion with `distillation_logits`, and what it says is the mean of both; another for both with
     `logits`. No gradient reaches the teacher from here.
 
     Attributes:
         task: what is asked beside.
-        alpha: the teacher's share. Losses are reported as weighted; the task's also as it is, among the metrics.
+        alpha: weight of the teacher's loss. Losses are reported as weighted; the task's also as it is, among the metrics.
         hard: ask for the class that the teacher holds the most probable, rather than for its distribution.
         temperature: softens both distributions, and the loss is multiplied by its square; a hard one has none. (Published
             with α = 0.1 and a temperature of 3; the released script also divides by the number of classes.)
@@ -70,11 +70,11 @@ class ClassDistillation(Wrapper):
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """The task's of what the student says, its loss, and how often student and teacher would say the same."""
-        said = (self.output(outputs, 0) + self.output(outputs, 1)) / 2
+        logits = (self.output(outputs, 0) + self.output(outputs, 1)) / 2
         return {
             **self.task.loss(self._labelled(outputs), batch),
-            **self.task.metrics({"logits": said}, batch),
-            "agreement": accuracy(said, self.output(outputs, 2).argmax(axis=-1)),
+            **self.task.metrics({"logits": logits}, batch),
+            "agreement": accuracy(logits, self.output(outputs, 2).argmax(axis=-1)),
         }
 
     def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:

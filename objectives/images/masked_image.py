@@ -22,12 +22,12 @@ from objectives.objective import Example, Losses, Objective, ObjectiveError
 
 @dataclasses.dataclass(frozen=True)
 class MaskedImage(Objective):
-    """SimMIM's: a share of the squares of a picture is hidden; the model is asked for the pixels under them alone.
+    """SimMIM's: a fraction of the squares of a picture is hidden; the model is asked for the pixels under them alone.
 
     Attributes:
         patch_size: pixels on a side of the model's patches.
         mask_patch_size: pixels on a side of the squares that are hidden whole.
-        rate: share of these that is hidden, rounded up.
+        rate: fraction of these that is hidden, rounded up.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("pixel_values",)
@@ -41,7 +41,7 @@ class MaskedImage(Objective):
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
-            raise ObjectiveError(f"rate={self.rate}: the share of hidden squares must lie in (0, 1]")
+            raise ObjectiveError(f"rate={self.rate}: the fraction of hidden squares must lie in (0, 1]")
         if self.patch_size < 1 or self.mask_patch_size < 1 or self.mask_patch_size % self.patch_size:
             raise ObjectiveError(
                 f"mask_patch_size={self.mask_patch_size}, patch_size={self.patch_size}: a hidden square must be made of"
@@ -61,9 +61,9 @@ class MaskedImage(Objective):
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """|pixel - reconstruction| of the hidden pixels, a pixel having as many numbers as there are channels."""
-        pixels, found = batch["pixel_values"], widened(self.output(outputs))
-        if found.shape != pixels.shape:
-            raise ObjectiveError(f"a reconstruction of shape {found.shape} of pixels of shape {pixels.shape}")
+        pixels, predicted = batch["pixel_values"], widened(self.output(outputs))
+        if predicted.shape != pixels.shape:
+            raise ObjectiveError(f"a reconstruction of shape {predicted.shape} of pixels of shape {pixels.shape}")
         rows, columns = grid(pixels.shape[1:], self.patch_size)
         hidden = repeat(
             batch["bool_masked_pos"],
@@ -73,7 +73,7 @@ class MaskedImage(Objective):
             high=self.patch_size,
             wide=self.patch_size,
         )
-        amount = jnp.where(hidden, jnp.abs(pixels.astype(jnp.float32) - found), 0.0).sum()
+        amount = jnp.where(hidden, jnp.abs(pixels.astype(jnp.float32) - predicted), 0.0).sum()
         numbers = self.patch_size**2 * pixels.shape[-1]
         return {"masked_image_loss": (amount, batch["bool_masked_pos"].sum().astype(jnp.float32) * numbers)}
 
@@ -89,7 +89,7 @@ class MaskedAutoencoder(Objective):
 
     Attributes:
         patch_size: pixels on a side of the model's patches.
-        rate: share of the patches that is left out; the model's `mask_ratio`.
+        rate: fraction of the patches that is left out; the model's `mask_ratio`.
         normalized: ask for the pixels less the mean of their patch and over its deviation, rather than as they are.
     """
 
@@ -105,7 +105,7 @@ class MaskedAutoencoder(Objective):
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
-            raise ObjectiveError(f"rate={self.rate}: the share of patches left out must lie in (0, 1)")
+            raise ObjectiveError(f"rate={self.rate}: the fraction of patches left out must lie in (0, 1)")
         if self.patch_size < 1:
             raise ObjectiveError(f"patch_size={self.patch_size}: expected at least 1")
 

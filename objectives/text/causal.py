@@ -23,8 +23,8 @@ class CausalLM(Objective):
 
     Attributes:
         across_documents: attention and positions run through the whole window, and the first token of a document is asked
-            of the last of the one before. Otherwise documents are apart: nothing of one is seen or asked in another.
-        prefix_rate: share of the documents (of the windows, where they run on) that begin with a prefix read in both
+            of the last of the one before. Otherwise documents are separate: nothing of one is seen or asked in another.
+        prefix_rate: fraction of the documents (of the windows, where they run on) that begin with a prefix read in both
             directions, of which nothing is asked; its end is drawn uniformly, and at least one token follows it.
     """
 
@@ -43,8 +43,8 @@ class CausalLM(Objective):
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        apart = () if self.across_documents else ("position_ids", "segment_ids")
-        return ("input_ids", *apart, *(("prefix_mask",) if self.prefix_rate else ()))
+        separate = () if self.across_documents else ("position_ids", "segment_ids")
+        return ("input_ids", *separate, *(("prefix_mask",) if self.prefix_rate else ()))
 
     @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -54,7 +54,7 @@ class CausalLM(Objective):
         return length + 1
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
-        """Adds `input_ids`, `labels` and `attention_mask` (length,), and what keeps documents apart and marks prefixes.
+        """Adds `input_ids`, `labels` and `attention_mask` (length,), and what separates documents and marks prefixes.
 
         `document_ids` are equal within a document and -1 where there is no token. `labels[t]` is the token that comes
         after `input_ids[t]`, so nothing need be shifted in the loss; `IGNORED` where there is none to ask for.

@@ -33,16 +33,16 @@ class Infilling(Seq2Seq):
 
     Attributes:
         permute_sentences: put the sentences into a random order, each as likely as any other.
-        mask_rate: share of the tokens shown as `<mask>` (token masking).
-        delete_rate: share of the tokens left out (token deletion).
-        infill_rate: budget of text infilling, a share of the words, rounded up. Spans begin at random words, no two at
+        mask_rate: fraction of the tokens shown as `<mask>` (token masking).
+        delete_rate: fraction of the tokens left out (token deletion).
+        infill_rate: budget of text infilling, a fraction of the words, rounded up. Spans begin at random words, no two at
             the same; each is replaced by one `<mask>`; one that reaches another's start swallows its `<mask>`, and one that
             reaches the end of the text stops there, so that somewhat less than the budget is hidden.
         mean_span: of their lengths, Poisson(`mean_span`), drawn until their sum reaches the budget and the last one cut to
             meet it. One of length zero is a `<mask>` inserted at a random place, unless the inputs are full: no token of
             the text is ever lost to it.
-        random_rate: share of the `<mask>`s shown as a token drawn uniformly from the vocabulary.
-        rotate_rate: share of the texts that are rotated, to begin with any of their tokens (document rotation).
+        random_rate: fraction of the `<mask>`s shown as a token drawn uniformly from the vocabulary.
+        rotate_rate: fraction of the texts that are rotated, to begin with any of their tokens (document rotation).
         whole_word: lengths count words and spans begin with one, as released; otherwise tokens.
     """
 

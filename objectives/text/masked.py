@@ -1,4 +1,4 @@
-"""Masked language modelling: hide a share of the tokens and ask for them back.
+"""Masked language modelling: hide a fraction of the tokens and ask for them back.
 
 Devlin et al., "BERT", 2018, arXiv 1810.04805, section 3.1 (task 1) and appendix A.1; the counts, the candidates and the
 whole-word variant after the released `create_pretraining_data.py`.
@@ -20,12 +20,12 @@ from objectives.objective import Example, Losses, Objective, ObjectiveError, Tar
 
 @dataclasses.dataclass(frozen=True)
 class MaskedLM(Objective):
-    """15 % of the tokens are chosen anew each time an example is seen; the model predicts the originals at those alone.
+    """15 % of the tokens are chosen again each time an example is seen; the model predicts the originals at those alone.
 
     Attributes:
-        rate: share of the tokens to choose, special ones counted but never chosen; at least one is.
-        mask_rate: of the chosen, the share shown as [MASK].
-        random_rate: of the chosen, the share shown as a token drawn uniformly from the vocabulary; the rest stay.
+        rate: fraction of the tokens to choose, special ones counted but never chosen; at least one is.
+        mask_rate: of the chosen, the fraction shown as [MASK].
+        random_rate: of the chosen, the fraction shown as a token drawn uniformly from the vocabulary; the rest stay.
         max_predictions: most tokens chosen in an example, and the static number of prediction slots; rate times the
             length, rounded up, where `None` (20 for 128 tokens, 77 for 512).
         whole_word: choose words, and with a word all its pieces.
@@ -46,7 +46,7 @@ class MaskedLM(Objective):
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
-            raise ObjectiveError(f"rate={self.rate}: the share of masked tokens must lie in (0, 1]")
+            raise ObjectiveError(f"rate={self.rate}: the fraction of masked tokens must lie in (0, 1]")
         if min(self.mask_rate, self.random_rate) < 0 or self.mask_rate + self.random_rate > 1:
             raise ObjectiveError(f"mask_rate={self.mask_rate} and random_rate={self.random_rate} must be shares of one")
         if self.max_predictions is not None and self.max_predictions < 1:

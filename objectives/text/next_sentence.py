@@ -28,8 +28,8 @@ class NextSentence(Objective):
     What stands around the two is what the tokenizer puts there, here BERT's.
 
     Attributes:
-        random_rate: share of pairs whose B is drawn from elsewhere; always, where the text has one sentence only.
-        short_rate: share of examples that aim at a random shorter length.
+        random_rate: fraction of pairs whose B is drawn from elsewhere; always, where the text has one sentence only.
+        short_rate: fraction of examples that aim at a random shorter length.
         weight: of the loss, which is reported as weighted; published: 1.
     """
 

@@ -76,7 +76,7 @@ class ReplacedTokenDetection(Wrapper):
         }
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Accuracies of both models; of what the discriminator calls replaced, the share that is; and of that, its finds."""
+        """Accuracies of both models; of what the discriminator calls replaced, the fraction that is; and of that, its finds."""
         logits, replaced, attended = self._detection(outputs, batch)
         called = (logits > 0) & attended
         replaced &= attended
@@ -84,12 +84,12 @@ class ReplacedTokenDetection(Wrapper):
         def count(x: Array) -> Array:
             return x.sum().astype(jnp.float32)
 
-        found = count(called & replaced)
+        hits = count(called & replaced)
         return {
             "generator_accuracy": accuracy(self.output(outputs, 0), batch["labels"]),
             "detection_accuracy": (count((called == replaced) & attended), count(attended)),
-            "detection_precision": (found, count(called)),
-            "detection_recall": (found, count(replaced)),
+            "detection_precision": (hits, count(called)),
+            "detection_recall": (hits, count(replaced)),
         }
 
     def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:

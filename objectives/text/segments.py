@@ -1,4 +1,4 @@
-"""Two segments of text as one input, BERT's `[CLS] A [SEP] B [SEP]`: what the objectives on pairs of them share.
+"""Two segments of text as one input, BERT's `[CLS] A [SEP] B [SEP]`: what the objectives on pairs of them have in common.
 
 Devlin et al., "BERT", 2018, arXiv 1810.04805, appendix A.2; cuts and truncation after the released
 `create_pretraining_data.py`.

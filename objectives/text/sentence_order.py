@@ -28,8 +28,8 @@ class SentenceOrder(Objective):
     which topic alone gives away); one of a single token is A without B, and nothing is asked of it.
 
     Attributes:
-        swap_rate: share of the pairs that are swapped.
-        short_rate: share of examples that aim at a random shorter length.
+        swap_rate: fraction of the pairs that are swapped.
+        short_rate: fraction of examples that aim at a random shorter length.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("input_ids", "tokens", "sentence_ids")

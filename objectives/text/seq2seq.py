@@ -23,7 +23,7 @@ class Seq2Seq(Objective):
     Attributes:
         start: what the decoder reads first, by its name in the vocabulary: `eos` for BART, `pad` for T5; `last` is the token
             that a framed text ends with: BART's `</s>`, mBART's language.
-        label_smoothing: share of the target that is spread over the whole vocabulary.
+        label_smoothing: fraction of the target that is spread over the whole vocabulary.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("input_ids", "labels")

@@ -30,12 +30,12 @@ class Denoiser:
     """How much of a text is cut out, and in how many pieces: functions of its length alone, so that shapes are known.
 
     Attributes:
-        rate: share of the tokens cut out, rounded (half to even); at least one is and one is not, where there are two.
+        rate: fraction of the tokens cut out, rounded (half to even); at least one is and one is not, where there are two.
         mean_span: tokens cut out per span; the number of spans is rounded, too.
         spans: a fixed number of spans instead. The last one always ends the text, so that 1 makes it a prefix and its
             continuation.
         scattered: tokens are cut out one by one, and those that happen to be neighbours make one span.
-        mode: which of `MODES` the model is told (of a mixture that tells it).
+        mode: one of `MODES`; its token begins the input in a mixture that has such tokens.
         weight: how often it is drawn, relative to the others of a mixture.
     """
 
@@ -48,7 +48,7 @@ class Denoiser:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
-            raise ObjectiveError(f"rate={self.rate}: the share of tokens cut out must lie in (0, 1)")
+            raise ObjectiveError(f"rate={self.rate}: the fraction of tokens cut out must lie in (0, 1)")
         if self.mean_span < 1 or (self.spans is not None and self.spans < 1):
             raise ObjectiveError(
                 f"mean_span={self.mean_span}, spans={self.spans}: a span has a token, and there is a span"
@@ -88,7 +88,7 @@ class SpanCorruption(Seq2Seq):
     and padding fills up the rest. Of a single token nothing is cut out, and only the end is asked for.
 
     Attributes:
-        noise_density: share of the tokens cut out.
+        noise_density: fraction of the tokens cut out.
         mean_noise_span_length: tokens per span.
         scattered: the paper's baseline (section 3.1.4): tokens are cut out one by one, neighbours share a sentinel. As
             many as the rate says, where the released code tosses a coin for each, so that lengths are bounded; how many
@@ -264,7 +264,7 @@ class MixtureOfDenoisers(SpanCorruption):
     """UL2's objective: each example is denoised in one of several ways, which its first token tells.
 
     All have the same shapes. An example's window is long enough for the denoiser that makes the most of a text; any other
-    one takes as long a stretch of it as fits `length` inputs, the targets and the sentinels, at a place drawn anew, and
+    one takes as long a stretch of it as fits `length` inputs, the targets and the sentinels, at a place drawn again, and
     leaves the rest of the window alone.
 
     Attributes:
@@ -304,8 +304,8 @@ class MixtureOfDenoisers(SpanCorruption):
 
     @property
     def mode_ids(self) -> tuple[int, ...]:
-        told = dict(zip(MODES, self.vocabulary.sentinels[-len(MODES) :], strict=True))
-        return tuple(told[denoiser.mode] for denoiser in self.denoisers)
+        sentinels = dict(zip(MODES, self.vocabulary.sentinels[-len(MODES) :], strict=True))
+        return tuple(sentinels[denoiser.mode] for denoiser in self.denoisers)
 
     @property
     def sentinels(self) -> tuple[int, ...]:

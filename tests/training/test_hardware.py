@@ -23,10 +23,10 @@ def test_a_quiet_machine_is_one_where_nothing_else_ran(seconds, waited, whether)
 
 def test_the_peak_is_of_the_fastest_product_or_is_not_known(monkeypatch):
     monkeypatch.setattr(hardware, "product_seconds", lambda dtype: [0.5, 0.25, 0.25])
-    monkeypatch.setattr(Waits, "share", lambda self: 0.0)
+    monkeypatch.setattr(Waits, "fraction", lambda self: 0.0)
     peak, how = peak_flops("float32")
     assert peak == 2 * CPU_SIZE**3 / 0.25 and "best of 3" in how
-    monkeypatch.setattr(Waits, "share", lambda self: 0.5)
+    monkeypatch.setattr(Waits, "fraction", lambda self: 0.5)
     peak, how = peak_flops("float32")
     assert peak == 0.0 and "kept the processor busy" in how
 

@@ -1,16 +1,16 @@
-"""BART's names, as `transformers` publishes them; what mBART, Marian and the Transformer share of them."""
+"""BART's names, as `transformers` publishes them; what mBART, Marian and the Transformer have of them."""
 
 from models.hub.names import Name, NameTable, linear, norm, table_of
 
 
 def side(name: str, attentions: dict[str, str]) -> tuple[Name, ...]:
-    """The layers of the encoder or the decoder, `attentions` being the names of theirs: published → ours."""
+    """The layers of the encoder or the decoder, `attentions` being the names of its attentions: published → ours."""
     layer, ours = f"model.{name}.layers.{{layer}}", f"model/{name}/layers"
     names: tuple[Name, ...] = ()
-    for theirs, attention in attentions.items():
+    for published, attention in attentions.items():
         for projection, called in dict(q="query", k="key", v="value", out="out").items():
-            names += linear(f"{layer}.{theirs}.{projection}_proj", f"{ours}/{attention}/{called}")
-        names += norm(f"{layer}.{theirs}_layer_norm", f"{ours}/{attention}_norm")
+            names += linear(f"{layer}.{published}.{projection}_proj", f"{ours}/{attention}/{called}")
+        names += norm(f"{layer}.{published}_layer_norm", f"{ours}/{attention}_norm")
     return (
         *names,
         *linear(f"{layer}.fc1", f"{ours}/up"),

@@ -5,7 +5,7 @@ from models.hub.names import Name, NameTable, linear, norm, table_of, transposed
 
 
 def encoder(name: str) -> tuple[Name, ...]:
-    """Embeddings and layers of a model called `name`, theirs and ours."""
+    """Embeddings and layers of a model called `name`, published and ours."""
     layer, ours = f"{name}.encoder.layer.{{layer}}", f"{name}/layers"
     return (
         table_of(f"{name}.embeddings.word_embeddings", f"{name}/word_embeddings"),

@@ -14,11 +14,11 @@ def scale(published: str, ours: str) -> Name:
 
 
 def side(name: str, attentions: dict[str, str]) -> tuple[Name, ...]:
-    """The encoder or the decoder, `attentions` being the names of theirs: published → ours."""
+    """The encoder or the decoder, `attentions` being the names of its attentions: published → ours."""
     block, ours, names = f"{name}.block.{{layer}}.layer", f"{name}/layers", []
-    for number, (theirs, attention) in enumerate(attentions.items()):
+    for number, (published, attention) in enumerate(attentions.items()):
         for projection, called in dict(q="query", k="key", v="value", o="out").items():
-            names.append(kernel(f"{block}.{number}.{theirs}.{projection}", f"{ours}/{attention}/{called}"))
+            names.append(kernel(f"{block}.{number}.{published}.{projection}", f"{ours}/{attention}/{called}"))
         names.append(scale(f"{block}.{number}.layer_norm", f"{ours}/{attention}_norm"))
     last = f"{block}.{len(attentions)}"
     return (

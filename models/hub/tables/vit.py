@@ -17,7 +17,7 @@ RENAMED = {
 
 
 def layers(published: str, ours: str) -> tuple[Name, ...]:
-    """The layers that are called so, theirs and ours."""
+    """The layers that are called so, published and ours."""
     layer = f"{published}.{{layer}}"
     return (
         *norm(f"{layer}.layernorm_before", f"{ours}/attention_norm"),

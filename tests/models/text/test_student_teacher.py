@@ -198,7 +198,7 @@ class Seen(Model):
 def test_classifiers_are_paired_by_the_number_of_their_classes():
     student, teacher = Seen(SeenConfig()), Seen(SeenConfig(labels=("a", "b", "c")))
     check_pair(student, teacher, hidden=False)
-    with pytest.raises(ModelError, match="different classes apart: 3 and 2 labels"):
+    with pytest.raises(ModelError, match="different classes: 3 and 2 labels"):
         check_pair(student, Seen(SeenConfig(labels=("cat", "dog"))), hidden=False)
     with pytest.raises(ModelError, match="vocab_size None and 60"):
         check_pair(student, BertForPreTraining(BERT), hidden=False)
