@@ -115,9 +115,11 @@ def summed(
     """
     places, sums = [], []
     for number, (window, (start, end)) in enumerate(zip(windows, logits, strict=True)):
-        starts, ends = (np.isin(np.arange(len(x)), np.argsort(-x, kind="stable")[:candidates]) for x in (start, end))
-        allowed = np.outer(starts & window.fullest, ends & window.inside) & span_mask(len(start), longest)
-        first, last = np.nonzero(allowed)
+        starts, ends = (np.sort(np.argsort(-x, kind="stable")[:candidates]) for x in (start, end))
+        starts, ends = starts[window.fullest[starts]], ends[window.inside[ends]]
+        tokens = ends - starts[:, None] + 1
+        row, column = np.nonzero((tokens >= 1) & (tokens <= longest))
+        first, last = starts[row], ends[column]
         places.append(np.stack([np.full(len(first), number), first, last], axis=1))
         sums.append(start[first].astype(float) + end[last].astype(float))
     found, scores, answers = np.concatenate(places), np.concatenate(sums), {}

@@ -34,6 +34,8 @@ class QuestionAnswering(Task):
         max_seq_len: tokens of a window; as many as the model has room for where `None`, and 384 at most.
         max_question_len: tokens of a question, which is cut off behind them; all of it where `None`.
         ranking: compare spans by their probability in their window, or by their logits in all windows.
+        null_threshold: with `ranking logits` and impossible answers: by how much the logits of no answer must be above those of
+            the best span for the answer to be empty.
     """
 
     name = "question-answering"
@@ -51,6 +53,7 @@ class QuestionAnswering(Task):
     max_seq_len: int | None = None
     max_question_len: int | None = None
     ranking: Literal["probability", "logits"] = "probability"
+    null_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len"):
@@ -99,7 +102,7 @@ class QuestionAnswering(Task):
         logits = [(each["start_logits"], each["end_logits"]) for each in outputs]
         settings = dict(top_k=self.top_k, longest=self.max_answer_len, impossible=self.handle_impossible_answer)
         if self.ranking == "logits":
-            answers = spans.by_logits(windows, logits, context, **settings)
+            answers = spans.by_logits(windows, logits, context, **settings, threshold=self.null_threshold)
         else:
             count = 2 * self.top_k + 10 if self.align_to_words else self.top_k
             answers = spans.by_probability(windows, logits, context, **settings, spans=count)

@@ -140,7 +140,8 @@ class Annotated(Text):
             DataError: there is nothing to read, or a row cannot be read.
         """
         splits, classes = self._splits()
-        parts = [part for part in sides(splits, self.held_out_split, self.source) if part is not None]
+        chosen = sides(splits, self.held_out_split, self.source)
+        parts = [part for part in chosen if part is not None]
         rows = [[self._checked(raw, classes) for raw in part()] for part in parts]
         every = [row for part in rows for row in part]
         if not every:
@@ -148,7 +149,7 @@ class Annotated(Text):
         contents = Contents.of([Content(broken=row) if isinstance(row, str) else Content() for row in every])
         kept = contents.kept("skip" if skip else self.broken, self.source, self.row, say)
         held_out = None
-        if sides(splits, self.held_out_split, self.source)[1] is not None:
+        if chosen[1] is not None:
             held_out = kept >= (len(rows[0]) if len(parts) == 2 else 0)
         return Opened(self.source, [every[n] for n in kept], held_out, classes, tuple(contents.broken.values()))
 

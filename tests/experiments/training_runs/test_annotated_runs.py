@@ -126,6 +126,10 @@ def test_what_is_scored_is_what_a_pipeline_answers(runs, sources):
     found = [scores(answer["answer"], row["answers"]["text"]) for answer, row in zip(answers, rows, strict=True)]
     held_out = result(runs, "answer")["held_out"]
     assert np.mean(found, axis=0) == pytest.approx([held_out["exact_match"], held_out["f1"]])
+    pair, settings = (rows[0]["question"], rows[0]["context"]), {**settings, "handle_impossible_answer": True}
+    assert (
+        ask(pair, **settings, null_threshold=1e9)["answer"] and not ask(pair, **settings, null_threshold=-1e9)["answer"]
+    )
 
 
 @pytest.mark.parametrize(
