@@ -5,7 +5,8 @@
 # make documented  type every command of README, docs and recipes in a fresh copy, in order, made small (some minutes)
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare the speed of BERT with theirs (FLAX_PYTHON: interpreter of an environment with transformers 4.57);
-#                 MODELS=all: of every text architecture, MODELS=images: of image models, MODELS=gpu: of both on an
+#                 MODELS=all: of every text architecture, MODELS=images: of image models, MODELS=generation:
+#                 of texts that are written, MODELS=gpu: of both on an
 #                 NVIDIA GPU (extra `cuda`, a torch with CUDA), the tables in docs/speed.md
 # make learning   small models of one budget, one for each objective, on two texts, after
 #                 make pretrain (docs/learning.md; AUSTEN: see there)
@@ -51,6 +52,8 @@ bench: $(VENV)/.installed-parity
 ifeq ($(MODELS),images)
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --models images --steps 2 --parity-python $(BIN)/python --write
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.image_pipeline --write
+else ifeq ($(MODELS),generation)
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.generation --write
 else ifeq ($(MODELS),gpu)
 	$(BIN)/python -m experiments.benchmarks.gpu_steps --write
 else

@@ -139,6 +139,7 @@ class HarnessModel(TemplateLM):
             settings = normalize_gen_kwargs(dict(requests[places[0]].args[1]), NEW_TOKENS)
             end = self.reader.vocabulary.tokens[self.eot_token_id]
             stops = handle_stop_sequences(settings.pop("until", None), eos=end)
+            settings["stop_strings"] = tuple(filter(None, stops))
             written = self._written([requests[place].args[0] for place in places], settings)
             for place, text in zip(places, written, strict=True):
                 answers[place] = postprocess_generated_text(text, stops, None)

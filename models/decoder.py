@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelConfig
-from models.kernels.linear import matmul
+from models.kernels.linear import table_scores
 from models.layers.attention import Cache, attention_pattern
 from models.layers.dropout import Keys
 from models.layers.embedding import last_token
@@ -74,7 +74,7 @@ class DecoderModel(Model):
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
-        return matmul(hidden, self.word_embeddings.embedding.T)
+        return table_scores(hidden, self.word_embeddings.embedding)
 
 
 class DecoderHead(Model):

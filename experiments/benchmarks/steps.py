@@ -47,9 +47,18 @@ SINGLE = [DEFAULT, "ours, jit", TORCH, "transformers, Flax", "transformers, Flax
 
 
 class Contestant:
-    """A process of `steps_worker`, begun at once; when `ready`, told to go one at a time."""
+    """A process of a `worker`, begun at once; when `ready`, told to go one at a time."""
 
-    def __init__(self, name: str, model: str, python: str, keep: bool, platform: str = "cpu", batch: int | None = None):
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        python: str,
+        keep: bool,
+        platform: str = "cpu",
+        batch: int | None = None,
+        worker: str = "steps_worker.py",
+    ):
         self.name, self.model, self.keep, self.times = name, model, keep, []
         environment = {**os.environ, "JAX_PLATFORMS": platform, "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -59,7 +68,7 @@ class Contestant:
         self.process = subprocess.Popen(
             [
                 python,
-                str(Path(__file__).with_name("steps_worker.py")),
+                str(Path(__file__).with_name(worker)),
                 name,
                 model,
                 *([] if batch is None else [str(batch)]),
@@ -73,7 +82,7 @@ class Contestant:
 
     def ready(self) -> "Contestant":
         """Wait until it has warmed up."""
-        said = self.answer()
+        self.facts = said = self.answer()
         self.versions, self.warm_up = said["versions"], said["warm"]
         print(
             f"ready: {self.model}, {self.name}, after {self.warm_up:.1f} s of warming up", file=sys.stderr, flush=True

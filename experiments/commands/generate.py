@@ -3,11 +3,14 @@
 import dataclasses
 import itertools
 import json
+import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from inference.pipeline import pipeline, writing_task
+from models import hub
 from training.progress import working
 
 
@@ -19,6 +22,7 @@ class Options:
     --model google-t5/t5-small`.
 
     What is not said is as the model's `generation_config.json` has it; without one the likeliest token is taken each time.
+    On a terminal the text is printed as it comes; elsewhere, and of beams, one line of JSON a text.
 
     Attributes:
         text: one or more beginnings, or texts to read.
@@ -38,6 +42,8 @@ class Options:
         forced_bos_token_id: the first token that an encoder-decoder writes.
         source_language: of a translator of several languages, that of the text, as the model calls it (`fr_XX`).
         target_language: the one to translate into (`de_DE`).
+        stop_strings: strings that end a text as soon as they stand in it.
+        stream: print the text as it comes (or one line of JSON a text), wherever that goes.
         seed: of what is drawn.
     """
 
@@ -58,12 +64,14 @@ class Options:
     forced_bos_token_id: int | None = None
     source_language: str | None = None
     target_language: str | None = None
+    stop_strings: tuple[str, ...] | None = None
+    stream: bool | None = None
     seed: int = 0
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
     """The arguments with `True` behind each yes-or-no flag that stands alone."""
-    flags, values = ("--do-sample", "--early-stopping"), ("True", "False", "None", "never")
+    flags, values = ("--do-sample", "--early-stopping", "--stream"), ("True", "False", "None", "never")
     found = []
     for argument, following in itertools.zip_longest(arguments, arguments[1:]):
         found.append(argument)
@@ -72,12 +80,48 @@ def spelled_out(arguments: list[str]) -> list[str]:
     return found
 
 
+class Terminal:
+    """Texts in their order, each piece as soon as it comes and all before it is whole."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, str] = {}
+        self.whole: set[int] = set()
+        self.place = 0
+
+    def show(self, place: int, piece: str) -> None:
+        self.waiting[place] = self.waiting.get(place, "") + piece
+        if not piece:
+            self.whole.add(place)
+        while True:
+            print(self.waiting.pop(self.place, ""), end="", flush=True)
+            if self.place not in self.whole:
+                return
+            print()
+            self.place += 1
+
+
+def has_beams(folder: Path) -> bool:
+    """Whether a folder's texts come from beams."""
+    files = (folder / name for name in ("config.json", "generation_config.json"))
+    published = {
+        name: value for path in files if path.is_file() for name, value in json.loads(path.read_text()).items()
+    }
+    return (published.get("num_beams") or 1) > 1
+
+
 def main(arguments: list[str]) -> None:
     options = tyro.cli(Options, args=spelled_out(arguments), prog="lacuna generate")
     settings = dataclasses.asdict(options)
-    texts, model = list(settings.pop("text")), settings.pop("model")
+    texts, model, stream = list(settings.pop("text")), settings.pop("model"), settings.pop("stream")
     with working(f"opening {model}"):
-        write = pipeline(writing_task(model), model)
+        folder = hub.checkpoint_folder(model)
+        write = pipeline(writing_task(folder), folder)
+    beams = has_beams(folder) if options.num_beams is None else options.num_beams > 1
+    if stream is None:
+        stream = sys.stdout.isatty() and not beams and options.num_return_sequences in (None, 1)
+    if stream:
+        write(texts, **settings, on_text=Terminal().show)
+        return
     with working("compiling and writing"):
         written = write(texts, **settings)
     for answers in written:

@@ -37,7 +37,6 @@ HARMLESS = (
 
 UNHEEDED: dict[str, tuple[Any, ...]] = {
     "max_time": (),
-    "stop_strings": ((),),
     "token_healing": (False,),
     "guidance_scale": (1,),
     "watermarking_config": (),
@@ -92,6 +91,7 @@ class GenerationConfig:
             `bos_token_id`.
         forced_bos_token_id: the first new token, of texts that begin with one token: the language to translate into.
         forced_eos_token_id: the last token of a text that has got as long as it may.
+        stop_strings: strings that end a text as soon as they stand in it; they stay in it.
     """
 
     max_new_tokens: int | None = None
@@ -126,6 +126,7 @@ class GenerationConfig:
     decoder_start_token_id: int | None = None
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | tuple[int, ...] | None = None
+    stop_strings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in dict(
@@ -156,6 +157,10 @@ class GenerationConfig:
         if self.early_stopping not in (True, False, "never"):
             raise ModelError(f"early_stopping={self.early_stopping!r}: expected True, False or 'never'")
         self._check_tokens()
+        if isinstance(self.stop_strings, str):
+            object.__setattr__(self, "stop_strings", (self.stop_strings,))
+        if not all(isinstance(string, str) and string for string in self.stop_strings):
+            raise ModelError(f"stop_strings={self.stop_strings!r}: expected strings of at least one character")
         if self.do_sample and self.num_beams > 1:
             raise ModelError(f"do_sample with num_beams={self.num_beams}: beams of random tokens are not implemented")
         if not self.do_sample and self.num_return_sequences > self.num_beams:

@@ -38,13 +38,15 @@ class Written:
         used: (rows,) tokens of each prompt, padding left out.
         limit: (rows,) most new tokens of each.
         source: (rows, read) what an encoder reads, or the prompts; -1 at padding.
+        stops: (vocab, states) the table of stop strings (`stop_table`); `None` without any.
     """
 
     tokens: Int[Array, "rows length"]
     used: Int[Array, " rows"]
     limit: Int[Array, " rows"]
     source: Int[Array, "rows read"]
-    prompt: int = flax.struct.field(pytree_node=False)
+    stops: Int[Array, "vocab states"] | None = None
+    prompt: int = flax.struct.field(pytree_node=False, kw_only=True)
 
     def there(self, step: Int[Array, ""]) -> Bool[Array, "rows length"]:
         """Which places hold a token, `step` of them being new."""

@@ -1,33 +1,24 @@
-"""Text from a model with a cache: the likeliest token each time, tokens drawn at random, or the likeliest of several beams.
+"""How the next tokens are chosen: the likeliest each time, one drawn at random, or those of the likeliest of several beams.
 
 Beams and their length penalty: Wu et al., "Google's Neural Machine Translation System", 2016, arXiv 1609.08144, section 7, with
-the stopping rules of `transformers`, whose `generate` gives the same tokens. Shapes are static: one program is compiled for a
-shape of prompts, and runs until all are done. An encoder reads its text once; its keys and values are shared by all steps.
+the stopping rules of `transformers`, whose `generate` gives the same tokens.
 """
 
 import dataclasses
 import functools
-import inspect
-from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
-from einops import rearrange, repeat
+from einops import rearrange
+from jax.nn import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from inference.generation.config import GenerationConfig, of_model
+from inference.generation.config import GenerationConfig
 from inference.generation.rules import Written, apply_rules, rules, warped
-from models.config import ModelError
-from models.layers.attention import Cache
-from models.model import Model
 
 NEVER = -1e9
 """Score of what must not be chosen. Finite, as in `transformers`: sums of it still compare."""
-
-Read = Callable[[Cache, Array, Array, Array], tuple[Array, Cache]]
 
 
 @flax.struct.dataclass
@@ -36,147 +27,56 @@ class Generated:
 
     Attributes:
         sequences: (texts, prompt + most new tokens), the prompts padded on the left, padding behind the end.
+        lengths: (texts,) new tokens, the end included.
         scores: (texts,) of beams: log probability over length ** length_penalty; zeros without beams.
+        log_probabilities: (texts, most new tokens) of each new token, 0 behind the end; `None` unless asked for. Without
+            beams among the tokens that the rules and what is drawn from leave, whose probabilities sum to 1; of beams
+            under the rules, so that their sum over length ** length_penalty is the score. As `compute_transition_scores`
+            of `transformers` gives them, with `normalize_logits` where there are no beams.
     """
 
     sequences: Int[Array, "texts length"]
+    lengths: Int[Array, " texts"]
     scores: Float[Array, " texts"]
+    log_probabilities: Float[Array, "texts new"] | None = None
 
 
-def generate(
-    model: Model,
-    variables: dict[str, Any],
-    input_ids: Int[Array, "batch length"] | np.ndarray,
-    attention_mask: Int[Array, "batch length"] | np.ndarray | None = None,
-    settings: GenerationConfig | None = None,
-    *,
-    key: Key[Array, ""] | None = None,
-    past_key_values: Cache | None = None,
-) -> Generated:
-    """Go on with prompts; or, with an encoder-decoder, write texts from those that the encoder reads.
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Base of both kinds of search.
 
-    Args:
-        model: a decoder with a language model's head; or an encoder-decoder, which takes `decoder_input_ids`.
-        input_ids: the prompts; what the encoder reads, for an encoder-decoder.
-        attention_mask: 0 at padding, on whichever side.
-        settings: those of the model's `config.json` where `None`.
-        key: of the random tokens, or one for each prompt. Each text draws from a key of its own, which depends on its place
-            among the prompts and among the texts of its prompt, and not on how many there are.
-        past_key_values: an empty cache of `length + new tokens` places whose memory an encoder has filled; then
-            `input_ids` are what its decoder begins with. Made here where `None`.
-
-    Returns:
-        The prompts and what follows them; of an encoder-decoder the token that its texts begin with, and the texts.
-
-    Raises:
-        ModelError: prompt and new tokens do not fit the model, a prompt is empty, a key is missing, or a setting names tokens
-            that the model does not have.
+    Attributes:
+        ends: tokens that end a text.
+        padding: what stands behind the end.
+        new: room for new tokens.
+        scored: whether the log probability of each new token is kept.
     """
-    config, reads = model.config, past_key_values is None and writes_anew(model)
-    settings = settings or GenerationConfig.from_json(of_model(config.to_json()))
-    settings.check_vocabulary(config.vocab_size)
-    input_ids = np.asarray(input_ids, np.int32)
-    mask = np.ones_like(input_ids) if attention_mask is None else np.asarray(attention_mask, np.int32)
-    if not (mask > 0).any(axis=1).all():
-        raise ModelError("a prompt is empty: there is nothing to go on with")
-    text, text_mask = input_ids, mask
-    source = np.where(mask > 0, input_ids, -1)
-    if reads:
-        input_ids = np.full((len(text), 1), settings.start(config), np.int32)
-        mask = np.ones_like(input_ids)
-    batch, length = input_ids.shape
-    limit = np.array([settings.new_tokens(int(used), config.longest_input) for used in (mask > 0).sum(axis=1)])
-    new = int(limit.max(initial=1))
-    if settings.max_new_tokens is None and settings.max_length is not None and not reads:  # few shapes are compiled
-        new = 1 << (new - 1).bit_length()
-    if settings.do_sample and key is None:
-        raise ModelError("do_sample draws tokens at random: give a key")
-    order = np.argsort(mask > 0, axis=1, kind="stable")  # padding to the left: so all go on at the same place
-    input_ids, mask = np.take_along_axis(input_ids, order, 1), np.take_along_axis(mask, order, 1)
-    if reads:
-        past_key_values = _read(model, length + new, variables, text, text_mask)
-    elif past_key_values is None:
-        past_key_values = config.empty_cache(batch, length + new)
-    keys = jax.random.key(0) if key is None else key
-    if keys.ndim == 0:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(keys, jnp.arange(batch))
-    inputs = jnp.asarray(input_ids), jnp.asarray(mask), jnp.asarray(source), jnp.asarray(limit, jnp.int32)
-    return _generate(model, settings, new, variables, inputs, keys, past_key_values)
 
-
-def writes_anew(model: Model) -> bool:
-    """Whether a model reads one text and writes another, rather than going on with the one it reads."""
-    return "decoder_input_ids" in model.inputs
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _read(model, room, variables, input_ids, mask) -> Cache:
-    return model.apply(variables, input_ids, mask, room=room, method="encode")
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate(model, settings, new, variables, inputs, keys, cache) -> Generated:
-    input_ids, mask, source, limit = inputs
-    batch = len(input_ids)
-    read = reader(model, variables)
-    used = mask.sum(axis=1)
-    logits, cache = read(cache, input_ids, mask, jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0))
-    each = settings.num_beams if settings.num_beams > 1 else settings.num_return_sequences
-    rows = jnp.repeat(jnp.arange(batch), each)
-    logits, cache, used = logits[rows], take_rows(cache, rows, memory=True), used[rows]
-    prompts = Written(input_ids[rows], used, limit[rows], source[rows], prompt=input_ids.shape[1])
-    ends, padding = settings.ends(model.config), settings.padding(model.config)
-    if settings.num_beams > 1:
-        search = BeamSearch(settings, ends, padding, new)
-        state = search.start(batch)
-    else:
-        search = Sampling(settings, ends, padding, new)
-        ways = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        state = search.start(jax.vmap(ways, in_axes=(0, None))(keys, jnp.arange(each)).reshape(-1))
-    state, tokens, rows = search.choose(state, logits, prompts)
-
-    def going_on(carry):
-        return search.unfinished(carry[0])
-
-    def step(carry):
-        state, cache, tokens, rows = carry
-        cache = cache if rows is None else take_rows(cache, rows)
-        logits, cache = read(cache, tokens[:, None], jnp.ones_like(tokens)[:, None], (used + state.step - 1)[:, None])
-        state, tokens, rows = search.choose(state, logits, prompts)
-        return state, cache, tokens, rows
-
-    state, *_ = jax.lax.while_loop(going_on, step, (state, cache, tokens, rows))
-    tokens, scores = search.result(state)
-    begun = repeat(input_ids, "batch length -> (batch texts) length", texts=settings.num_return_sequences)
-    return Generated(jnp.concatenate([begun, tokens], axis=1), scores)
-
-
-def reader(model: Model, variables: dict[str, Any]) -> Read:
-    """`read(cache, ids, mask, positions) -> (logits after the last token, cache)`, whatever the model's inputs are called."""
-    takes = inspect.signature(type(model).__call__).parameters
-    decoder = "decoder_" if "decoder_input_ids" in takes else ""
-
-    def read(cache, ids, mask, positions):
-        named = {f"{decoder}input_ids": ids, f"{decoder}attention_mask": mask, f"{decoder}position_ids": positions}
-        inputs = {name: value for name, value in named.items() if name in takes}
-        outputs = model.apply(variables, **inputs, past_key_values=cache)
-        return outputs["logits"][:, -1].astype(jnp.float32), outputs["past_key_values"]
-
-    return read
-
-
-def take_rows(cache: Cache, rows: Int[Array, " rows"], memory: bool = False) -> Cache:
-    """The cache of these rows; without `memory` they keep what they have of an encoder, it being their neighbours' too."""
-    taken = cache.replace(keys=cache.keys[:, rows], values=cache.values[:, rows], mask=cache.mask[rows])
-    if memory and cache.memory_keys is not None:
-        taken = taken.replace(memory_keys=cache.memory_keys[:, rows], memory_values=cache.memory_values[:, rows])
-    if memory and cache.memory_mask is not None:
-        taken = taken.replace(memory_mask=cache.memory_mask[rows])
-    return taken
+    settings: GenerationConfig
+    ends: tuple[int, ...]
+    padding: int
+    new: int
+    scored: bool
 
 
 def is_end(tokens: Int[Array, "*shape"], ends: tuple[int, ...]) -> Bool[Array, "*shape"]:
     return functools.reduce(jnp.logical_or, (tokens == end for end in ends), jnp.zeros_like(tokens, bool))
+
+
+def likeliest(logits: Float[Array, "rows vocab"]) -> Int[Array, " rows"]:
+    """The first of the largest. XLA:CPU runs the two plain reductions on all cores, an argmax on one."""
+    places = jnp.arange(logits.shape[1])[None]
+    return jnp.where(logits == logits.max(axis=1, keepdims=True), places, logits.shape[1] - 1).min(axis=1)
+
+
+def stopped(
+    table: Int[Array, "vocab states"] | None, states: Int[Array, "*shape"], tokens: Int[Array, "*shape"]
+) -> tuple[Int[Array, "*shape"], Bool[Array, "*shape"]]:
+    """The states of stop strings behind these tokens (`stop_table`), and which texts have just completed one."""
+    if table is None:
+        return states, jnp.zeros(states.shape, bool)
+    after = table[tokens, states]
+    return after >> 1, after % 2 > 0
 
 
 # ── One text at a time ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,45 +84,63 @@ def is_end(tokens: Int[Array, "*shape"], ends: tuple[int, ...]) -> Bool[Array, "
 
 @flax.struct.dataclass
 class Texts:
-    """Where a generation without beams stands: `step` tokens (rows, new), which rows are done, the key of each."""
+    """Where a generation without beams stands.
+
+    Attributes:
+        step: tokens that each text has that is not done.
+        tokens: (rows, new).
+        lengths: (rows,) tokens of each.
+        done: (rows,) which texts are whole.
+        keys: (rows,) of the random tokens.
+        stops: (rows,) the state of stop strings.
+        logs: (rows, new) log probabilities of the tokens among those that were to choose from; `None` unless kept.
+    """
 
     step: Array
     tokens: Array
+    lengths: Array
     done: Array
     keys: Array
+    stops: Array
+    logs: Array | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
+class Sampling(Search):
     """The likeliest token each time, or one drawn at random."""
 
-    settings: GenerationConfig
-    ends: tuple[int, ...]
-    padding: int
-    new: int
-
-    def start(self, keys: Key[Array, " rows"]) -> Texts:
+    def start(self, keys: Key[Array, " rows"], stops: Int[Array, " rows"]) -> Texts:
         tokens = jnp.full((len(keys), self.new), self.padding, jnp.int32)
-        return Texts(jnp.zeros((), jnp.int32), tokens, jnp.zeros(len(keys), bool), keys)
+        logs = jnp.zeros(tokens.shape) if self.scored else None
+        none = jnp.zeros(len(keys), jnp.int32)
+        return Texts(jnp.zeros((), jnp.int32), tokens, none, none > 0, keys, stops, logs)
 
     def choose(self, state: Texts, logits: Float[Array, "rows vocab"], prompts: Written) -> tuple[Texts, Array, None]:
         written = prompts.replace(tokens=jnp.concatenate([prompts.tokens, state.tokens], axis=1))
         logits = apply_rules(rules(self.settings, self.ends), logits, written, state.step)
         if self.settings.do_sample:
+            logits = warped(logits, self.settings)
             keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(state.keys, state.step)
-            chosen = jax.vmap(jax.random.categorical)(keys, warped(logits, self.settings))
+            chosen = jax.vmap(jax.random.categorical)(keys, logits)
         else:
-            chosen = logits.argmax(axis=-1)
+            chosen = likeliest(logits)
         chosen = jnp.where(state.done, self.padding, chosen.astype(jnp.int32))
-        tokens = jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], (0, state.step))
-        done = state.done | is_end(chosen, self.ends) | (state.step + 1 >= prompts.limit)
-        return state.replace(step=state.step + 1, tokens=tokens, done=done), chosen, None
+        here = (0, state.step)
+        tokens = jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], here)
+        logs = state.logs
+        if logs is not None:
+            log = jnp.take_along_axis(logits, chosen[:, None], axis=1) - logsumexp(logits, axis=1, keepdims=True)
+            logs = jax.lax.dynamic_update_slice(logs, jnp.where(state.done[:, None], 0.0, log), here)
+        stops, complete = stopped(prompts.stops, state.stops, chosen)
+        done = state.done | is_end(chosen, self.ends) | complete | (state.step + 1 >= prompts.limit)
+        lengths = state.lengths + ~state.done
+        state = state.replace(step=state.step + 1, tokens=tokens, lengths=lengths, done=done, stops=stops, logs=logs)
+        return state, chosen, None
 
     def unfinished(self, state: Texts) -> Bool[Array, ""]:
         return (state.step < self.new) & ~state.done.all()
 
-    def result(self, state: Texts) -> tuple[Array, Array]:
-        return state.tokens, jnp.zeros(len(state.tokens))
+    def result(self, state: Texts) -> Generated:
+        return Generated(state.tokens, state.lengths, jnp.zeros(len(state.tokens)), state.logs)
 
 
 # ── Beams ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,8 +154,11 @@ class Beams:
         step: tokens that each followed text has.
         tokens, scores: (batch, beams, new) and the log probability (batch, beams) of those followed, the best first.
         whole, whole_scores, done: the same of whole ones, scored over their length, and whether there is one.
+        lengths: (batch, beams) tokens of the whole ones.
         improvable: (batch,) whether a followed one may still become better than the worst whole one.
         stuck: whether none can be followed further.
+        stops: (batch, beams) the state of stop strings of those followed.
+        logs, whole_logs: (batch, beams, new) log probabilities of the tokens, under the rules; `None` unless kept.
     """
 
     step: Array
@@ -246,23 +167,23 @@ class Beams:
     whole: Array
     whole_scores: Array
     done: Array
+    lengths: Array
     improvable: Array
     stuck: Array
+    stops: Array
+    logs: Array | None
+    whole_logs: Array | None
 
 
-@dataclasses.dataclass(frozen=True)
-class BeamSearch:
+class BeamSearch(Search):
     """The likeliest of several texts that are followed side by side."""
 
-    settings: GenerationConfig
-    ends: tuple[int, ...]
-    padding: int
-    new: int
-
-    def start(self, batch: int) -> Beams:
+    def start(self, stops: Int[Array, "batch beams"]) -> Beams:
+        batch = len(stops)
         beams = self.settings.num_beams
         tokens = jnp.full((batch, beams, self.new), self.padding, jnp.int32)
         never = jnp.full((batch, beams), NEVER)
+        logs = jnp.zeros(tokens.shape) if self.scored else None
         return Beams(
             step=jnp.zeros((), jnp.int32),
             tokens=tokens,
@@ -270,65 +191,91 @@ class BeamSearch:
             whole=tokens,
             whole_scores=never,
             done=jnp.zeros((batch, beams), bool),
+            lengths=jnp.zeros((batch, beams), jnp.int32),
             improvable=jnp.ones(batch, bool),
             stuck=jnp.zeros((), bool),
+            stops=stops,
+            logs=logs,
+            whole_logs=logs,
         )
 
     def choose(self, state: Beams, logits: Float[Array, "rows vocab"], prompts: Written) -> tuple[Beams, Array, Array]:
         """Follow the best; returns their last tokens and the rows that they come from."""
         settings, beams = self.settings, self.settings.num_beams
-        stop_at_once = settings.early_stopping is True
         batch, vocab = len(state.tokens), logits.shape[-1]
         written = rearrange(state.tokens, "batch beam new -> (batch beam) new")
         written = prompts.replace(tokens=jnp.concatenate([prompts.tokens, written], axis=1))
         limit = rearrange(prompts.limit, "(batch beam) -> batch beam", beam=beams)[:, :1]
-        scores = apply_rules(rules(settings, self.ends), jax.nn.log_softmax(logits), written, state.step)
-        scores = jax.nn.log_softmax(scores) if settings.renormalize_logits else scores
-        scores = rearrange(scores, "(batch beam) vocab -> batch beam vocab", beam=beams) + state.scores[..., None]
+        logs = apply_rules(rules(settings, self.ends), jax.nn.log_softmax(logits), written, state.step)
+        logs = jax.nn.log_softmax(logs) if settings.renormalize_logits else logs
+        logs = rearrange(logs, "(batch beam) vocab -> batch beam vocab", beam=beams)
         # More candidates than beams: even if every best one ends, as many are left to be followed.
-        best, index = jax.lax.top_k(scores.reshape(batch, -1), max(2, 1 + len(self.ends)) * beams)
+        count = max(2, 1 + len(self.ends)) * beams
+        best, index = jax.lax.top_k((logs + state.scores[..., None]).reshape(batch, -1), count)
         origin, chosen = index // vocab, (index % vocab).astype(jnp.int32)
-        texts = jnp.take_along_axis(state.tokens, origin[..., None], axis=1)
-        texts = jax.lax.dynamic_update_slice(texts, chosen[..., None], (0, 0, state.step))
-        step = state.step + 1
-        ended = is_end(chosen, self.ends) | (step >= limit)
+        here = (0, 0, state.step)
+        texts = jax.lax.dynamic_update_slice(of_rows(state.tokens, origin), chosen[..., None], here)
+        text_logs = of_rows(state.logs, origin)
+        if text_logs is not None:
+            last = of_rows(logs.reshape(batch, -1), index)[..., None]
+            text_logs = jax.lax.dynamic_update_slice(text_logs, last, here)
+        stops, complete = stopped(prompts.stops, of_rows(state.stops, origin), chosen)
+        ended = is_end(chosen, self.ends) | complete | (state.step + 1 >= limit)
+        running, place = jax.lax.top_k(best + ended * NEVER, beams)
+        state = self._close(state, best, ended, texts, text_logs)
+        state = state.replace(
+            step=state.step + 1,
+            tokens=of_rows(texts, place),
+            scores=running,
+            stuck=ended.all(),
+            stops=of_rows(stops, place),
+            logs=of_rows(text_logs, place),
+        )
+        rows = (of_rows(origin, place) + jnp.arange(batch)[:, None] * beams).reshape(-1)
+        return self._judge(state, limit), of_rows(chosen, place).reshape(-1), rows
 
-        running = best + ended * NEVER
-        running, place = jax.lax.top_k(running, beams)
-        tokens = jnp.take_along_axis(texts, place[..., None], axis=1)
-        origin = jnp.take_along_axis(origin, place, axis=1)
-
+    def _close(self, state: Beams, best, ended, texts, text_logs) -> Beams:
+        """Keep the best of the whole texts and of the candidates that have just ended."""
+        beams, length = self.settings.num_beams, (state.step + 1).astype(jnp.float32)
         eligible = ended & (jnp.arange(best.shape[1]) < beams)[None]
-        closed = (state.done.all(axis=1) & stop_at_once) | ~state.improvable
-        finished = best / step.astype(jnp.float32) ** settings.length_penalty
-        finished += closed[:, None] * NEVER + ~eligible * NEVER
-        whole_scores, kept = jax.lax.top_k(jnp.concatenate([state.whole_scores, finished], axis=1), beams)
-        whole = jnp.take_along_axis(jnp.concatenate([state.whole, texts], axis=1), kept[..., None], axis=1)
-        done = jnp.take_along_axis(jnp.concatenate([state.done, eligible], axis=1), kept, axis=1)
+        closed = (state.done.all(axis=1) & (self.settings.early_stopping is True)) | ~state.improvable
+        finished = best / length**self.settings.length_penalty + closed[:, None] * NEVER + ~eligible * NEVER
+        scores, kept = jax.lax.top_k(jnp.concatenate([state.whole_scores, finished], axis=1), beams)
 
-        length = step.astype(jnp.float32)
+        def keep(old: Array | None, new: Array | None) -> Array | None:
+            return None if old is None else of_rows(jnp.concatenate([old, new], axis=1), kept)
+
+        return state.replace(
+            whole=keep(state.whole, texts),
+            whole_scores=scores,
+            done=keep(state.done, eligible),
+            lengths=keep(state.lengths, jnp.full(best.shape, state.step + 1)),
+            whole_logs=keep(state.whole_logs, text_logs),
+        )
+
+    def _judge(self, state: Beams, limit: Int[Array, "batch 1"]) -> Beams:
+        """Whether a followed text can still become better than the worst whole one."""
+        settings, length = self.settings, state.step.astype(jnp.float32)
         if settings.early_stopping == "never" and settings.length_penalty > 0:
             length = limit.astype(jnp.float32)
-        hope = running[:, :1] / length**settings.length_penalty
-        worst = jnp.where(done, whole_scores.min(axis=1, keepdims=True), NEVER)
-        state = Beams(
-            step=step,
-            tokens=tokens,
-            scores=running,
-            whole=whole,
-            whole_scores=whole_scores,
-            done=done,
-            improvable=state.improvable & (hope > worst).any(axis=1) & (step < limit[:, 0]),
-            stuck=ended.all(),
-        )
-        rows = (origin + jnp.arange(batch)[:, None] * beams).reshape(-1)
-        return state, jax.lax.dynamic_index_in_dim(tokens, step - 1, axis=2, keepdims=False).reshape(-1), rows
+        hope = state.scores[:, :1] / length**settings.length_penalty
+        worst = jnp.where(state.done, state.whole_scores.min(axis=1, keepdims=True), NEVER)
+        still = (hope > worst).any(axis=1) & (state.step < limit[:, 0])
+        return state.replace(improvable=state.improvable & still)
 
     def unfinished(self, state: Beams) -> Bool[Array, ""]:
         closed = state.done.all() & (self.settings.early_stopping is True)
         return state.improvable.any() & ~closed & ~state.stuck
 
-    def result(self, state: Beams) -> tuple[Array, Array]:
+    def result(self, state: Beams) -> Generated:
         count = self.settings.num_return_sequences
-        whole, scores = state.whole[:, :count], state.whole_scores[:, :count]
-        return rearrange(whole, "batch beam new -> (batch beam) new"), scores.reshape(-1)
+
+        def best(x: Array | None) -> Array | None:
+            return None if x is None else rearrange(x[:, :count], "batch beam ... -> (batch beam) ...")
+
+        return Generated(best(state.whole), best(state.lengths), best(state.whole_scores), best(state.whole_logs))
+
+
+def of_rows(x: Array | None, index: Int[Array, "batch chosen"]) -> Array | None:
+    """x (batch, beams, …) at these places of its second axis."""
+    return None if x is None else jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1)

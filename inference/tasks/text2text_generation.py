@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-
-from inference.generation import GenerationConfig, generate
+from inference.generation import GenerationConfig
 from inference.readers.text import TextReader
 from inference.scores import Answer
 from inference.task import Output
-from inference.writing import Writing, keys_of
+from inference.writing import Writing, padded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +40,10 @@ class Text2TextGeneration(Writing):
         sources = reader.sources(
             [prefix + text for text in given], direction.framing or reader.framing, direction.before
         )
-        inputs = reader.padded({"input_ids": sources, "attention_mask": [[1] * len(ids) for ids in sources]})
-        inputs["attention_mask"][len(given) :] = 1  # rows that are there for the shape alone
-        rows = len(inputs["input_ids"])
-        keys = keys_of(self.seed, first, rows)
-        generated = generate(reader.model, reader.variables, **inputs, settings=generation, key=keys)
-        new = np.asarray(generated.sequences)[:, 1:].reshape(rows, generation.num_return_sequences, -1)
-        decode = reader.tokenizer.decode
-        return [
-            [{self.key: decode(way.tolist(), skip_special_tokens=True)} for way in ways] for ways in new[: len(given)]
-        ]
+        inputs = padded(sources, padding=reader.model.config.pad_token_id or 0)
+
+        def spelled(row: int, tokens: list[int]) -> str:
+            return reader.tokenizer.decode(tokens, skip_special_tokens=True)
+
+        answers = self.written(reader, inputs, generation, first, spelled)
+        return [[{self.key: text} for text in ways] for ways in answers]

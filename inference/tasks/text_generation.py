@@ -1,16 +1,15 @@
 """`text-generation`: how texts go on."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from inference.generation import GenerationConfig, generate
-from inference.readers.text import TextReader, few_shapes
+from inference.generation import GenerationConfig
+from inference.readers.text import TextReader
 from inference.scores import Answer
 from inference.task import Output
-from inference.writing import Writing, keys_of
+from inference.writing import Writing, padded
 from models.config import ModelError
 
 
@@ -38,29 +37,13 @@ class TextGeneration(Writing):
         return super().changed(**settings)
 
     def answers(self, reader: TextReader, given: Sequence[str], first: int = 0) -> list[list[Answer]]:
-        config = reader.model.config
         generation = GenerationConfig.from_json(reader.generation, **self.generation)
         prompts = reader.prompts(given)
-        longest = max(len(ids) for ids in prompts)
-        rows, length = few_shapes(len(prompts), longest)
-        if config.longest_input is not None:
-            new = generation.new_tokens(longest, config.longest_input)
-            length = max(longest, min(length, config.longest_input - new))
-        input_ids, mask = np.zeros((2, rows, length), np.int32)
-        for row, ids in enumerate(prompts + prompts[:1] * (rows - len(prompts))):
-            input_ids[row, length - len(ids) :], mask[row, length - len(ids) :] = ids, 1
-        keys = keys_of(self.seed, first, rows)
-        generated = generate(reader.model, reader.variables, input_ids, mask, generation, key=keys)
-        new = np.asarray(generated.sequences)[:, length:].reshape(rows, generation.num_return_sequences, -1)
-        answers = []
-        for text, ids, ways in zip(given, prompts, new, strict=False):
-            limit = generation.new_tokens(len(ids), config.longest_input)
-            read = reader.tokenizer.decode(ids, skip_special_tokens=True)
-            answer = []
-            for way in ways[:, :limit]:
-                ends = np.flatnonzero(np.isin(way, generation.ends(config)))
-                whole = [*ids, *(way[: ends[0] + 1] if len(ends) else way).tolist()]
-                added = reader.tokenizer.decode(whole, skip_special_tokens=True)[len(read) :]
-                answer.append({"generated_text": text + added if self.return_full_text else added})
-            answers.append(answer)
-        return answers
+        decode = functools.partial(reader.tokenizer.decode, skip_special_tokens=True)
+
+        def spelled(row: int, tokens: list[int]) -> str:
+            added = decode([*prompts[row], *tokens])[len(decode(prompts[row])) :]
+            return given[row] + added if self.return_full_text else added
+
+        answers = self.written(reader, padded(prompts, left=True), generation, first, spelled)
+        return [[{"generated_text": text} for text in ways] for ways in answers]

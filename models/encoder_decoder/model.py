@@ -13,7 +13,7 @@ from models.config import ModelConfig, ModelError
 from models.encoder_decoder.config import check_length
 from models.encoder_decoder.inputs import Hidden, Ids, Mask, TargetMask, Targets, refuse, shift_tokens_right
 from models.encoder_decoder.stacks import Decoder, Encoder, but_zero
-from models.kernels.linear import add_bias, matmul
+from models.kernels.linear import add_bias, table_scores
 from models.layers.attention import Cache
 from models.layers.dropout import fold_in
 from models.layers.embedding import embedding
@@ -126,7 +126,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
-        return matmul(hidden, self.shared.embedding.T)
+        return table_scores(hidden, self.shared.embedding)
 
 
 class EncoderDecoderHead(EncoderDecoderBase):

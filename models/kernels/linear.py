@@ -40,6 +40,31 @@ def _matmul_backward(residuals, gradient):
 _matmul = with_gradient(_product, _matmul_forward, _matmul_backward)
 
 
+FEW_ROWS = 8
+"""Most rows for which a product with a table turns the sides on CPUs."""
+
+
+def table_scores(x: Float[Array, "... features"], table: Float[Array, "rows features"]) -> Float[Array, "... rows"]:
+    """`x @ table.T` in the dtype of `x`, as of tied embeddings; gradients as of `matmul`."""
+    few = x.size // x.shape[-1] <= FEW_ROWS
+    return (_few if few else _matmul)(x, table.T)
+
+
+def _few_product(x, kernel):
+    """XLA:CPU reads a table once where it stands on the left, and packs it first where it stands on the right."""
+
+    def turned(x, kernel):
+        flat = x.reshape(-1, x.shape[-1])
+        product = jax.lax.dot_general(kernel.astype(x.dtype), flat, (((0,), (1,)), ((), ())))
+        product = jax.lax.optimization_barrier(product)  # else XLA turns the sides back
+        return product.T.reshape(*x.shape[:-1], kernel.shape[1])
+
+    return jax.lax.platform_dependent(x, kernel, cpu=turned, default=_product)
+
+
+_few = with_gradient(_few_product, lambda x, kernel: (_few_product(x, kernel), (x, kernel)), _matmul_backward)
+
+
 def product_over_rows(
     x: Float[Array, "rows in"],
     y: Float[Array, "rows *out"],  # noqa: F821 - it reads as a product

@@ -56,19 +56,19 @@ class Cache:
     """Keys and values of the tokens that a decoder has read, so that it need not read them again.
 
     Attributes:
-        keys, values: (layers, batch, key_value_heads, room, head_dim).
+        keys, values: (layers, batch, key_value_heads, room, head_dim); or cut into layers, in the loop of generation.
         mask: (batch, room), true where a place is filled and may be looked at.
         length: int32 scalar, places filled in every row.
         memory_keys, memory_values: the same of an encoder's output; `None` in a decoder alone, or before it was read.
         memory_mask: (batch, length of the memory).
     """
 
-    keys: Array
-    values: Array
+    keys: Array | tuple[Array, ...]
+    values: Array | tuple[Array, ...]
     mask: Array
     length: Array
-    memory_keys: Array | None = None
-    memory_values: Array | None = None
+    memory_keys: Array | tuple[Array, ...] | None = None
+    memory_values: Array | tuple[Array, ...] | None = None
     memory_mask: Array | None = None
 
     @classmethod
@@ -162,7 +162,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length features"] | None,
-        mask: Bool[Array, "#batch 1 #length keys"] | None,
+        mask: Bool[Array, "rows 1 #length keys"] | None,
         dropout_keys: Keys = None,
         *,
         memory: Float[Array, "batch keys features"] | None = None,
@@ -179,11 +179,13 @@ class Attention(nn.Module):
         with a `cache` the new one. Where `hidden` is `None` the keys and values of the memory are all that is made.
 
         Args:
-            mask: true where a query may look. A query that may look nowhere looks everywhere alike.
+            mask: true where a query may look, the same for all rows, or for each row of the keys. A query that may look nowhere
+                looks everywhere alike.
             memory: what keys and values are made from; `hidden` where `None`.
             position_bias: added to the scores.
             rotary: cosines and sines by which queries and keys are turned (`rotate`).
-            cache: keys and values of what came before.
+            cache: keys and values of what came before. They may have fewer rows, each for as many rows of `hidden` in turn:
+                beams that look at one text.
             layer_scale: multiplies the scores, beside `scale`.
         """
         if hidden is None:
@@ -197,6 +199,9 @@ class Attention(nn.Module):
             query, key, value = (widened(x) for x in (query, key, value))
         if layer_scale is not None:
             query *= layer_scale.astype(query.dtype)
+        shared = len(query) // len(key)
+        if shared > 1:
+            query = rearrange(query, "(batch row) heads length dim -> batch heads (row length) dim", row=shared)
         attended, probabilities = attend(
             query,
             key,
@@ -207,6 +212,11 @@ class Attention(nn.Module):
             dropout_rate=self.dropout_rate,
             dropout_keys=dropout_keys,
         )
+        if shared > 1:
+            attended = rearrange(attended, "batch (row length) features -> (batch row) length features", row=shared)
+            probabilities = rearrange(
+                probabilities, "b heads (row length) keys -> (b row) heads length keys", row=shared
+            )
         out = self._dense(self.features, "out", ("heads", "embed"))(attended)
         return out, probabilities, (key, value)
 

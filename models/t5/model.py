@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from models.encoder_decoder.inputs import Hidden, Ids, Mask
 from models.encoder_decoder.model import EncoderDecoderModel
 from models.encoder_decoder.stacks import Decoder, Encoder, Stack
-from models.kernels.linear import matmul
+from models.kernels.linear import table_scores
 from models.kernels.precision import widened
 from models.layers.activations import activation, gated
 from models.layers.attention import Attention, LayerCache
@@ -286,5 +286,5 @@ class T5ForConditionalGeneration(T5Model):
         if self.config.scale_decoder_outputs:
             hidden = hidden * jnp.asarray(self.config.d_model**-0.5, hidden.dtype)
         if self.config.tie_word_embeddings:
-            return matmul(hidden, self.shared.embedding.T)
+            return table_scores(hidden, self.shared.embedding)
         return self.lm_head(hidden)

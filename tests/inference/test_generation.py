@@ -15,7 +15,9 @@ import pytest
 from scipy.stats import chisquare
 
 from data.text.tokenizers import train_tokenizer
-from inference.generation import GenerationConfig, generate, take_rows
+from inference.generation import GenerationConfig, generate
+from inference.generation.layers import cut_cache
+from inference.generation.program import take_rows
 from inference.generation.rules import warped
 from inference.pipeline import pipeline
 from models import gpt2, hub, llama
@@ -83,14 +85,18 @@ def test_enough_beams_find_the_likeliest_text_of_all(model):
         np.testing.assert_allclose(found.scores[5 * row : 5 * row + 5], [scores[text] for text in best], atol=1e-4)
 
 
+DRAWN = [dict(temperature=1.5, top_k=5), dict(top_k=0, top_p=0.8), dict(temperature=3.0, min_p=0.1)]
+DRAWS = 4_000
+
+
+@pytest.mark.parametrize("drawn", DRAWN, ids=str)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_drawn_tokens_are_as_frequent_as_they_are_likely(model):
-    settings = GenerationConfig(
-        max_new_tokens=2, do_sample=True, temperature=1.5, top_k=5, num_return_sequences=2_000, eos_token_id=()
-    )
+def test_drawn_tokens_are_as_frequent_as_they_are_likely(model, drawn):
+    """Pairs of tokens against the probabilities of what is left to draw from, each text read alone."""
+    settings = GenerationConfig(max_new_tokens=2, do_sample=True, num_return_sequences=DRAWS, eos_token_id=(), **drawn)
     found = generate(model, variables_of(model), PROMPTS[:2], MASK[:2], settings, key=jax.random.key(0))
     for row in range(2):
-        texts = np.asarray(found.sequences)[2_000 * row : 2_000 * row + 2_000, PROMPTS.shape[1] :]
+        texts = np.asarray(found.sequences)[DRAWS * row : DRAWS * row + DRAWS, PROMPTS.shape[1] :]
         expected = np.zeros((7, 7))
 
         def shares(text):
@@ -103,11 +109,11 @@ def test_drawn_tokens_are_as_frequent_as_they_are_likely(model):
         seen = np.zeros((7, 7))
         np.add.at(seen, (texts[:, 0], texts[:, 1]), 1)
         assert not seen[expected == 0].any()
-        often = expected * 2_000 >= 5
+        often = expected * DRAWS >= 5
         counts = [*seen[often], seen[~often].sum()]
-        wanted = [*(expected[often] * 2_000), expected[~often].sum() * 2_000]
+        wanted = [*(expected[often] * DRAWS), expected[~often].sum() * DRAWS]
         counts, wanted = zip(*[pair for pair in zip(counts, wanted, strict=True) if pair[1] > 0], strict=True)
-        assert chisquare(counts, np.array(wanted) / sum(wanted) * 2_000).pvalue > 1e-4
+        assert chisquare(counts, np.array(wanted) / sum(wanted) * DRAWS).pvalue > 1e-4
 
 
 def test_a_text_draws_the_same_whatever_is_beside_it():
@@ -145,16 +151,20 @@ def test_behind_an_end_stands_padding():
     assert not np.isin(texts, (2, 3, 4)).any()
 
 
-def test_rows_of_a_cache_with_a_memory():
-    cache = GPT2.config.empty_cache(2, 5)
-    memory = jnp.arange(2 * 2 * 2 * 3 * 8.0).reshape(2, 2, 2, 3, 8)
-    cache = cache.replace(memory_keys=memory, memory_values=-memory, memory_mask=jnp.array([[1, 1, 0], [1, 1, 1]]))
+def test_rows_of_a_cache_have_a_memory_in_common():
+    cache = cut_cache(
+        GPT2.config.empty_cache(2, 5).replace(
+            keys=jnp.arange(2 * 2 * 2 * 5 * 8.0).reshape(2, 2, 2, 5, 8),
+            memory_keys=jnp.ones((2, 2, 2, 3, 8)),
+            memory_values=jnp.ones((2, 2, 2, 3, 8)),
+            memory_mask=jnp.array([[1, 1, 0], [1, 1, 1]]),
+        )
+    )
     rows = jnp.array([1, 1, 0])
-    taken = take_rows(cache, rows, memory=True)
-    np.testing.assert_array_equal(taken.memory_keys, memory[:, rows])
-    np.testing.assert_array_equal(taken.memory_mask, cache.memory_mask[rows])
-    assert taken.keys.shape[1] == len(taken.mask) == 3
-    assert take_rows(cache, rows).memory_keys is memory
+    taken = take_rows(cache, rows)
+    np.testing.assert_array_equal(taken.keys[1], cache.keys[1][rows])
+    assert len(taken.keys[0]) == len(taken.mask) == 3
+    assert taken.memory_keys is cache.memory_keys and taken.memory_mask is cache.memory_mask
 
 
 # ── What is refused ──────────────────────────────────────────────────────────────────────────────────────────────────

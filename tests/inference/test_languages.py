@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from inference import writing
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import of_model
 from inference.languages import Languages
 from inference.pipeline import pipeline
-from inference.tasks import text2text_generation
 from models import gpt2, hub, marian, mbart, t5
 from models.config import ModelError
 
@@ -75,7 +75,7 @@ def read(monkeypatch):
         inputs.append(named["input_ids"][0][named["attention_mask"][0] > 0].tolist())
         return generate(*parts, **named)
 
-    monkeypatch.setattr(text2text_generation, "generate", spied)
+    monkeypatch.setattr(writing, "generate", spied)
     return lambda tokenizer: [tokenizer.id_to_token(token) for token in inputs[-1]]
 
 

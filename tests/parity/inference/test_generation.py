@@ -151,3 +151,17 @@ def test_the_pipeline_gives_the_same_texts(folder, settings):
     expected = theirs(texts, do_sample=False, max_new_tokens=NEW, **settings)
     assert pipeline("text-generation", folder)(texts, max_new_tokens=NEW, **settings) == expected
     assert pipeline("text-generation", folder)(texts[0], max_new_tokens=NEW, **settings) == expected[0]
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 4, "num_return_sequences": 3}], ids=str)
+def test_strings_end_the_same_texts(folder, settings):
+    """Those of two letters that the plain answers have in their middle, wherever the borders of tokens are."""
+    texts = ["the cat", "a dog sat on the mat, and", "mat", "looked at it"]
+    ask, theirs = pipeline("text-generation", folder), transformers.pipeline("text-generation", model=str(folder))
+    plain = ask(texts, max_new_tokens=NEW, return_full_text=False)
+    strings = [answer["generated_text"][5:7] for (answer,) in plain if len(answer["generated_text"]) > 7]
+    assert strings
+    settings = settings | dict(pad_token_id=0)  # the tokenizer's, else padding would be spelled out
+    expected = theirs(texts, do_sample=False, max_new_tokens=NEW, stop_sequence=strings, **settings)
+    found = ask(texts, max_new_tokens=NEW, stop_strings=strings, **settings)
+    assert found == expected and found != ask(texts, max_new_tokens=NEW, **settings)
