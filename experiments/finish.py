@@ -31,14 +31,14 @@ def measured(asked: Sequence[Evaluator], state: TrainState, say: Callable[[str],
     """`held_out`, `intervals` of its metrics where it has some, and, where there are more, `evaluations`, {name: figures}."""
     with working(EVALUATING, say):
         held_out, *others = asked
-        found = {"held_out": held_out(state)}
-        intervals = held_out.intervals(state.variables)
+        figures, intervals = held_out.with_intervals(state)
+        found: dict[str, Any] = {"held_out": figures}
         if intervals:
             found["intervals"] = intervals
         if others:
+            measures = {evaluator.name: evaluator.with_intervals(state) for evaluator in others}
             found["evaluations"] = {
-                evaluator.name: evaluator(state) | {"intervals": evaluator.intervals(state.variables)}
-                for evaluator in others
+                name: figures | {"intervals": intervals} for name, (figures, intervals) in measures.items()
             }
     return found
 

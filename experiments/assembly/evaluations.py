@@ -69,14 +69,24 @@ class Evaluator:
         Args:
             form: of the examples, where not the last phase's.
         """
-        values = self._figures(state.variables, form)
-        if state.average is not None:
-            averaged = self._figures(state.average, form)
-            values |= {f"average_{name}": value for name, value in averaged.items()}
-        return values
+        return self._with_average(self._figures(self.states(state.variables, form)), state, form)
 
-    def _figures(self, variables: PyTree, form: Form | None) -> dict[str, float]:
-        states = self.states(variables, form)
+    def with_intervals(self, state: TrainState) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """The figures, as when called, and {figure: (low, high)} at 95 % of the metrics that keep rows, of one pass over the
+        examples."""
+        states, intervals = self.states(state.variables), {}
+        for metric, rows in zip(self.metrics, states, strict=True):
+            if not metric.summed:
+                intervals |= interval(metric.compute, rows)
+        return self._with_average(self._figures(states), state, None), intervals
+
+    def _with_average(self, values: dict[str, float], state: TrainState, form: Form | None) -> dict[str, float]:
+        if state.average is None:
+            return values
+        averaged = self._figures(self.states(state.average, form))
+        return values | {f"average_{name}": value for name, value in averaged.items()}
+
+    def _figures(self, states: list[State]) -> dict[str, float]:
         figures = (metric.compute(state) for metric, state in zip(self.metrics, states, strict=True))
         return {name: value for some in figures for name, value in some.items()}
 
@@ -91,16 +101,6 @@ class Evaluator:
             state if metric.summed else metric.judged(state, examples)
             for metric, state in zip(self.metrics, collected.states(), strict=True)
         ]
-
-    def intervals(self, variables: PyTree) -> dict[str, tuple[float, float]]:
-        """{figure: (low, high)} at 95 %, of the metrics that keep rows."""
-        if not self.evaluation.metrics:
-            return {}
-        found = {}
-        for metric, state in zip(self.metrics, self.states(variables), strict=True):
-            if not metric.summed:
-                found |= interval(metric.compute, state)
-        return found
 
 
 def evaluators(assembly: Assembly, say: Say) -> list[Evaluator]:
