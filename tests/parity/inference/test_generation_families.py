@@ -106,7 +106,7 @@ def test_a_hundred_prompts(pair, search):
         [text[:length].tolist() for text, length in zip(*way, strict=True)]
         for way in zip(sequences, lengths, strict=True)
     ]
-    np.testing.assert_allclose(np.asarray(ours.scores).reshape(COUNT, ways), scores, rtol=2e-5)
+    np.testing.assert_allclose(np.asarray(ours.scores).reshape(COUNT, ways), scores, rtol=5e-5, atol=1e-4)
     others = [place for place in range(COUNT) if found[place] != expected[place]]
     # The sinusoids of the last two count so little that tokens in another order may be as likely to the last bit.
     assert len(others) <= (2 if "num_beams" in settings and theirs.config.model_type == "marian" else 0)
