@@ -40,7 +40,7 @@ setup(
         "pillow>=11",
     ],
     extras_require={
-        "metrics": ["scikit-learn>=1.7", "sacrebleu>=2.5", "rouge-score>=0.1.2"],
+        "metrics": ["scikit-learn>=1.7", "sacrebleu>=2.5", "rouge-score>=0.1.2", "seqeval>=1.2.2"],
         "demo": ["gensim>=4.4", "scikit-learn>=1.7"],
         "test": [
             "pytest>=9",
@@ -48,6 +48,7 @@ setup(
             "hypothesis>=6.150",
             "beartype>=0.22",
             "ruff>=0.14",
+            "seqeval>=1.2.2",
             "gensim>=4.4",
             "scikit-learn>=1.7",
             "sacrebleu>=2.5",
