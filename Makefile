@@ -14,6 +14,7 @@
 # make learning-tasks  tasks of texts, fine-tuned and from scratch (docs/learning-tasks.md; MATERIAL, MINILM: see there)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
+# make from-flax  read a folder of each Flax class of transformers 4.57 (FLAX_PYTHON: as above), the table in docs/from-flax.md
 # make plans      compile BERT's train step for TPU slices that are not there, and fill docs/plans.md and docs/scaling.md
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-tasks overheads crashes plans clean
+.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-tasks overheads crashes from-flax plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -74,6 +75,9 @@ overheads: $(VENV)/.installed
 
 crashes: $(VENV)/.installed
 	$(BIN)/python -m experiments.campaigns.crashes $(CRASHES) --write docs/crashes.md
+
+from-flax: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.from_flax --flax-python $(FLAX_PYTHON) --write docs/from-flax.md
 
 plans: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tpu]'

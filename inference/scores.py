@@ -48,3 +48,10 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raise unless this is a number of things, of which there are at least so many."""
     if type(value) is not int or value < least:
         raise ModelError(f"{name}={value!r}: expected a whole number of at least {least}")
+
+
+def check_labels(config: ModelConfig) -> None:
+    """Raise where two labels have one name: an answer would not say which of them is meant."""
+    for label in config.labels:
+        if config.labels.count(label) > 1:
+            raise ModelError(f"two labels are {label!r}: name them otherwise in id2label of the folder's config.json")

@@ -32,7 +32,8 @@ def cut(
     Raises:
         DataError: what is not cut, or the frame alone, leaves no room.
     """
-    rooms = [room(tokenizer, text, longest, strategy) for text in texts]
+    framing = Framing.of(tokenizer)
+    rooms = [room(tokenizer, text, longest, strategy, framing) for text in texts]
     overlaps = [overlap if overlap < left else left // 2 for left in rooms]
     windows: dict[int, list[Encoding]] = {}
     for shared in set(overlaps):
@@ -46,9 +47,8 @@ def cut(
     return [windows[number] for number in range(len(texts))]
 
 
-def room(tokenizer: Tokenizer, text: Text, longest: int, strategy: str) -> int:
+def room(tokenizer: Tokenizer, text: Text, longest: int, strategy: str, framing: Framing) -> int:
     """Tokens that a window has for what is cut."""
-    framing = Framing.of(tokenizer)
     if isinstance(text, str):
         left, fixed = longest - framing.count, ""
     else:

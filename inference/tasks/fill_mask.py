@@ -84,6 +84,7 @@ class FillMask(Task):
             )
             for token in map(int, ranked[: self.top_k]):
                 filled = [*read.ids[:place], token, *read.ids[place + 1 :]]
+                filled = [each for each in filled if each != reader.vocabulary.pad]
                 guesses.append(
                     {
                         "score": float(scores[token]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.text.strides import Text
 from inference.readers.text import TextReader
-from inference.scores import Answer, check_count, ranked
+from inference.scores import Answer, check_count, check_labels, ranked
 from inference.task import Field, Output, Task
 from models.config import ModelError
 
@@ -41,6 +41,9 @@ class TextClassification(Task):
             check_count("top_k", self.top_k)
         if self.function_to_apply not in (None, "sigmoid", "softmax", "none"):
             raise ModelError(f"function_to_apply={self.function_to_apply!r}: expected sigmoid, softmax or none")
+
+    def prepare(self, reader: TextReader) -> None:
+        check_labels(reader.model.config)
 
     def read(self, reader: TextReader, given: Sequence[Text]) -> list[Any]:
         return reader.read(given, self.truncation)

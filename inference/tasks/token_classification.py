@@ -10,7 +10,7 @@ from tokenizers import Encoding
 from data.text.strides import cut
 from inference.entities import STRATEGIES, entities, tokens_of, without_overlap
 from inference.readers.text import TextReader
-from inference.scores import Answer, check_count, softmax
+from inference.scores import Answer, check_count, check_labels, softmax
 from inference.task import Output, Task
 from models.config import ModelError
 
@@ -46,6 +46,9 @@ class TokenClassification(Task):
                 raise ModelError(
                     f"stride={self.stride} needs an aggregation_strategy, such as simple, to join windows by"
                 )
+
+    def prepare(self, reader: TextReader) -> None:
+        check_labels(reader.model.config)
 
     def read(self, reader: TextReader, given: Sequence[str]) -> list[list[Encoding]]:
         if self.stride is None or reader.room is None:

@@ -5,6 +5,7 @@ serves every architecture, and its name table does the rest.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,16 @@ def published(path: tuple[str, ...], value: Any) -> tuple[str, np.ndarray]:
     """A leaf of a Flax tree under its published name and in the published layout.
 
     Kernels are (in, out) or (*space, in, out) in Flax and (out, in) or (out, in, *space) as published; that of GPT-2's
-    `Conv1D`, which is published as (in, out), is (out, in) in Flax: it is turned as well.
+    `Conv1D`, which is published as (in, out), is (out, in) in Flax: it is turned as well. Modules of a list that is no list of
+    Flax's are numbered behind its name: `layer/layer_0` is `layer.0`, in ResNet's basic blocks.
     """
     if path[0] in ("params", "batch_stats"):
         path = path[1:]
     *modules, leaf = path
+    modules = [
+        re.sub(rf"^{re.escape(before)}_(\d+)$", r"\1", name)
+        for before, name in zip(["", *modules], modules, strict=False)
+    ]
     value = np.asarray(value)
     if leaf == "kernel" and value.ndim >= 2:
         space = range(value.ndim - 2)

@@ -23,8 +23,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path):
     """Folder of a model with the head asked for."""
 
-    def of(head: str) -> Path:
-        path = tmp_path_factory.getbasetemp() / "pipelines" / head
+    def of(head: str, initializer_range: float = 0.5) -> Path:
+        path = tmp_path_factory.getbasetemp() / "pipelines" / f"{head}-{initializer_range}"
         if not path.exists():
             model = getattr(bert, head)(
                 bert.BertConfig(
@@ -34,11 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path):
                     num_attention_heads=2,
                     intermediate_size=32,
                     max_position_embeddings=40,
-                    initializer_range=0.5,
+                    initializer_range=initializer_range,
                     labels=("bad", "so so", "good"),
                 )
             )
-            variables = nn.unbox(model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
+            variables = nn.unbox(model.init(jax.random.key(0), **model.blank()))
             hub.save(path, model, variables, tokenizer=tokenizer)
         return path
 

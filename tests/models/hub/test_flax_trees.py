@@ -49,6 +49,7 @@ def test_the_tree_of_flax_bert_has_the_names_that_it_had(tmp_path):
         (("patch", "projection", "kernel"), (4, 5, 3, 16), ("patch.projection.weight", (16, 3, 4, 5))),
         (("params", "norm", "scale"), (7,), ("norm.weight", (7,))),
         (("batch_stats", "norm", "mean"), (7,), ("norm.running_mean", (7,))),
+        (("params", "0", "layer", "layer_1", "kernel"), (1, 1, 8, 16), ("0.layer.1.weight", (16, 8, 1, 1))),
         (("vit", "embeddings", "cls_token"), (1, 1, 8), ("vit.embeddings.cls_token", (1, 1, 8))),
     ],
 )
