@@ -77,8 +77,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="fill docs/speed.md")
     arguments = parser.parse_args()
-    found = {name: measured(name, arguments.parity_python, arguments.rounds) for name in arguments.cases}
-    results = {name: figures(name, sides) for name, sides in found.items()}
+    found, results = {}, {}
+    for name in arguments.cases:
+        found[name] = measured(name, arguments.parity_python, arguments.rounds)
+        results[name] = figures(name, found[name])
+        print(name, *(f"{field} {value:.4g}" for field, value in results[name].items()), sep=", ", flush=True)
     first = next(iter(found.values()))
     versions = {package: version for side in first.values() for package, version in side.versions.items()}
     said = (

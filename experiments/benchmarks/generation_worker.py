@@ -50,7 +50,6 @@ CASES = {
     "GPT-2 small, greedy, batch 1": Case(*GPT2, {}, 1),
     "GPT-2 small, greedy, batch 8": Case(*GPT2, {}, 8),
     "30 million parameters, greedy, batch 1": Case(*GPT2, SMALLER, 1),
-    "30 million parameters, greedy, batch 8": Case(*GPT2, SMALLER, 8),
     "BART base, 4 beams, batch 1": Case(*BART, BART_BASE, 1, beams=4, read=128, new=64),
     "tiny": Case(*GPT2, TINY, 2, new=8),
     "tiny beams": Case(*GPT2, TINY, 2, beams=2, new=8),
