@@ -167,6 +167,11 @@ class Prepared:
         given: whether the source says by itself what is held out.
     """
 
+    prefix: ClassVar[str] = ""
+    """Words that stand before each text that is read."""
+    source_tokenizer: ClassVar[Any] = None
+    """Of texts that are read, where these have one of their own."""
+
     vocabulary: Any
     fingerprint: str
     training_items: Int64[np.ndarray, " training"]
@@ -186,6 +191,16 @@ class Prepared:
     def held_out(self, form: Form) -> "Examples":
         """The held-out examples, each once, in order."""
         return self.examples(self.held_out_items, form, 0).in_order()
+
+    def texts(self, items: Int64[np.ndarray, " items"]) -> tuple[list[str], list[str]]:
+        """What is read and what is right, as text, of some items.
+
+        Raises:
+            DataError: the examples are no pairs of texts.
+        """
+        raise DataError(
+            f"{type(self).__name__} holds no pairs of texts: what a model writes is compared to the second of a pair"
+        )
 
     @property
     def counts(self) -> tuple[int, int]:

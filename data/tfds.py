@@ -16,10 +16,12 @@ OPENERS = 16
 """Files that are opened at a time, to see whether they are whole."""
 
 
-def tfds_items(name: str, wanted: Sequence[str], own: str) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The split `train` of a TFDS data set that has these features, and a string that changes when it is prepared again."""
+def tfds_items(
+    name: str, wanted: Sequence[str], own: str, split: str = "train"
+) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """A split of a TFDS data set that has these features, and a string that changes when it is prepared again."""
     advice = "choose a data set of documents" if len(wanted) == 1 else "set --data.features SOURCE TARGET"
-    return train_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", own, advice))
+    return one_split(tfds_builder(name, wanted, "a folder, nor a dump *.xml(.bz2)", own, advice), split)
 
 
 def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice: str) -> Any:
@@ -79,11 +81,11 @@ def _prepared(name: str) -> Any:
     )
 
 
-def train_split(builder: Any) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The split `train`, and a string that changes whenever it is prepared again."""
-    if "train" not in builder.info.splits:
-        raise DataError(f"{builder.info.full_name} has no split `train`, but {', '.join(builder.info.splits)}")
-    return tfds_split(builder, "train"), f"{builder.data_dir}{shard_states(builder, 'train')}"
+def one_split(builder: Any, split: str = "train") -> tuple[Sequence[Mapping[str, Any]], str]:
+    """A split, and a string that changes whenever it is prepared again."""
+    if split not in builder.info.splits:
+        raise DataError(f"{builder.info.full_name} has no split `{split}`, but {', '.join(builder.info.splits)}")
+    return tfds_split(builder, split), f"{builder.data_dir}{shard_states(builder, split)}"
 
 
 def shard_states(builder: Any, split: str) -> list[tuple[str, int, int, int]]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.metric import Metric, MetricError
+from evaluation.text_metric import TextMetric
+from inference.writing import Writing
 
 HELD_OUT = "held_out"
 """The evaluation that every run has: the objective's losses on the held-out examples of its data."""
@@ -12,14 +14,16 @@ HELD_OUT = "held_out"
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Losses of the objective and figures of metrics, on the examples of one data source.
+    """Losses of the objective and figures of metrics, on the examples of one data source; or, with a task, figures of what the
+    model writes there.
 
     Attributes:
         name: of the lines in `metrics.jsonl`. `held_out` is the evaluation of the experiment's held-out examples.
-        metrics: beside the losses and metrics of the objective.
+        metrics: beside the losses and metrics of the objective; with a task of written text alone.
         data: source of the examples, all of which are evaluated; the experiment's held-out ones where `None`.
         every: steps between evaluations; the experiment's `evaluate_every` where `None`.
         examples: evaluate at most so many; the experiment's `evaluation_examples` where `None`.
+        task: what has the model write, with its settings of generation, which the exported folder then has, too.
     """
 
     name: str = HELD_OUT
@@ -27,6 +31,7 @@ class Evaluation:
     data: Any = None
     every: int | None = None
     examples: int | None = None
+    task: Writing | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "train":
@@ -35,6 +40,14 @@ class Evaluation:
             raise MetricError(
                 "the evaluation held_out is of the experiment's data: give one of other data another name"
             )
+        if self.name == HELD_OUT and self.task is not None:
+            raise MetricError("the evaluation held_out is of the losses: give one of written text another name")
+        for metric in self.metrics:
+            if isinstance(metric, TextMetric) != (self.task is not None):
+                raise MetricError(
+                    f"evaluation {self.name}: {metric!r} is {'of written text' if self.task is None else 'not of written text'}:"
+                    f" {'give the evaluation a task, such as Summarization()' if self.task is None else 'leave the task out'}"
+                )
         for number in (self.every, self.examples):
             if number is not None and number < 1:
                 raise MetricError(f"evaluation {self.name}: {number} is no number of steps or examples")

@@ -43,8 +43,8 @@ class Phase:
         share: of all steps.
         form: what its examples look like.
         trainable: pattern of the parameters that are trained, searched for in their paths (`bert/layers/attention/query/kernel`);
-            all where it is empty. The others stay as they are, without gradients and moments; where another phase trains others,
-            all moments begin anew.
+            all where it is empty; of stacked layers it may name some (`encoder/layers/0/attention`). The others stay as they
+            are, without gradients and moments; where another phase trains others, all moments begin anew.
     """
 
     share: float = 1.0
@@ -216,6 +216,8 @@ def describe(value: Any) -> Any:
         return {"class": type(value).__name__, **fields}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: describe(item) for name, item in value.items()}
     return value
 
 

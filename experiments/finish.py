@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from data.text.pairs import SOURCE
 from evaluation.baselines import constant
 from evaluation.evaluation import HELD_OUT, Best
 from experiments import run_folder
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.evaluations import Evaluator
+from experiments.assembly.written import beside_the_model
 from experiments.commands import console
 from experiments.folders import replaced
+from experiments.model_card import NAME, model_card
 from models import hub
 from models.hub.beside import GENERATION
 from objectives.losses import NATS
@@ -44,7 +48,7 @@ def measured(asked: Sequence[Evaluator], state: TrainState, say: Callable[[str],
 
 
 def finish(
-    assembly: Assembly, state: TrainState, measures: dict[str, dict[str, Any]], **figures: Any
+    assembly: Assembly, state: TrainState, measures: dict[str, dict[str, Any]], *, command: str = "", **figures: Any
 ) -> dict[str, Any]:
     """Write the model, the report and, last, the result of a run whose steps are done, which is returned; each appears whole.
 
@@ -53,6 +57,7 @@ def finish(
     Args:
         state: on the devices.
         measures: what `measured` says of it.
+        command: what the run was started with, for the model's card.
         figures: further ones of the result.
     """
     from experiments.show.report import guesses, write_report
@@ -66,7 +71,8 @@ def finish(
     say(f"writing {folder / run_folder.MODEL}")
     variables = assembly.spread.gather(better)
     if first:
-        export(assembly, variables, folder / run_folder.MODEL, force=True)
+        card = model_card(assembly, measures, steps=experiment.steps, command=command)
+        export(assembly, variables, folder / run_folder.MODEL, card=card, force=True)
     del variables
     say(f"writing {folder / run_folder.REPORT}")
     items, flops = assembly.work(-1)
@@ -104,8 +110,8 @@ def average_is_better(best: Best, measures: dict[str, dict[str, Any]]) -> bool:
     return f"average_{figure}" in values and best.better(values[f"average_{figure}"], values[figure])
 
 
-def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False) -> None:
-    """Write a folder that `transformers` opens: the model, and what says how its inputs are made.
+def export(assembly: Assembly, variables: Any, folder: Path, *, card: str = "", force: bool = False) -> None:
+    """Write a folder that `transformers` opens: the model, what says how its inputs are made, and its card.
 
     Args:
         force: write over what is in the folder; without it that is an error.
@@ -116,9 +122,15 @@ def export(assembly: Assembly, variables: Any, folder: Path, force: bool = False
         hub.save(place, assembly.student, variables, tokenizer=tokenizer)
         if tokenizer is None:
             assembly.data.save(place, experiment.form(-1))
-        generation, published = place / GENERATION, experiment.run_folder / GENERATION
-        if generation.exists() and published.exists():  # of the model that the run began with
-            write_json(generation, {**json.loads(generation.read_text()), **json.loads(published.read_text())})
+        generation, config = place / GENERATION, place / "config.json"
+        if generation.exists():
+            write_json(generation, {**json.loads(generation.read_text()), **beside_the_model(assembly)})
+        if card:
+            (place / NAME).write_text(card, encoding="utf-8")
+        if (experiment.run_folder / SOURCE).exists():
+            shutil.copyfile(experiment.run_folder / SOURCE, place / SOURCE)
+        if assembly.data.prefix and config.exists():
+            write_json(config, {**json.loads(config.read_text()), "prefix": assembly.data.prefix})
 
 
 def baselines(assembly: Assembly, variables: Any, training: bool = False) -> dict[str, dict[str, Any]]:

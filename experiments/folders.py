@@ -22,7 +22,14 @@ CHECKPOINT = (
     ),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
-    *("source.spm", "target.spm", "preprocessor_config.json", "processor_config.json"),
+    *(
+        "source.spm",
+        "target.spm",
+        "source_tokenizer.json",
+        "README.md",
+        "preprocessor_config.json",
+        "processor_config.json",
+    ),
 )
 """Files of a checkpoint folder: of an older one that is written over, none stays that would be read with the new."""
 

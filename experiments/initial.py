@@ -78,7 +78,8 @@ class Initial:
         return dataclasses.replace(experiment, model=dataclasses.replace(model, **other))
 
     def _check_type(self, model: ModelConfig) -> None:
-        if type(model) is not type(self.config):
+        may_be = model.model_type if model.begins_as is None else model.begins_as[0]
+        if type(model) is not type(self.config) and self.config.model_type != may_be:
             raise ExperimentError(
                 f"--initial-model {self.name} holds a {self.config.model_type}, and the experiment trains a"
                 f" {model.model_type}: take an experiment of experiments/{self.config.model_type}, or another checkpoint"

@@ -8,13 +8,24 @@ regularisation. What differs is what is being compared: the architecture, and wh
 import dataclasses
 from typing import Any
 
-from data.forms import ImageForm, TextForm
+from flax.core import FrozenDict
+
+from data.forms import ImageForm, PairForm, TextForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
+from data.text.labelled import LabelledText
+from data.text.pairs import Pairs
 from data.text.source import Text
+from evaluation.evaluation import Best, Evaluation
+from evaluation.metrics.accuracy import Accuracy
+from evaluation.metrics.f1 import F1
+from evaluation.metrics.rouge import Rouge
+from evaluation.metrics.translation import Bleu, ChrF
 from experiments.experiment import Experiment, Phase
+from inference.tasks.translation import Translation
+from inference.writing import Writing
 from models.config import ModelConfig
-from objectives import Objective
+from objectives import Classification, Objective
 from training.optimizers import AdamW
 
 VOCABULARY, LENGTH = 2_048, 128
@@ -46,6 +57,78 @@ def sibling(
     )
     return dataclasses.replace(experiment, **changes)
 
+
+def genre_sibling(name: str, architecture: str, model: ModelConfig, kind: str, **changes: Any) -> Experiment:
+    """A classifier of passages of the Brown corpus by genre: `experiments/material/genres.py` makes the folder `genres`.
+
+    Made for the checkpoint of the small pretraining run of its architecture (`--initial-model`); without one the same model is
+    trained from scratch.
+
+    Args:
+        kind: of the tokenizer.
+        changes: fields of the experiment to set otherwise.
+    """
+    experiment = dataclasses.replace(
+        sibling(name, architecture, model, Classification(), kind),
+        name=f"{name}-genres",
+        data=LabelledText(source="genres", kind=kind),
+        optimizer=AdamW(learning_rate=5e-4, warmup_steps=100),
+        batch_size=32,
+        steps=800,
+        evaluate_every=200,
+        checkpoint_every=200,
+        evaluation_examples=2_048,
+        evaluations=(Evaluation(metrics=(Accuracy(), F1(average="macro"))),),
+        best=Best("macro_f1", more_is_better=True),
+    )
+    return dataclasses.replace(experiment, **changes)
+
+
+def writing_sibling(
+    name: str, architecture: str, model: ModelConfig, objective: Objective, data: Pairs, **changes: Any
+) -> Experiment:
+    """A model that reads one text and writes another, trained on pairs for some minutes on two CPU cores, what it writes scored.
+
+    Args:
+        changes: fields of the experiment to set otherwise.
+    """
+    experiment = dataclasses.replace(
+        sibling(name, architecture, model, objective, data.kind),
+        name=name,
+        data=data,
+        batch_size=32,
+        phases=(Phase(1.0, PairForm(64, 64)),),
+        evaluate_every=1_000,
+        checkpoint_every=1_000,
+        evaluations=(translated(Translation(generation=FrozenDict(num_beams=4, max_length=64)), examples=256),),
+        best=Best("written/bleu", more_is_better=True),
+    )
+    return dataclasses.replace(experiment, **changes)
+
+
+def translated(task: Writing, name: str = "written", **changes: Any) -> Evaluation:
+    """BLEU and chrF of translations.
+
+    Args:
+        changes: fields of the evaluation to set otherwise.
+    """
+    return Evaluation(name, (Bleu(), ChrF()), task=task, **changes)
+
+
+def summarised(task: Writing, name: str = "written", **changes: Any) -> Evaluation:
+    """ROUGE of summaries.
+
+    Args:
+        changes: fields of the evaluation to set otherwise.
+    """
+    return Evaluation(name, (Rouge(),), task=task, **changes)
+
+
+SYNOPSES = Pairs(source="synopses.tsv", features=("description", "synopsis"), held_out=0.03)
+"""What `experiments/material/synopses.py` makes of Debian's packages."""
+
+BIBLE = Pairs(source="bible.tsv", features=("en", "es"), held_out=0.03)
+"""What `experiments/transformer/bible.py` makes: verses in English and Spanish."""
 
 DIGITS = tuple("0123456789")
 IMAGE_SIZE = 24

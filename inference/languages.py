@@ -13,11 +13,9 @@ from typing import Any
 from flax.core import FrozenDict
 from tokenizers import Tokenizer
 
-from data.text.framing import Framing
+from data.errors import DataError
+from data.text.framing import CODE, Framing
 from models.config import ModelConfig, ModelError, nearest
-
-CODE = re.compile(r"[a-z]{2,3}_([A-Z]{2}|[A-Z][a-z]{3})")
-"""A token that is a language: mBART's `fr_XX`."""
 
 TARGET = re.compile(r">>(.+)<<")
 """A token that is a language to translate into: Marian's `>>fr<<`."""
@@ -110,15 +108,10 @@ class Languages:
         framing = self.framing
         if source is not None:
             token, languages = known(source, self.codes), set(self.codes.values())
-            if not languages & {*framing.begin, *framing.end}:
-                raise ModelError(
-                    f"the tokenizer puts no language beside a text, so there is no place for {source!r}: give its"
-                    " tokenizer_config.json a src_lang"
-                )
-            begin, end = (
-                tuple(token if one in languages else one for one in part) for part in (framing.begin, framing.end)
-            )
-            framing = dataclasses.replace(framing, begin=begin, end=end)
+            try:
+                framing = framing.in_language(token, languages)
+            except DataError as error:
+                raise ModelError(f"there is no place for {source!r}: {error}") from None
         generation = {}
         if target is not None:
             name = "decoder_start_token_id" if self.started else "forced_bos_token_id"

@@ -61,17 +61,21 @@ class ModelConfig:
     What an architecture is, rather than a shape of it:
 
         aliases: other names that a `config.json` may have for a field → the field's (`attribute_map` of `transformers`).
+        begins_as: type and class of the published checkpoints that it may begin with, where they are of another type; what they
+            lack is initialised.
         published_labels: how many labels a classifier has whose `config.json` neither names nor counts them.
     """
 
     model_type: ClassVar[str]
     aliases: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
+    begins_as: ClassVar[tuple[str, str] | None] = None
     published_labels: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ()
     execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers")
 
     # What stands for fields that a class lacks. Without annotations they are no fields and keep no place in the order.
     vocab_size = hidden_size = num_attention_heads = hidden_act = layer_norm_eps = image_size = None
+    source_vocab_size = None
     bos_token_id = eos_token_id = pad_token_id = decoder_start_token_id = None
     labels = ()
     freeze_batch_norm = False

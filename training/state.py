@@ -7,10 +7,12 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import PyTree
+from jaxtyping import Bool, PyTree
 
+from models.layers.axes import LAYERS
 from training.parallel import TrainingError
 
 
@@ -47,7 +49,8 @@ class Update:
 
     Attributes:
         trainable: pattern of the parameters to train, searched for (`re.search`) in their paths, names joined by `/`; all of
-            them where it is empty. The others have neither gradient nor moments.
+            them where it is empty. The others have neither gradient nor moments. Where layers are stacked, it may name some:
+            `encoder/layers/0/attention`; the others of the stack have moments of 0 and stay as they are.
         average_decay: what each step leaves of the average of the variables over the steps; no average where `None`.
     """
 
@@ -71,7 +74,7 @@ class Update:
         if not self.trainable:
             return params, {}
         flat = flatten_dict(params)
-        trained = {path: x for path, x in flat.items() if re.search(self.trainable, "/".join(path))}
+        trained = {path: x for path, x in flat.items() if self.layers(path, x).any()}
         if not trained:
             some = ", ".join(sorted("/".join(path) for path in flat)[:: max(1, len(flat) // 5)])
             raise TrainingError(
@@ -79,10 +82,33 @@ class Update:
             )
         return unflatten_dict(trained), unflatten_dict({path: x for path, x in flat.items() if path not in trained})
 
+    def layers(self, path: tuple[str, ...], x: Any) -> Bool[np.ndarray, " layers"]:
+        """Which layers of a stacked parameter are trained; of another one, whether it is."""
+        if re.search(self.trainable, "/".join(path)):
+            return np.ones(1, bool)
+        if LAYERS not in path:
+            return np.zeros(1, bool)
+        place = path.index(LAYERS) + 1
+        count = jax.tree.leaves(x)[0].shape[0]
+        numbered = ("/".join((*path[:place], str(layer), *path[place:])) for layer in range(count))
+        return np.array([re.search(self.trainable, one) is not None for one in numbered])
+
+    def masked(self, tree: PyTree) -> PyTree:
+        """Gradients or updates of what is trained, 0 in the layers of a stack that are not."""
+        if not self.trainable:
+            return tree
+        flat = {path: (x, self.layers(path, x)) for path, x in flatten_dict(tree).items()}
+        kept = {
+            path: x if layers.all() else x * jnp.asarray(layers, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+            for path, (x, layers) in flat.items()
+        }
+        return unflatten_dict(kept)
+
     def __call__(self, state: TrainState, gradients: PyTree, batch_stats: PyTree) -> TrainState:
         """The next state, from the gradients of the parameters that are trained and the running statistics after the step."""
         trained, others = self.split(state.params)
-        updates, opt_state = self.optimizer.update(gradients, state.opt_state, trained)
+        updates, opt_state = self.optimizer.update(self.masked(gradients), state.opt_state, trained)
+        updates = self.masked(updates)  # what decays, too
         params = joined(optax.apply_updates(trained, updates), others)
         average = state.average
         if average is not None:

@@ -14,7 +14,7 @@ from data.errors import DataError
 from data.files import locked, on_disk
 from data.splits import split_by_content
 from data.text.files import SUFFIXES, open_text_files
-from data.tfds import tfds_items, train_split
+from data.tfds import one_split, tfds_items
 
 WIKIPEDIA_DUMP = "wikipedia_dump"
 
@@ -235,7 +235,7 @@ def _wikipedia_dump(path: Path | None, cache: Path) -> tuple[Sequence[Mapping[st
     with locked(cache / "tfds" / config.name):
         builder = Builder(config=config, data_dir=cache / "tfds", file_format="array_record")
         builder.download_and_prepare()
-    return train_split(builder)
+    return one_split(builder)
 
 
 def text_contents(

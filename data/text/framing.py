@@ -6,11 +6,15 @@ nothing around a text); Devlin et al., 2018, arXiv 1810.04805 (BERT); Lewis et a
 """
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
 from data.errors import DataError
+
+CODE = re.compile(r"[a-z]{2,3}_([A-Z]{2}|[A-Z][a-z]{3})")
+"""A token that is a language: mBART's `fr_XX`."""
 
 PROBES = ("a", "1", ".", "the")
 """Texts of which any tokenizer makes a token of at least one."""
@@ -85,6 +89,17 @@ class Framing:
         """The token type of each token of a `pair` of so many tokens."""
         before = len(self.pair_begin) + first + len(self.between)
         return [0] * before + [self.second_type] * (second + len(self.pair_end))
+
+    def in_language(self, language: int, languages: Collection[int]) -> "Framing":
+        """The same with another language, where one of `languages` stands beside a text, as mBART has it.
+
+        Raises:
+            DataError: none does.
+        """
+        if not {*self.begin, *self.end} & {*languages}:
+            raise DataError("the tokenizer puts no language beside a text: give its tokenizer_config.json a src_lang")
+        begin, end = (tuple(language if one in languages else one for one in part) for part in (self.begin, self.end))
+        return dataclasses.replace(self, begin=begin, end=end)
 
     def prompt(self, ids: Sequence[int]) -> list[int]:
         """A text that is to be gone on with: what begins it stands before, and nothing behind."""

@@ -210,6 +210,10 @@ class PreparedLabelled(PreparedText):
             changes["problem_type"] = None
         if config.pad_token_id is None:
             changes["pad_token_id"] = vocabulary.pad
+        if (
+            start is None and config.decoder_start_token_id is not None
+        ):  # the decoder reads the text that the encoder reads
+            start = vocabulary.eos
         return super().adapt(dataclasses.replace(config, **changes), start)
 
 

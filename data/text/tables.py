@@ -50,9 +50,14 @@ class Column(Sequence):
 
 
 def open_table(
-    source: str, columns: Columns, *, broken: Broken = "refuse", say: Callable[[str], None] = lambda message: None
+    source: str,
+    columns: Columns,
+    *,
+    split: str = "train",
+    broken: Broken = "refuse",
+    say: Callable[[str], None] = lambda message: None,
 ) -> tuple[Sequence[Mapping[str, Any]], str, list[str]]:
-    """The rows of a file, of a folder of files or of a TFDS data set's split `train`; a string that changes when they do; and
+    """The rows of a file, of a folder of files or of a TFDS data set's split; a string that changes when they do; and
     what is wrong, in a sentence, with each row that is left out.
 
     Args:
@@ -62,6 +67,8 @@ def open_table(
         DataError: there is nothing to read there, or a row lacks a column or has nothing in it.
     """
     path = Path(source).expanduser()
+    if split != "train" and (path.exists() or path.suffix.lower() in SUFFIXES):
+        raise DataError(f"{path} has no split {split!r}, as a TFDS data set has: leave the split out")
     if path.exists():
         rows = list(_rows(path, columns))
         if not rows:
@@ -75,7 +82,7 @@ def open_table(
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
         hint = on_disk(path, "; ")
         raise DataError(f"there is no {path}: {hint}give a .tsv or .jsonl file, a folder of them, or a TFDS name")
-    return *tfds_items(source, columns.names, WIKIPEDIA_DUMP), []
+    return *tfds_items(source, columns.names, WIKIPEDIA_DUMP, split), []
 
 
 def _files(path: Path) -> list[Path]:

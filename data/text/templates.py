@@ -112,6 +112,7 @@ TEMPLATES: Mapping[str, Template] = {
     "gpt2": Template(("<|endoftext|>", "<mask>")),
     "llama": Template(("<unk>", "<s>", "</s>"), "<s> $A", "<s> $A <s> $B"),
     "bart": BART,
+    "bart_translation": BART,
     "t5": T5,
     "mbart": Template((*BART.tokens, *LANGUAGES), "$A </s> {language}", "$A $B </s> {language}"),
     "marian": Template(("</s>", "<unk>", "<pad>"), "$A </s>", "$A </s> $B </s>"),

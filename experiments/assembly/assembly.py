@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
 from data.forms import Form
@@ -111,15 +112,23 @@ class Assembly(Feed):
 
     def published_variables(self) -> PyTree:
         """Those of `initial_model`. Where the data have labels, or the model's head answers questions about texts, a head that it
-        lacks or has for other labels is initialised from the seed; positions of pictures are resized."""
+        lacks or has for other labels is initialised from the seed, as is what a checkpoint of another type lacks (`begins_as`);
+        positions of pictures are resized."""
         experiment, config = self.experiment, self.experiment.model
         if self.initial.folder is None:
             raise ExperimentError(
                 f"there is no {experiment.initial_model}, and {experiment.run_folder} has no checkpoint to go on from"
             )
         named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
+        key = jax.random.key(experiment.seed, impl="threefry2x32")
+        if self.initial.config.model_type != config.model_type:
+            _, variables = hub.load(**{**named, "architecture": config.begins_as[1]})
+            fresh = nn.unbox(jax.jit(lambda: self.student.init(key, **self.student.blank()))())
+            variables = unflatten_dict(flatten_dict(fresh) | flatten_dict(variables))
+            hub.check_shapes(self.student, variables)
+            return variables
         if self.data.vocabulary.labels or self.student.labelled is False:
-            named["initialize"] = jax.random.key(experiment.seed, impl="threefry2x32")
+            named["initialize"] = key
             named |= {"labels": config.labels} if config.labels else {}
         model, variables = hub.load(**named)
         if config.image_size != model.config.image_size:

@@ -5,16 +5,12 @@ arXiv 1810.04805, sections 4.1 and A.3.
 
     lacuna train experiments/bert/classify.py --data.source FOLDER --initial-model FOLDER             minutes on a laptop
     lacuna train experiments/bert/classify.py:labelled --data.source FOLDER --initial-model FOLDER
-    lacuna train experiments/bert/classify.py:sst2 --initial-model google-bert/bert-base-uncased
     lacuna predict text-classification TEXT --model FOLDER
 
 Labels are named by the data. Without `--initial-model` the same model is trained from scratch. Of a checkpoint with a head for
 other labels the head is left out, and one for these is initialised from the seed.
 
-| | base | large |
-|---|---|---|
-| hardware, time as published | at most an hour on one Cloud TPU | |
-| SST-2 test accuracy (table 1) | 93.5 | 94.9 |
+GLUE, with its published scores, is `experiments/bert/glue.py`.
 """
 
 import dataclasses
@@ -74,17 +70,4 @@ def labelled() -> Experiment:
         evaluations=(Evaluation(metrics=(Accuracy(), F1(average="macro"))),),
         best=Best("macro_f1", more_is_better=True),
         checkpoint_every=200,
-    )
-
-
-def sst2() -> Experiment:
-    """SST-2 as published: three epochs of its 67,349 sentences in batches of 32, a tenth of them warm-up."""
-    return dataclasses.replace(
-        labelled(),
-        name="bert-sst2",
-        data=LabelledText(source="glue/sst2", features=("sentence", "label")),
-        optimizer=AdamW(learning_rate=2e-5, warmup_steps=631, bias_correction=False),
-        steps=6_314,
-        evaluate_every=1_000,
-        checkpoint_every=1_000,
     )

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.model_card import NAME
 from training.checkpoints import Checkpoints
 from training.metrics import read_metrics
 
@@ -42,6 +43,8 @@ def end_differences(one: Path, other: Path) -> list[str]:
         model = {
             str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("model/**/*") if path.is_file()
         }
+        if (card := f"model/{NAME}") in model:
+            model[card] = re.sub(rb"(?m)^- command: .*$", b"", model[card])
         result = json.loads((folder / "result.json").read_text())
         page = (folder / "report.html").read_text().replace(str(folder), "")
         ends.append(

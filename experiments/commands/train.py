@@ -151,7 +151,7 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
             if profile is not None:
                 console.print(profile.where())
         figures = dict(seconds=seconds, best_step=best, peak_flops=peak, peak_source=how)
-        result = finish(assembly, state, measured(asked, state, say), **figures)
+        result = finish(assembly, state, measured(asked, state, say), command=f"lacuna train {reference}", **figures)
         if first:
             print_result(result, folder, reference)
 

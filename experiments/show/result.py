@@ -27,7 +27,7 @@ def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     out.print(f"{result['seconds']:.0f} s of training on {result['machine']['processor']}")
     config = json.loads((folder / "model" / "config.json").read_text())
     exported, opens = config["architectures"][0], "transformers: {}.from_pretrained"
-    if config["model_type"] == "transformer":  # which they have no class for
+    if config["model_type"] in ("transformer", "bart_translation"):  # which they have no class for
         opens = "models.hub.load"
     for name, what in (
         ("report.html", "curves, baselines, guesses"),

@@ -67,7 +67,8 @@ def guesses(
     if "guess" not in outputs or outputs["guess"].shape != labels.shape:
         return []
     for row, labels in enumerate(seen["labels"]):
-        read = [html.escape(word(token)) for token in seen["input_ids"][row][seen["attention_mask"][row] > 0]]
+        ids = seen["input_ids"][row][seen["attention_mask"][row] > 0]
+        read = [html.escape(written(assembly.data, token, source=True)) for token in ids]
         asked = labels != IGNORED
         gaps = [
             gap(word(guess), probability, None if guess == label else word(label))
@@ -96,9 +97,12 @@ def verdict(outputs: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray], r
     return f"<div class=dim>second segment: {names[answer]}, says the model; in truth {names[truth]}</div>"
 
 
-def written(data: Prepared, token: int) -> str:
-    """A token as it stands in a text, with the space before it where it begins a word."""
+def written(data: Prepared, token: int, source: bool = False) -> str:
+    """A token as it stands in a text, of those that are read or of others, with the space before it where it begins a word."""
     tokenizer, starts_word = data.tokenizer, data.vocabulary.starts_word
+    if source and data.source_tokenizer is not None:
+        text = data.source_tokenizer.id_to_token(int(token)) or f"<{token}>"
+        return text.replace("Ġ", " ").replace("▁", " ")
     text = tokenizer.decode([int(token)], skip_special_tokens=False).strip().removeprefix("##")
     if not text:
         text = tokenizer.id_to_token(int(token)) or f"<{token}>"
@@ -120,12 +124,17 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
                 words = " ".join(word(t) for t in before[tokens][before[groups] == group]).replace(" ##", "")
                 yield f"  {group}: {words}"
     decodes, labels = "decoder_input_ids" in seen, asked(seen)
+    own = assembly.data.source_tokenizer
+
+    def read(token: int) -> str:
+        return word(token) if own is None else own.id_to_token(int(token)) or f"<{token}>"
+
     if seen["input_ids"].ndim == 2:  # a text for each choice
         texts = {name: x for name, x in seen.items() if np.ndim(x) == 2}
         for number in range(len(seen["input_ids"])):
             yield side(assembly, {name: x[number] for name, x in texts.items()}, "input_ids", {}, word)
     else:
-        yield side(assembly, seen, "input_ids", {} if decodes else labels, word)
+        yield side(assembly, seen, "input_ids", {} if decodes else labels, read)
     if "start_positions" in seen:
         yield annotated.span_asked(assembly.data, seen)
     if decodes:

@@ -18,10 +18,13 @@ Batches were of about 25,000 tokens a side, sentences of like length together; h
 
 import dataclasses
 
+from flax.core import FrozenDict
+
 from data.forms import PairForm
 from data.text.pairs import Pairs
 from experiments.experiment import Experiment, Phase
-from experiments.small import sibling
+from experiments.small import BIBLE, sibling, translated
+from inference.tasks.translation import Translation
 from models.transformer import TransformerConfig
 from objectives import Seq2Seq
 from training.optimizers import AdamW
@@ -45,28 +48,32 @@ def demo() -> Experiment:
             dropout=0.0,
         ),
         Seq2Seq(label_smoothing=0.1),
-        data=Pairs(source="bible.tsv", features=("en", "es"), held_out=0.03),
+        data=BIBLE,
         optimizer=AdamW(
             learning_rate=2e-3, warmup_steps=400, decay="inverse_sqrt", b2=0.98, eps=1e-9, weight_decay=0.0
         ),
         batch_size=32,
         phases=(Phase(1.0, PairForm(64, 64)),),
+        evaluations=(translated(_task(64), examples=256, every=1_500),),
     )
 
 
 def base() -> Experiment:
     """The base model: 100,000 steps; the rate is d_model^-0.5 · min(step^-0.5, step · 4000^-1.5) (equation 3)."""
     model = TransformerConfig.base(dtype="bfloat16", scan_layers=True)
+    data = Pairs(source="wmt14_translate/de-en", features=("en", "de"), held_out_split="validation")
+    test = dataclasses.replace(data, training_split="", held_out_split="test")
     return Experiment(
         name="transformer-base",
         architecture="TransformerForConditionalGeneration",
         model=model,
         objective=Seq2Seq(label_smoothing=0.1),
-        data=Pairs(source="wmt14_translate/de-en", features=("en", "de")),
+        data=data,
         optimizer=_published(model.d_model),
         batch_size=384,
         steps=100_000,
         phases=(Phase(1.0, PairForm(64, 64)),),
+        evaluations=(translated(_task(128), "newstest2014", data=test, every=100_000, examples=3_003),),
         log_every=100,
     )
 
@@ -77,6 +84,10 @@ def big() -> Experiment:
     return dataclasses.replace(
         base(), name="transformer-big", model=model, optimizer=_published(model.d_model), steps=300_000
     )
+
+
+def _task(longest: int) -> Translation:
+    return Translation(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=longest))
 
 
 def _published(d_model: int) -> AdamW:

@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from data.text import tokenizer_settings, tokenizers
 from data.text.framing import Framing
+from data.text.pairs import SOURCE
 from data.text.strides import Text, cut
 from data.text.token_ids import disagreements
 from inference.generation.config import heeded, of_model
@@ -38,6 +39,7 @@ class TextReader(Reader):
         prefix: what the model was trained to read before the text, for the task.
         languages: those of a translator.
         roles: {role: token} of special tokens, as the settings beside the tokenizer have it.
+        source_tokenizer: of what an encoder reads, where that has one of its own.
         together: texts that the model sees at a time, at most.
     """
 
@@ -46,6 +48,7 @@ class TextReader(Reader):
     prefix: str = ""
     languages: Languages = Languages()
     roles: Mapping[str, str] = FrozenDict()
+    source_tokenizer: Tokenizer | None = None
 
     together: ClassVar[int] = 32
 
@@ -60,7 +63,8 @@ class TextReader(Reader):
         published, about = files.read_json(folder / "config.json"), tokenizer_settings.about_tokenizer(folder)
         languages = Languages.of(tokenizer, model.config, published, about)
         roles = tokenizer_settings.special_tokens(folder)
-        reader = cls(model, variables, tokenizer, *generation_of(folder, task), languages, roles)
+        own = tokenizers.load(folder / SOURCE) if (folder / SOURCE).is_file() else None
+        reader = cls(model, variables, tokenizer, *generation_of(folder, task), languages, roles, own)
         for found in disagreements(model.config, reader.vocabulary):
             log.warning("%s: %s", folder, found.what)
         return reader
@@ -98,7 +102,7 @@ class TextReader(Reader):
 
     def sources(self, texts: Sequence[str], framing: Framing, before: Sequence[int] = ()) -> list[list[int]]:
         """Token ids of texts that an encoder reads, in this frame, with the tokens `before` each."""
-        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self.reading.encode_batch(list(texts), add_special_tokens=False)
         sources = [framing.text([*before, *encoding.ids]) for encoding in encodings]
         if not all(sources):
             raise ModelError("a text has no tokens: there is nothing to read")
@@ -121,10 +125,10 @@ class TextReader(Reader):
 
     def check_embeddings(self, ids: Sequence[int]) -> None:
         """Raise where an id has no embedding."""
-        size = self.model.config.vocab_size
+        size = self.model.config.source_vocab_size or self.model.config.vocab_size
         if max(ids, default=0) >= size:
             raise ModelError(
-                f"the tokenizer gives {self.tokenizer.id_to_token(max(ids))!r} the id {max(ids)}, and the model has embeddings of"
+                f"the tokenizer gives {self.reading.id_to_token(max(ids))!r} the id {max(ids)}, and the model has embeddings of"
                 f" {size} tokens: take the tokenizer that it was trained with"
             )
 
@@ -170,8 +174,13 @@ class TextReader(Reader):
 
     @functools.cached_property
     def framing(self) -> Framing:
-        """What the tokenizer puts around texts."""
-        return Framing.of(self.tokenizer)
+        """What the tokenizer puts around texts that are read."""
+        return Framing.of(self.reading)
+
+    @property
+    def reading(self) -> Tokenizer:
+        """The tokenizer of texts that are read."""
+        return self.source_tokenizer or self.tokenizer
 
     @functools.cached_property
     def vocabulary(self) -> tokenizers.Vocabulary:

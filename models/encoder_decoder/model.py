@@ -84,7 +84,8 @@ class EncoderDecoderModel(EncoderDecoderBase):
         refuse(input_ids, attention_mask, decoder_input_ids, past_key_values, segment_ids, decoder_segment_ids)
         call, encoded = CallSettings(**settings), None
         if input_ids is not None:
-            encoded = self.encoder(self.front_end(input_ids), attention_mask, segment_ids, call.folded(0))
+            words = self.front_end(input_ids, attention_mask, call.folded(3))
+            encoded = self.encoder(words, attention_mask, segment_ids, call.folded(0))
         if decoder_input_ids is None and past_key_values is not None:
             cache = self.decoder.remember(encoded.last_hidden_state, attention_mask, past_key_values)
             return ModelOutput(past_key_values=cache)
@@ -112,7 +113,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
         """What a head makes of the last hidden state, where the model has one of its own."""
         return {}
 
-    def front_end(self, inputs: Ids) -> Hidden:
+    def front_end(self, inputs: Ids, attention_mask: Mask | None, call: CallSettings) -> Hidden:
         """What the encoder's layers begin with: here words; an encoder of another modality makes it of its own input."""
         check_length(self.config, inputs.shape[1])
         return self.embed(inputs)

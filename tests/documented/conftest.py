@@ -16,7 +16,7 @@ from tests.experiments.conftest import environment  # noqa: F401
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """What `git clone` would give of this tree, with `my_texts`, `my_pictures`, a picture and a dump of Wikipedia."""
+    """What `git clone` would give of this tree, with `my_texts`, `my_pictures`, pairs, a picture and a dump of Wikipedia."""
     from pydoc_data.topics import topics
 
     from PIL import Image
@@ -48,6 +48,9 @@ def clone(tmp_path_factory) -> Path:
     sums = [
         (f"{a} and {b} and {c}", f"{words[a]} y {words[b]} y {words[c]}") for a in words for b in words for c in words
     ]
+    summaries = [f"{' and '.join(words)} and {a} and {b}\t{a} and {b}\n" for a in words for b in words]
+    (folder / "synopses.tsv").write_text("description\tsynopsis\n" + "".join(summaries))
+    shutil.copytree(folder / "my_classes", folder / "genres")
     (folder / "bible.tsv").write_text("en\tes\n" + "".join(f"{en}\t{es}\n" for en, es in sums))
     return folder
 

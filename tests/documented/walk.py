@@ -92,6 +92,15 @@ MEANT: dict[str, list[str]] = {
     f"lacuna train {CHOOSE}:swag --data.source FOLDER --initial-model google-bert/bert-base-uncased": [
         f"lacuna train {CHOOSE}:swag --data.source my_choices.jsonl --initial-model google-bert/bert-base-uncased"
     ],
+    "lacuna predict summarization TEXT --model FOLDER": [
+        'lacuna predict summarization "the river ran past the mill" --model runs/bart-synopses/model'
+    ],
+    "lacuna predict translation TEXT --model FOLDER": [
+        'lacuna predict translation "uno y dos" --model runs/bart-bible/model'
+    ],
+    "lacuna predict translation_ro_RO_to_en_XX TEXT --model FOLDER": [
+        'lacuna predict translation_en_XX_to_es_XX "one and two" --model runs/mbart-bible/model'
+    ],
     "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
     "lacuna import FOLDER [TARGET] [--force]": ["lacuna import runs/bert-demo/model imported"],
     "lacuna export FILE FOLDER [--force]": [f"lacuna export {BERT} exported"],
@@ -119,7 +128,6 @@ ELSEWHERE = {
     "--data.source cifar10": "google/vit-base-patch16-224-in21k",
     "--wandb PROJECT": "wandb",
     "--teacher FOLDER": "FOLDER",
-    "classify.py:sst2": "google-bert/bert-base-uncased",
     "bert/tag.py:conll2003": "google-bert/bert-base-cased",
     "bert/answer.py:squad2": "google-bert/bert-large-uncased",
     "bert/answer.py:squad": "google-bert/bert-base-uncased",
@@ -127,6 +135,12 @@ ELSEWHERE = {
     "distilbert/tag.py": "distilbert/distilbert-base-cased",
     "distilbert/answer.py": "distilbert/distilbert-base-uncased",
     "bart/answer.py": "facebook/bart-large",
+    "bert/glue.py:": "google-bert/bert-base-uncased",
+    "distilbert/glue.py:": "distilbert/distilbert-base-uncased",
+    **dict.fromkeys(("bart/glue.py:", "bart/summarise.py:", "bart/translate.py:"), "facebook/bart-large"),
+    **dict.fromkeys(("t5/summarise.py:", "t5/translate.py:"), "google-t5/t5-base"),
+    "gpt2/classify.py:": "openai-community/gpt2",
+    "mbart/translate.py:": "facebook/mbart-large-cc25",
     "pretrain.py:": "",
     "translate.py:": "",
 }

@@ -110,3 +110,19 @@ def test_another_part_begins_with_moments_of_its_own_and_the_schedule_goes_on():
 def test_a_pattern_that_meets_no_parameter_is_refused():
     with pytest.raises(TrainingError, match=r"trainable='classifier': the path of no parameter .* such as head/bias"):
         Update(optax.sgd(0.1), "classifier").split(Deep().init(jax.random.key(0), jnp.zeros((1, FEATURES)))["params"])
+
+
+def test_of_stacked_layers_some_are_trained_and_the_others_neither_decay_nor_count_in_the_norm():
+    params = {"layers": {"kernel": jnp.ones((3, 4))}, "head": {"kernel": jnp.ones(4)}}
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.add_decayed_weights(0.5), optax.scale(-1.0))
+    update = Update(optimizer, trainable="layers/1/")
+    trained, others = update.split(params)
+    assert set(trained) == {"layers"} and set(others) == {"head"}
+    gradients = {"layers": {"kernel": jnp.full((3, 4), 2.0)}}
+    after = flat(update(update.first({"params": params}), gradients, None).params)
+    np.testing.assert_array_equal(after["head/kernel"], np.ones(4))
+    np.testing.assert_array_equal(after["layers/kernel"][jnp.array([0, 2])], np.ones((2, 4)))
+    # The norm of the trained layer's gradient, four times 2, is 4: clipped to 1 it is ½ each; beside it ½ decays.
+    np.testing.assert_allclose(after["layers/kernel"][1], np.zeros(4), atol=1e-6)
+    with pytest.raises(TrainingError, match="the path of no parameter has this in it"):
+        Update(optimizer, trainable="layers/3/").split(params)

@@ -5,7 +5,7 @@ from models.hub.names import Name, NameTable, linear, norm, table_of
 
 def side(name: str, attentions: dict[str, str]) -> tuple[Name, ...]:
     """The layers of the encoder or the decoder, `attentions` being the names of its attentions: published → ours."""
-    layer, ours = f"model.{name}.layers.{{layer}}", f"model/{name}/layers"
+    layer, ours = f"model.{name}.layers.{{layer}}", f"model/{name.replace('.', '/')}/layers"
     names: tuple[Name, ...] = ()
     for published, attention in attentions.items():
         for projection, called in dict(q="query", k="key", v="value", out="out").items():
