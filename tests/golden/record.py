@@ -163,9 +163,14 @@ def with_data(experiment, where: Path):
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, source=str(source)))
 
 
-def steps_file(reference: str) -> str:
-    """`bert/pretrain-demo.txt`: where the first steps of `bert/pretrain.py:demo` are recorded, below `steps/`."""
-    return f"{reference.replace('.py:', '-')}.txt"
+def text_file(reference: str) -> str:
+    """Where a recipe is recorded: `bert/pretrain.txt` of `bert/pretrain.py`, `bert/pretrain-demo.txt` of its variant `demo`."""
+    return f"{reference.replace('.py', '').replace(':', '-')}.txt"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def steps_text(reference: str) -> str:
@@ -226,17 +231,12 @@ def program_lines() -> list[str]:
 def record(parts: Iterable[str], folder: Path) -> None:
     """Write the named parts below `folder`."""
     if "recipes" in parts:
-        (folder / "recipes").mkdir(parents=True, exist_ok=True)
         for file, variants in recipes().items():
-            name = file.removesuffix(".py").replace("/", "-")
-            (folder / "recipes" / f"{name}.txt").write_text(recipe_text(file, variants))
+            write(folder / "recipes" / text_file(file), recipe_text(file, variants))
     if "steps" in parts:
-        (folder / "steps").mkdir(parents=True, exist_ok=True)
         for reference in small_recipes():  # one device each, as a user has it
             print(reference, file=sys.stderr, flush=True)
-            path = folder / "steps" / steps_file(reference)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(steps_text(reference))
+            write(folder / "steps" / text_file(reference), steps_text(reference))
     if "programs" in parts:
         code = "import tests.golden.record as r; print('\\n'.join(r.program_lines()))"
         environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}

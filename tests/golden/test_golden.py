@@ -10,29 +10,27 @@ import pytest
 
 from tests.golden import compare, record
 
-RECORDED = sorted(path.name for path in (record.HERE / "recipes").glob("*.txt"))
-STEPS = record.HERE / "steps"
+RECIPES, STEPS = (record.HERE / name for name in ("recipes", "steps"))
 QUICK = ["bert/pretrain.py:demo", "t5/pretrain.py:demo", "gpt2/pretrain.py:demo"]
 """Recipes of text whose steps `make test` computes anew; `compare` computes all. The bits of altered pictures, and so the
 digest of examples, depend on the processor and on how XLA optimises."""
 
 
 def test_every_recipe_is_recorded():
-    names = {f"{file.removesuffix('.py').replace('/', '-')}.txt" for file in record.recipes()}
-    assert names == set(RECORDED) and {str(path.relative_to(STEPS)) for path in STEPS.rglob("*.txt")} == {
-        record.steps_file(name) for name in record.small_recipes()
-    }
+    for folder, names in ((RECIPES, record.recipes()), (STEPS, record.small_recipes())):
+        recorded = {str(path.relative_to(folder)) for path in folder.rglob("*.txt")}
+        assert recorded == {record.text_file(name) for name in names}
 
 
 @pytest.mark.parametrize(("file", "variants"), record.recipes().items())
 def test_a_recipe_is_as_recorded(file, variants):
-    recorded = record.HERE / "recipes" / f"{file.removesuffix('.py').replace('/', '-')}.txt"
+    recorded = RECIPES / record.text_file(file)
     assert record.recipe_text(file, variants) == recorded.read_text()
 
 
 @pytest.mark.parametrize("reference", QUICK)
 def test_first_steps_are_as_recorded(reference):
-    recorded = STEPS / record.steps_file(reference)
+    recorded = STEPS / record.text_file(reference)
     for before, after in zip(recorded.read_text().splitlines(), record.steps_text(reference).splitlines(), strict=True):
         assert compare.moved(before, after) < 1e-4, (before, after)
 
