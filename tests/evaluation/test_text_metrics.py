@@ -54,7 +54,7 @@ def texts(count: int) -> tuple[list[str], list[str]]:
         (ChrF(), lambda w, r: sacrebleu.corpus_chrf(w, [r]).score),
         (ChrF(word_order=2), lambda w, r: sacrebleu.corpus_chrf(w, [r], word_order=2).score),
     ],
-    ids=repr,
+    ids=["BLEU", "BLEU of characters", "chrF", "chrF++"],
 )
 def test_scores_of_a_corpus_are_sacrebleus_however_it_is_split(metric, expected):
     written, right = texts(40)
