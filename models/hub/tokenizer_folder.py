@@ -90,7 +90,7 @@ def tokenizer_files(tokenizer: str | Path, model: Model) -> dict[str, str]:
     about = {
         **kept,
         **settings(content, model, published),
-        **special_tokens(ids, added, model.config, published),
+        **special_tokens(ids, added, model.config, {**around_a_text(content, model), **published}),
     }
     return {**written, SETTINGS: json.dumps(about, indent=2, ensure_ascii=False) + "\n"}
 
@@ -136,6 +136,16 @@ def settings(content: Mapping[str, Any], model: Model, published: Mapping[str, A
     if (content.get("pre_tokenizer") or {}).get("add_prefix_space") is True:  # transformers 4 takes silence for a no
         about["add_prefix_space"] = True
     return about | ({"model_max_length": min(longest)} if longest else {})
+
+
+def around_a_text(content: Mapping[str, Any], model: Model) -> dict[str, str]:
+    """`cls_token` and `sep_token`, where a text that is read both ways has one token before it and one behind, as published
+    BART's: `transformers` takes the first of them for «no answer»."""
+    single = (content.get("post_processor") or {}).get("single") or ()
+    names = [(part.get("SpecialToken") or {}).get("id") for part in single]
+    if model.causal or len(names) != 3 or None in (names[0], names[2]):
+        return {}
+    return {"cls_token": names[0], "sep_token": names[2]}
 
 
 def special_tokens(

@@ -99,6 +99,16 @@ def test_special_tokens_are_those_that_objectives_are_given(kind, model, trained
     assert len(sentinels) == (3 if kind == "unigram" else 0)
 
 
+def test_the_first_token_of_a_text_is_that_of_the_class(folder):
+    """Of BART, whose texts begin with `<s>`; not of a decoder, which reads nothing behind it."""
+    one = [{"SpecialToken": {"id": token, "type_id": 0}} for token in ("<s>", "</s>")]
+    template = [one[0], {"Sequence": {"id": "A", "type_id": 0}}, one[1]]
+    change(folder, post_processor={"type": "TemplateProcessing", "single": template, "pair": template})
+    both_ways = settings(folder, bart.BartForQuestionAnswering(bart.BartConfig(vocab_size=SIZE)))
+    assert (both_ways["cls_token"], both_ways["sep_token"]) == ("<s>", "</s>")
+    assert "cls_token" not in settings(folder, GPT2)
+
+
 def test_settings_beside_a_tokenizer_go_along(folder):
     published = {
         "tokenizer_class": "GPT2Tokenizer",

@@ -1,7 +1,6 @@
 """Small random models with a tokenizer, and 200 real inputs, for every pipeline."""
 
 import functools
-import json
 import random
 import re
 import unicodedata
@@ -62,9 +61,6 @@ def write(root: Path, name: str) -> Path:
             train_tokenizer([topics[topic] for topic in sorted(topics)[:12]], kind=kind, vocab_size=400, path=tokenizer)
         model = MODELS[name]()
         hub.save(folder, model, nn.unbox(model.init(jax.random.key(1), **model.blank())), tokenizer=tokenizer)
-        if name in BYTES:  # as published folders of BART name it
-            settings = folder / "tokenizer_config.json"
-            settings.write_text(json.dumps({**json.loads(settings.read_text()), "cls_token": "<s>"}))
     return folder
 
 
