@@ -58,7 +58,7 @@ def check_evaluations(assembly: Assembly) -> None:
     state = jax.eval_shape(OfObjective(assembly.objective).update, outputs, seen)
     losses = jax.eval_shape(assembly.objective.losses, state["sums"])
     of_objective = {"loss", *losses, *state["metrics"]}
-    known = {evaluation.name: of_objective if evaluation.task is None else set() for evaluation in evaluations}
+    known = {each.name: {*of_objective} if each.task is None else set() for each in evaluations}
     for evaluation in evaluations:
         if evaluation.task is not None:
             check_writer(Writer(evaluation, assembly))
