@@ -16,6 +16,8 @@ from inference.generation.layers import joined
 from inference.generation.program import advance_compiled, begin_compiled, write
 from models import bart, gpt2, t5
 
+pytestmark = pytest.mark.slow
+
 SIZES = dict(vocab_size=60, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 GPT2 = gpt2.GPT2LMHeadModel(
     gpt2.GPT2Config(**SIZES, n_positions=128, n_embd=16, n_layer=2, n_head=2, initializer_range=1.0)
