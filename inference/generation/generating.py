@@ -223,7 +223,8 @@ def bucket(size: int, least: int = 1) -> int:
 
 def within(length: int, longest: int | None) -> int:
     """The next length that is compiled for, which is none that the model lacks positions for."""
-    return max(length, min(bucket(length, SHORTEST), longest or length))
+    size = bucket(length, SHORTEST)
+    return size if longest is None else max(length, min(size, longest))
 
 
 def to_left(

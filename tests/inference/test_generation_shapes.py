@@ -98,13 +98,11 @@ def test_a_hundred_prompts_take_a_program_a_bucket(name):
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_the_loop_writes_into_the_cache_that_it_was_given(model, beams):
-    """All that the loop carries is donated: XLA gives each output the buffer of its input."""
+    """What the loop carries is donated: the cache lies where it lay."""
     settings = GenerationConfig(max_new_tokens=20, num_beams=beams)
     job = prepared(model, variables_of(model), *together(prompts(3, 20)), settings, Asked())
     writing = begin_compiled(job.plan, job.variables, job.prompts)
     where = {x.unsafe_buffer_pointer() for x in (*writing.cache.keys, *writing.cache.values)}
-    memory = advance_compiled.lower(job.plan, job.variables, writing, 1).compile().memory_analysis()
-    assert memory.alias_size_in_bytes >= sum(x.nbytes for x in jax.tree.leaves(writing) if x.dtype != KEY.dtype)
     after = advance_compiled(job.plan, job.variables, writing, 4)
     assert where == {x.unsafe_buffer_pointer() for x in (*after.cache.keys, *after.cache.values)}
     assert writing.cache.keys[0].is_deleted()
