@@ -40,7 +40,8 @@ setup(
         "pillow>=11",
     ],
     extras_require={
-        "metrics": ["scikit-learn>=1.7", "sacrebleu>=2.5", "rouge-score>=0.1.2", "seqeval>=1.2.2"],
+        "metrics": ["scikit-learn>=1.7", "sacrebleu>=2.5", "rouge-score>=0.1.2", "seqeval>=1.2.2", "jiwer>=4"],
+        "audio": ["soundfile>=0.13", "soxr>=1.0", "av>=15"],
         "demo": ["gensim>=4.4", "scikit-learn>=1.7"],
         "test": [
             "pytest>=9",
@@ -53,6 +54,10 @@ setup(
             "scikit-learn>=1.7",
             "sacrebleu>=2.5",
             "rouge-score>=0.1.2",
+            "jiwer>=4",
+            "soundfile>=0.13",
+            "soxr>=1.0",
+            "av>=15",
         ],
         "parity": ["torch==2.13.0", "transformers>=5.23", "lm-eval>=0.4.13", "accelerate>=1.10"],
         "harness": ["lm-eval>=0.4.13"],
