@@ -4,6 +4,7 @@ Devlin, Chang, Lee, Toutanova: "BERT: Pre-training of Deep Bidirectional Transfo
 arXiv 1810.04805, sections 4.1 and A.3.
 
     lacuna train experiments/bert/classify.py --data.source FOLDER --initial-model FOLDER             minutes on a laptop
+    lacuna train experiments/bert/classify.py:genres --data.source FOLDER --initial-model FOLDER
     lacuna train experiments/bert/classify.py:labelled --data.source FOLDER --initial-model FOLDER
     lacuna predict text-classification TEXT --model FOLDER
 
@@ -30,7 +31,7 @@ def mails() -> Experiment:
     """Wanted and unwanted mails (`experiments/material/mails.py` makes the folder), with a model of the shape of MiniLM-L6.
 
     An eighth of the work of BERT base's layers: some minutes on two CPU cores. The best checkpoint is that of the best F1 of
-    spam. From scratch, the words are those of a tokenizer that is trained on the mails.
+    spam, on the mails of `validation`. From scratch, the words are those of a tokenizer that is trained on the mails.
     """
     base = labelled()
     return dataclasses.replace(
@@ -46,6 +47,20 @@ def mails() -> Experiment:
         evaluate_every=180,
         checkpoint_every=180,
         log_every=1,
+    )
+
+
+def genres() -> Experiment:
+    """Genres of passages of the Brown corpus (`experiments/material/genres.py` makes the folder), with the model of `mails`."""
+    return dataclasses.replace(
+        mails(),
+        name="bert-genres",
+        data=LabelledText(source="genres", held_out=0.2),
+        steps=400,
+        evaluations=labelled().evaluations,
+        best=labelled().best,
+        evaluate_every=200,
+        checkpoint_every=200,
     )
 
 

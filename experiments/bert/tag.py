@@ -34,7 +34,7 @@ from training.optimizers import AdamW
 def brown() -> Experiment:
     """Base classes of Brown's tags (`experiments/material/brown.py` makes the folder), with a model of the shape of MiniLM-L6.
 
-    Some minutes on two CPU cores: a third of the sentences once. Batches have one of four lengths, so that little is padding.
+    Some minutes on two CPU cores: a fifth of the sentences once. Batches have one of four lengths, so that little is padding.
     """
     base = words()
     return dataclasses.replace(
@@ -44,11 +44,11 @@ def brown() -> Experiment:
         data=TaggedText(source="tags"),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=3e-4, warmup_steps=50, bias_correction=True),
         batch_size=32,
-        steps=600,
+        steps=300,
         phases=(Phase(1.0, TextForm(96, buckets=4)),),
-        evaluate_every=300,
+        evaluate_every=150,
         evaluation_examples=6_000,
-        checkpoint_every=300,
+        checkpoint_every=150,
         log_every=1,
     )
 

@@ -2,9 +2,10 @@
 
     python -m experiments.campaigns.learning_writing FILE[:variant]… [--runs FOLDER] [--write]
 
-Each recipe is trained in FOLDER/NAME where it is not done; the material that its docstring names lies in the folder where this
-is called. The baselines are scored on the same examples: of summaries the first sentence, and the first words, as many as a
-summary has in the mean; of translations the text itself, and each of its words in the translation that goes with it most often.
+Each recipe is trained in FOLDER/NAME where it is not done, and its last state writes; the material that its docstring names lies
+in the folder where this is called. The baselines are scored on the same examples: of summaries the first sentence, and the first
+words, as many as a summary has in the mean; of translations the text itself, and each of its words in the translation that goes
+with it most often.
 """
 
 import argparse
@@ -23,11 +24,13 @@ from experiments.assembly.assemble import assemble
 from experiments.assembly.evaluations import evaluators
 from experiments.assembly.written import Writer
 from experiments.benchmarks.pages import DOCS, fill, markdown
-from experiments.campaigns.runs import trained
+from experiments.campaigns.runs import core_minutes, trained
 from experiments.experiment import Experiment, load
 from inference.tasks.summarization import Summarization
 
 PAGE = DOCS / "learning-writing.md"
+LAST = ("--evaluate-every", "1000000")
+"""Evaluate the last state alone."""
 Texts = Sequence[str]
 
 
@@ -74,8 +77,7 @@ def rows(reference: str, experiment: Experiment, result: Mapping[str, Any]) -> l
     assembly = assemble(experiment)
     (writer,) = (one for one in evaluators(assembly, lambda message: None) if isinstance(one, Writer))
     scored = result["evaluations"][writer.name]
-    minutes = f"{result['seconds'] / 60:.1f}"
-    about = [f"{result['parameters']:,}", f"{result['steps']:,}", minutes]
+    about = [f"{result['parameters']:,}", f"{result['steps']:,}", f"{core_minutes(experiment.run_folder):.1f}"]
     found = [[f"`{reference}`", *about, cells(scored, scored["intervals"])]]
     sources, right = writer.examples()
     for name, texts in baselines(writer, sources).items():
@@ -103,10 +105,10 @@ def main() -> None:
     lines, machine = [], ""
     for reference in arguments.recipes:
         folder = arguments.runs / load(reference).name
-        result = trained(reference, folder, [f"--{flag}" for flag in arguments.flags])
+        result = trained(reference, folder, [*LAST, *(f"--{flag}" for flag in arguments.flags)])
         lines += rows(reference, dataclasses.replace(load(reference), folder=str(folder)), result)
         machine = "{processor}, {cores} cores, JAX {jax}".format(**result["machine"])
-    head = ["", "parameters", "steps", "minutes", "scores, 95 % interval"]
+    head = ["", "parameters", "steps", "core-minutes", "scores, 95 % interval"]
     text = f"{markdown(head, lines)}\nMeasured on {machine}.\n"
     print(text)
     if arguments.write:

@@ -1,11 +1,12 @@
-"""Runs of a campaign: `lacuna train` in a process, with its output beside the run's folder."""
+"""Runs of a campaign: `lacuna train` in a process, with its output and its CPU time beside the run's folder."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def slug(name: str) -> str:
@@ -24,6 +25,31 @@ def trained(reference: str, folder: Path, flags: Sequence[str], under: Sequence[
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [*under, sys.executable, "-m", "experiments.cli", "train", reference, "--folder", str(folder), *flags]
+    result = folder / "result.json"
+    done = result.exists()
     with open(folder.with_name(f"{folder.name}.log"), "a") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
-    return json.loads((folder / "result.json").read_text())
+        status, seconds = timed(command, log)
+    if not done:
+        with open(cpu_file(folder), "a") as file:
+            file.write(f"{seconds}\n")
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    return json.loads(result.read_text())
+
+
+def timed(command: Sequence[str], log: IO[str]) -> tuple[int, float]:
+    """The exit status of a command, and the CPU time, user and system, of it and of the processes that it waited for."""
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def cpu_file(folder: Path) -> Path:
+    """Beside the folder of a run: the CPU time of each call that went on with it, in seconds."""
+    return folder.with_name(f"{folder.name}.cpu")
+
+
+def core_minutes(folder: Path) -> float:
+    """The CPU time of a run, from reading its data to its report; other processes on the machine do not add to it."""
+    return sum(map(float, cpu_file(folder).read_text().split())) / 60

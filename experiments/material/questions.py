@@ -5,8 +5,8 @@ installs.
     python -m experiments.material.questions FOLDER --unanswerable 0.33
 
 A span, a name or a number, is asked for by words of its sentence, each of which is left out with a chance of a third. Contexts
-are paragraphs, and every tenth page is held out. Nobody wrote these questions: they measure whether a model finds the place that
-a question is about and chooses what it asks for.
+are paragraphs; of ten pages one is `validation` and one `test`. Nobody wrote these questions: they measure whether a model finds
+the place that a question is about and chooses what it asks for.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import sentencex
 
 from data.contract import Source
 from data.text.documents import WIKIPEDIA_DUMP, Documents, open_documents
+from experiments.material.brown import SIDES
 
 NUMBER = r"\d[\d,.]*\d|\d+"
 NAME = r"[A-Z][\w'’-]+(?: (?:of |the |de )?[A-Z][\w'’-]+){0,3}"
@@ -83,15 +84,13 @@ def questions(pages: Documents, number: int, unanswerable: float) -> Iterator[di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where `train.jsonl` and `validation.jsonl` go")
+    parser.add_argument("folder", type=Path, help="where `train.jsonl`, `validation.jsonl` and `test.jsonl` go")
     parser.add_argument("--unanswerable", type=float, default=0.0, help="share of questions without an answer")
     arguments = parser.parse_args()
     pages = open_documents(WIKIPEDIA_DUMP, Source().cache_folder)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for split, chosen in (
-        ("train", [n for n in range(len(pages)) if n % 10]),
-        ("validation", range(0, len(pages), 10)),
-    ):
+    for split in sorted({*SIDES}):
+        chosen = (number for number in range(len(pages)) if SIDES[number % len(SIDES)] == split)
         rows = [row for number in chosen for row in questions(pages, number, arguments.unanswerable)]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (arguments.folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")

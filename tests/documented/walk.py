@@ -54,6 +54,9 @@ MEANT: dict[str, list[str]] = {
     f"lacuna train {CLASSIFY} --data.source FOLDER --initial-model FOLDER": [
         f"lacuna train {CLASSIFY} --data.source my_classes --initial-model runs/bert-demo/model"
     ],
+    f"lacuna train {CLASSIFY}:genres --data.source FOLDER --initial-model FOLDER": [
+        f"lacuna train {CLASSIFY}:genres --data.source genres --initial-model runs/bert-demo/model"
+    ],
     f"lacuna train {CLASSIFY}:labelled --data.source FOLDER --initial-model FOLDER": [
         f"lacuna train {CLASSIFY}:labelled --data.source my_classes --folder runs/classes"
         " --initial-model runs/bert-demo/model"
