@@ -128,7 +128,7 @@ class LabelledText(Text):
                 " set --data.held-out-split to another"
             )
         texts = {column: Column(rows, column) for column in columns}
-        documents, kept = look.at(texts, self.source, row="text", state=opened.state)
+        documents, kept = look.at(texts, self.source, row="text", state=f"{opened.state}{self.held_out_split}")
         for side in documents:
             side.broken = (*opened.broken, *side.broken)
         first = 0 if training is None else len(training.labels)

@@ -106,6 +106,20 @@ def test_a_tfds_data_set_names_its_labels(tmp_path: Path, monkeypatch: pytest.Mo
         prepare(dataclasses.replace(data, features=("sentence", "idx")))
 
 
+@pytest.mark.parametrize("count", [6, 9])
+def test_what_was_read_with_one_split_is_not_taken_for_another(tmp_path: Path, count: int) -> None:
+    for split, number, seed in (("train", 12, 1), ("validation", 6, 2), ("test", count, 3)):
+        write_folder(tmp_path / "mails" / split, texts(number, seed=seed))
+    data = source(tmp_path, tmp_path / "mails")
+    form = dataclasses.replace(FORM, length=64)
+    for split, number, seed in (("", 6, 2), ("test", count, 3), ("validation", 6, 2)):
+        prepared = prepare(dataclasses.replace(data, held_out_split=split))
+        held = prepared.held_out(form)
+        ids = held.batch(np.arange(len(held)))["input_ids"]
+        assert prepared.counts == (12, number)
+        assert all(f" {seed} " in prepared.tokenizer.decode(row[row > 0].tolist()) for row in ids)
+
+
 def test_labels_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
     rows = [{"text": f"{n} stars", "label": n} for n in range(12)]
     (tmp_path / "stars.jsonl").write_text("\n".join(map(json.dumps, rows)))
