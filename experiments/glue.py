@@ -6,6 +6,7 @@ Understanding", 2018, arXiv 1804.07461. Each is a configuration of TFDS `glue`, 
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from data.text.labelled import LabelledText
 from evaluation.evaluation import Best, Evaluation
@@ -26,6 +27,7 @@ class Task:
     """A task of GLUE.
 
     Attributes:
+        about: what it asks and how it is scored.
         texts: features of its text, or of both.
         training: examples to train on.
         metrics: those of the benchmark, the first of whose `figure` decides which checkpoint is best.
@@ -34,6 +36,7 @@ class Task:
         beside: a second configuration that is evaluated: its name in `metrics.jsonl` and that of TFDS.
     """
 
+    about: str
     texts: tuple[str, ...]
     training: int
     metrics: tuple[Metric, ...] = (Accuracy(),)
@@ -44,20 +47,40 @@ class Task:
 
 
 TASKS = {
-    "cola": Task(("sentence",), 8_551, (Matthews(),), "matthews"),
-    "sst2": Task(("sentence",), 67_349),
-    "mrpc": Task(SENTENCES, 3_668, (Accuracy(), F1()), "f1"),
-    "qqp": Task(("question1", "question2"), 363_846, (Accuracy(), F1()), "f1"),
-    "stsb": Task(SENTENCES, 5_749, (Correlation(),), "spearman", numbers=True),
+    "cola": Task(
+        "Whether a sentence is acceptable English; Matthews correlation.",
+        ("sentence",),
+        8_551,
+        (Matthews(),),
+        "matthews",
+    ),
+    "sst2": Task("Whether a sentence of a film review is favourable; accuracy.", ("sentence",), 67_349),
+    "mrpc": Task("Whether two sentences say the same; accuracy and F1.", SENTENCES, 3_668, (Accuracy(), F1()), "f1"),
+    "qqp": Task(
+        "Whether two questions ask the same; accuracy and F1.",
+        ("question1", "question2"),
+        363_846,
+        (Accuracy(), F1()),
+        "f1",
+    ),
+    "stsb": Task(
+        "How alike two sentences are, from 0 to 5: a regression; Pearson's and Spearman's correlation.",
+        SENTENCES,
+        5_749,
+        (Correlation(),),
+        "spearman",
+        numbers=True,
+    ),
     "mnli": Task(
+        "What a premise says of a hypothesis; accuracy, on genres of the training texts and, `mismatched`, on others.",
         ("premise", "hypothesis"),
         392_702,
         held_out="validation_matched",
         beside=("mismatched", "glue/mnli_mismatched"),
     ),
-    "qnli": Task(("question", "sentence"), 104_743),
-    "rte": Task(SENTENCES, 2_490),
-    "wnli": Task(SENTENCES, 635),
+    "qnli": Task("Whether a sentence answers a question; accuracy.", ("question", "sentence"), 104_743),
+    "rte": Task("Whether one text follows from another; accuracy.", SENTENCES, 2_490),
+    "wnli": Task("Whom a pronoun means; accuracy.", SENTENCES, 635),
 }
 """In the order of the benchmark's tables."""
 
@@ -109,3 +132,22 @@ def fine_tuned(base: Experiment, task: str, recipe: Recipe = Recipe()) -> Experi
         evaluations=tuple(evaluations),
         best=Best(about.figure, more_is_better=True),
     )
+
+
+def variants(module: str, base: Callable[[], Experiment], **recipes: Recipe) -> tuple[Callable[[], Experiment], ...]:
+    """The experiments of a file, one a task that `recipes` names, in that order.
+
+    Args:
+        module: its `__name__`.
+        base: what `fine_tuned` makes them of.
+    """
+
+    def variant(task: str) -> Callable[[], Experiment]:
+        def experiment() -> Experiment:
+            return fine_tuned(base(), task, recipes[task])
+
+        experiment.__name__ = experiment.__qualname__ = task
+        experiment.__module__, experiment.__doc__ = module, TASKS[task].about
+        return experiment
+
+    return tuple(map(variant, recipes))

@@ -17,7 +17,7 @@ import dataclasses
 
 from experiments.bert.classify import labelled
 from experiments.experiment import Experiment
-from experiments.glue import Recipe, fine_tuned
+from experiments.glue import Recipe, variants
 from models.bart import BartConfig
 from training.optimizers import AdamW
 
@@ -32,41 +32,15 @@ def _base() -> Experiment:
     )
 
 
-def cola() -> Experiment:
-    """Whether a sentence is acceptable English; Matthews correlation."""
-    return fine_tuned(_base(), "cola", Recipe(2e-05, 64, 1_334, 80))
-
-
-def sst2() -> Experiment:
-    """Whether a sentence of a film review is favourable; accuracy."""
-    return fine_tuned(_base(), "sst2", Recipe(5e-06, 128, 5_233, 314))
-
-
-def mrpc() -> Experiment:
-    """Whether two sentences say the same; accuracy and F1."""
-    return fine_tuned(_base(), "mrpc", Recipe(2e-05, 64, 1_148, 68))
-
-
-def qqp() -> Experiment:
-    """Whether two questions ask the same; accuracy and F1."""
-    return fine_tuned(_base(), "qqp", Recipe(1e-05, 32, 113_272, 6_796))
-
-
-def stsb() -> Experiment:
-    """How alike two sentences are, from 0 to 5: a regression; Pearson's and Spearman's correlation."""
-    return fine_tuned(_base(), "stsb", Recipe(2e-05, 32, 1_799, 107))
-
-
-def mnli() -> Experiment:
-    """What a premise says of a hypothesis; accuracy, on genres of the training texts and, `mismatched`, on others."""
-    return fine_tuned(_base(), "mnli", Recipe(5e-06, 128, 30_968, 1_858))
-
-
-def qnli() -> Experiment:
-    """Whether a sentence answers a question; accuracy."""
-    return fine_tuned(_base(), "qnli", Recipe(1e-05, 32, 33_112, 1_986))
-
-
-def rte() -> Experiment:
-    """Whether one text follows from another; accuracy."""
-    return fine_tuned(_base(), "rte", Recipe(1e-05, 32, 1_018, 61))
+cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte = variants(
+    __name__,
+    _base,
+    cola=Recipe(2e-05, 64, 1_334, 80),
+    sst2=Recipe(5e-06, 128, 5_233, 314),
+    mrpc=Recipe(2e-05, 64, 1_148, 68),
+    qqp=Recipe(1e-05, 32, 113_272, 6_796),
+    stsb=Recipe(2e-05, 32, 1_799, 107),
+    mnli=Recipe(5e-06, 128, 30_968, 1_858),
+    qnli=Recipe(1e-05, 32, 33_112, 1_986),
+    rte=Recipe(1e-05, 32, 1_018, 61),
+)

@@ -25,7 +25,7 @@ import dataclasses
 
 from experiments.bert.classify import labelled
 from experiments.experiment import Experiment
-from experiments.glue import fine_tuned
+from experiments.glue import TASKS, Recipe, variants
 from training.optimizers import AdamW
 
 
@@ -33,46 +33,4 @@ def _base() -> Experiment:
     return dataclasses.replace(labelled(), name="bert", optimizer=AdamW(bias_correction=False))
 
 
-def cola() -> Experiment:
-    """Whether a sentence is acceptable English; Matthews correlation."""
-    return fine_tuned(_base(), "cola")
-
-
-def sst2() -> Experiment:
-    """Whether a sentence of a film review is favourable; accuracy."""
-    return fine_tuned(_base(), "sst2")
-
-
-def mrpc() -> Experiment:
-    """Whether two sentences say the same; accuracy and F1."""
-    return fine_tuned(_base(), "mrpc")
-
-
-def qqp() -> Experiment:
-    """Whether two questions ask the same; accuracy and F1."""
-    return fine_tuned(_base(), "qqp")
-
-
-def stsb() -> Experiment:
-    """How alike two sentences are, from 0 to 5: a regression; Pearson's and Spearman's correlation."""
-    return fine_tuned(_base(), "stsb")
-
-
-def mnli() -> Experiment:
-    """What a premise says of a hypothesis; accuracy, on genres of the training texts and, `mismatched`, on others."""
-    return fine_tuned(_base(), "mnli")
-
-
-def qnli() -> Experiment:
-    """Whether a sentence answers a question; accuracy."""
-    return fine_tuned(_base(), "qnli")
-
-
-def rte() -> Experiment:
-    """Whether one text follows from another; accuracy."""
-    return fine_tuned(_base(), "rte")
-
-
-def wnli() -> Experiment:
-    """Whom a pronoun means; accuracy."""
-    return fine_tuned(_base(), "wnli")
+cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli = variants(__name__, _base, **dict.fromkeys(TASKS, Recipe()))
