@@ -70,6 +70,11 @@ class Best:
     more_is_better: bool = False
 
     @property
+    def named(self) -> bool:
+        """Whether a figure was chosen: of a run that names none the last checkpoint counts."""
+        return self.figure != "loss"
+
+    @property
     def place(self) -> tuple[str, str]:
         """The names of the evaluation and of its figure."""
         evaluation, _, figure = self.figure.rpartition("/")

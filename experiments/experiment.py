@@ -75,7 +75,8 @@ class Experiment:
         evaluation_examples: at most so many of the held-out ones. Where a run goes on with another number, the best checkpoint is
             chosen among those measured on as many as the newest; the best before is kept beside it.
         evaluations: further ones on other data, and metrics on the held-out examples; see `evaluation.evaluation`.
-        best: which figure decides which checkpoint is best.
+        best: which figure decides which checkpoint is best; of a run that names one, `model/` and what is measured at its end are
+            of that checkpoint, else of the last.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: newest checkpoints kept, beside the best.
         average_decay: keep an average of the parameters, too, of which each step leaves so much; it is evaluated beside them.

@@ -48,7 +48,13 @@ def measured(asked: Sequence[Evaluator], state: TrainState, say: Callable[[str],
 
 
 def finish(
-    assembly: Assembly, state: TrainState, measures: dict[str, dict[str, Any]], *, command: str = "", **figures: Any
+    assembly: Assembly,
+    state: TrainState,
+    measures: dict[str, dict[str, Any]],
+    *,
+    model_step: int,
+    command: str = "",
+    **figures: Any,
 ) -> dict[str, Any]:
     """Write the model, the report and, last, the result of a run whose steps are done, which is returned; each appears whole.
 
@@ -57,6 +63,7 @@ def finish(
     Args:
         state: on the devices.
         measures: what `measured` says of it.
+        model_step: the step that it is of.
         command: what the run was started with, for the model's card.
         figures: further ones of the result.
     """
@@ -71,7 +78,7 @@ def finish(
     say(f"writing {folder / run_folder.MODEL}")
     variables = assembly.spread.gather(better)
     if first:
-        card = model_card(assembly, measures, steps=experiment.steps, command=command)
+        card = model_card(assembly, measures, steps=model_step, command=command)
         export(assembly, variables, folder / run_folder.MODEL, card=card, force=True)
     del variables
     say(f"writing {folder / run_folder.REPORT}")
@@ -82,6 +89,7 @@ def finish(
         "architecture": experiment.architecture,
         "parameters": parameters_of(assembly),
         "steps": experiment.steps,
+        "model_step": model_step,
         **measures,
         "baselines": base,
         "training_baselines": baselines(assembly, better, training=True),

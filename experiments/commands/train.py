@@ -64,7 +64,7 @@ def open_checkpoints(assembly: Assembly, data_may_differ: bool = False) -> Check
     experiment = assembly.experiment
     if data_may_differ:
         run_folder.check_tokenizer(experiment.run_folder, assembly.data)
-    judged = {} if experiment.best.figure == "loss" else {"figure": experiment.best.figure}
+    judged = {"figure": experiment.best.figure} if experiment.best.named else {}
     return Checkpoints(
         experiment.run_folder / "checkpoints",
         identity=Identity(
@@ -108,12 +108,8 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
     agree({"experiment": about, "data": assembly.data.fingerprint})
     checkpoints = open_checkpoints(assembly, options.data_changed == "go-on")
     restored, first_step = newest(checkpoints, assembly, say)
-    result = run_folder.finished(folder) if first and first_step >= experiment.steps else None
-    if at_first(result is not None):
+    if first_step >= experiment.steps and was_finished(experiment, reference):
         checkpoints.close()
-        if first:
-            console.print(f"{experiment.name} is done: all {experiment.steps:,} steps are in {folder}")
-            print_result(result, folder, reference)
         return
     if first:
         begin(assembly, first_step)
@@ -123,12 +119,9 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
     del restored
     with working("measuring what this processor can do", say):
         peak, how = peak_flops(experiment.model.dtype)
-    watch = Watch(
-        log=open_log(assembly, first_step, options.wandb) if first else None,
-        learning_rates=experiment.optimizer.rates(experiment.steps),
-        every=experiment.log_every,
-        profile=profile,
-    )
+    log = open_log(assembly, first_step, options.wandb) if first else None
+    rates = experiment.optimizer.rates(experiment.steps)
+    watch = Watch(log=log, learning_rates=rates, every=experiment.log_every, profile=profile)
     start = time.perf_counter()
     schedule = scheduled(assembly, first_step, peak)
     if schedule.stages:
@@ -143,14 +136,19 @@ def train_alone(experiment: Experiment, reference: str, options: Options) -> Non
         )
     seconds = time.perf_counter() - start
     with StopAtOnce(experiment.steps):
-        best = checkpoints.best()
         with working("writing the last checkpoint", say):
-            checkpoints.close()
+            checkpoints.wait()
+        chosen = chosen_step(experiment, checkpoints, say)
+        if chosen != experiment.steps:
+            del state  # before the other is read
+            state = assembly.spread.parts(checkpoints.restore(assembly.state_shapes, chosen)[0])
+        best = checkpoints.best()
+        checkpoints.close()
         if watch.log is not None:
             watch.log.close()
             if profile is not None:
                 console.print(profile.where())
-        figures = dict(seconds=seconds, best_step=best, peak_flops=peak, peak_source=how)
+        figures = dict(model_step=chosen, seconds=seconds, best_step=best, peak_flops=peak, peak_source=how)
         result = finish(assembly, state, measured(asked, state, say), command=f"lacuna train {reference}", **figures)
         if first:
             print_result(result, folder, reference)
@@ -165,6 +163,32 @@ def newest(checkpoints: Checkpoints, assembly: Assembly, say: Callable[[str], No
     step = int(restored[0].step)
     checkpoints.discard_after(step)
     return restored[0], step
+
+
+def was_finished(experiment: Experiment, reference: str) -> bool:
+    """Whether the folder has all that a run leaves, which is then shown again. Every process is to call it."""
+    folder, result = experiment.run_folder, None
+    if jax.process_index() == 0:
+        result = run_folder.finished(folder)
+    if result is not None:
+        console.print(f"{experiment.name} is done: all {experiment.steps:,} steps are in {folder}")
+        print_result(result, folder, reference)
+    return bool(at_first(result is not None))
+
+
+def chosen_step(experiment: Experiment, checkpoints: Checkpoints, say: Callable[[str], None]) -> int:
+    """The step whose state a run that is done leaves as its model: the best one where `best` names a figure, else the last.
+
+    Every process is to call it. A best checkpoint that is damaged is left aside in favour of the last.
+    """
+    best = checkpoints.best() if experiment.best.named else None
+    damage = None if best is None or jax.process_index() else checkpoints.damage(best)
+    if damage is not None:
+        say(f"the checkpoint of step {best:,}, the best by {experiment.best.figure}, is passed over: {damage}")
+    step = at_first(experiment.steps if best is None or damage is not None else best)
+    if step != experiment.steps:
+        say(f"model/ and what is measured are of step {step:,}, whose {experiment.best.figure} is the best")
+    return step
 
 
 def begin(assembly: Assembly, first_step: int) -> None:

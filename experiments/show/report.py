@@ -33,7 +33,7 @@ def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guess
         f"<p>{html.escape(type(assembly.student).__name__)} with {result['parameters']:,} parameters,"
         f" {result['steps']:,} steps of up to {result['items_per_step']:,} {result['items']},"
         f" trained on {result['corpus']['training']:,} {result['corpus']['of']},"
-        f" measured on {result['corpus']['held_out']:,} that it has not seen.</p>",
+        f" measured after step {result['model_step']:,} on {result['corpus']['held_out']:,} that it has not seen.</p>",
         "<h2>Held out</h2>",
         results_table(result),
         "<h2>Curves</h2>",

@@ -15,7 +15,9 @@ from models import hub
 
 def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
     """What was measured, where everything lies, and some commands to try next."""
-    table = Table(title=f"{result['name']}: held-out {result['corpus']['of']} after {result['steps']:,} steps")
+    table = Table(
+        title=f"{result['name']}: held-out {result['corpus']['of']} after {result.get('model_step', result['steps']):,} steps"
+    )
     for column in ("", "model", "baseline", "what the baseline is"):
         table.add_column(column, justify="left" if column in ("", "what the baseline is") else "right")
     for row in comparison(

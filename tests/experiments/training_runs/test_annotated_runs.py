@@ -107,7 +107,7 @@ def test_it_learns_and_the_best_checkpoint_has_the_best_figure(runs, name, figur
     assert low <= found["held_out"][figure] <= high and found["held_out"][figure] > least
     lines = [json.loads(line) for line in (runs[name][0] / "metrics.jsonl").read_text().splitlines()]
     measured = {line["step"]: line[figure] for line in lines if line["split"] == "held_out"}
-    assert measured[found["best_step"]] == max(measured.values())
+    assert measured[found["best_step"]] == found["held_out"][figure] == max(measured.values())
 
 
 def test_words_are_judged_and_labels_named(runs, sources):

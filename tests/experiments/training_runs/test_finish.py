@@ -41,7 +41,7 @@ def monkeypatch_module():
         yield patch
 
 
-FIGURES = dict(seconds=1.0, best_step=20, peak_flops=0.0, peak_source="none")
+FIGURES = dict(model_step=20, seconds=1.0, best_step=20, peak_flops=0.0, peak_source="none")
 MEASURES = {"held_out": {"loss": 7.0, "masked_lm_loss": 6.0, "next_sentence_loss": 1.0, "masked_accuracy": 0.1}}
 
 

@@ -85,7 +85,7 @@ def test_figures_have_intervals_and_the_best_checkpoint_the_best_f1(tuned):
     assert held_out["accuracy"] == pytest.approx(held_out["top_1_accuracy"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     measured = {line["step"]: line["f1"] for line in lines if line["split"] == "held_out"}
-    assert measured[result["best_step"]] == max(measured.values()) and len(measured) == 4
+    assert measured[result["best_step"]] == held_out["f1"] == max(measured.values()) and len(measured) == 4
 
 
 def test_the_exported_model_names_its_labels_and_answers(tuned, environment):
