@@ -14,19 +14,11 @@ from models import hub
 from training.progress import working
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Have a model go on with a text: `lacuna generate "Once upon a time" --model openai-community/gpt2`.
-
-    An encoder-decoder writes a text from the one it reads: `lacuna generate "translate English to German: That is good."
-    --model google-t5/t5-small`.
-
-    What is not said is as the model's `generation_config.json` has it; without one the likeliest token is taken each time.
-    On a terminal the text is printed as it comes; elsewhere, and of beams, one line of JSON a text.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How a text is written; what is not said is as the model's `generation_config.json` has it.
 
     Attributes:
-        text: one or more beginnings, or texts to read.
-        model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
         max_new_tokens: tokens after which a text ends at the latest (20).
         min_new_tokens: tokens before which it does not end.
         do_sample: draw tokens at random.
@@ -40,15 +32,9 @@ class Options:
         no_repeat_ngram_size: so many tokens in a row never come twice in a text.
         repetition_penalty: tokens that a text has already become less likely by this factor.
         forced_bos_token_id: the first token that an encoder-decoder writes.
-        source_language: of a translator of several languages, that of the text, as the model calls it (`fr_XX`).
-        target_language: the one to translate into (`de_DE`).
         stop_strings: strings that end a text as soon as they stand in it.
-        stream: print the text as it comes (or one line of JSON a text), wherever that goes.
-        seed: of what is drawn.
     """
 
-    text: tyro.conf.Positional[tuple[str, ...]]
-    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")]
     max_new_tokens: int | None = None
     min_new_tokens: int | None = None
     do_sample: bool | None = None
@@ -62,9 +48,32 @@ class Options:
     no_repeat_ngram_size: int | None = None
     repetition_penalty: float | None = None
     forced_bos_token_id: int | None = None
+    stop_strings: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Rules):
+    """Have a model go on with a text: `lacuna generate "Once upon a time" --model openai-community/gpt2`.
+
+    An encoder-decoder writes a text from the one it reads: `lacuna generate "translate English to German: That is good."
+    --model google-t5/t5-small`.
+
+    What is not said is as the model's `generation_config.json` has it; without one the likeliest token is taken each time.
+    On a terminal the text is printed as it comes; elsewhere, and of beams, one line of JSON a text.
+
+    Attributes:
+        text: one or more beginnings, or texts to read.
+        model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
+        source_language: of a translator of several languages, that of the text, as the model calls it (`fr_XX`).
+        target_language: the one to translate into (`de_DE`).
+        stream: print the text as it comes (or one line of JSON a text), wherever that goes.
+        seed: of what is drawn.
+    """
+
+    text: tyro.conf.Positional[tuple[str, ...]]
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")]
     source_language: str | None = None
     target_language: str | None = None
-    stop_strings: tuple[str, ...] | None = None
     stream: bool | None = None
     seed: int = 0
 

@@ -9,10 +9,12 @@ from typing import Annotated
 import tyro
 
 from experiments.commands import inputs
+from experiments.commands.generate import Rules, spelled_out
 from experiments.experiment import ExperimentError, load_file
 from inference import tasks
 from inference.pipeline import pipeline
 from inference.task import Task
+from inference.writing import Writing
 from models.config import nearest
 from training.progress import working
 
@@ -50,6 +52,8 @@ def main(arguments: list[str]) -> None:
         )
         if {"-h", "--help"} & set(rest):
             tyro.extras.get_parser(type(task), default=task, prog=program, add_help=False).print_help()
+        if isinstance(task, Writing):
+            task, rest = ruled(task, rest, program)
         rest = [name, *rest]
     described = f"{Options.__doc__.partition(chr(10))[0]}\n\nTasks: {', '.join(tasks.known())}; each has a --help."
     options, unknown = tyro.cli(
@@ -62,6 +66,15 @@ def main(arguments: list[str]) -> None:
         ask = pipeline(task, options.model)
     for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
         print(json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist()), flush=True)
+
+
+def ruled(task: Writing, arguments: list[str], program: str) -> tuple[Writing, list[str]]:
+    """The task that writes by the flags of `lacuna generate`, and the other arguments."""
+    arguments = spelled_out(arguments)
+    rules, rest = tyro.cli(Rules, args=arguments, prog=program, return_unknown_args=True, add_help=False)
+    if {"-h", "--help"} & set(rest):
+        tyro.extras.get_parser(Rules, prog=program, add_help=False).print_help()
+    return task.changed(**{name: value for name, value in vars(rules).items() if value is not None}), rest
 
 
 def asked(task: Task, options: Options) -> Iterator[inputs.Line]:

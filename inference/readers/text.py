@@ -5,7 +5,7 @@ import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,18 @@ log = logging.getLogger("lacuna")
 
 TEXT = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Inputs that a model may take of a text, and what they are called in its encoding."""
+
+PLACES, FEWEST_PLACES = "masked_positions", 4
+"""The input that says for which tokens alone a model is to compute outputs, and how many it has at least."""
+
+
+class Places(NamedTuple):
+    """A text of which the outputs of some tokens alone are wanted: what its encoding has, and the places of those."""
+
+    ids: list[int]
+    attention_mask: list[int]
+    type_ids: list[int]
+    places: list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,26 +158,41 @@ class TextReader(Reader):
         return inputs
 
     def outputs(
-        self, read: Sequence[Encoding], asks: tuple[Output, ...]
+        self, read: Sequence[Encoding | Places], asks: tuple[Output, ...]
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """See `Reader.outputs`. A batch has texts of one bucket of lengths, and one shape is compiled for each: what a text is
-        padded to depends on nothing beside it. A model of choices sees them one by one."""
+        padded to depends on nothing beside it. A model of choices sees them one by one.
+
+        Of `Places` the outputs of tokens are those of the places, which are all that is computed where the model can.
+        """
         by_token = [ask.name for ask in asks if ask.axes.startswith("tokens")]
-        buckets: dict[int, list[int]] = {}
+        buckets: dict[tuple[int, int], list[int]] = {}
         for number, encoding in enumerate(read):
-            buckets.setdefault(few_shapes(1, len(encoding.ids))[1], []).append(number)
-        for _, numbers in sorted(buckets.items()):
+            width = few_shapes(1, len(encoding.ids))[1]
+            buckets.setdefault((width, self.slots(encoding)), []).append(number)
+        for (_, slots), numbers in sorted(buckets.items()):
             rows = min(self.together, len(numbers))
             for begin in range(0, len(numbers), rows):
                 batch = numbers[begin : begin + rows]
                 values = {name: [getattr(read[number], of) for number in batch] for name, of in TEXT.items()}
                 inputs = self.padded(values, rows)
+                if slots:
+                    asked = [np.resize(read[number].places, slots) for number in batch]
+                    inputs[PLACES] = np.resize(np.stack(asked), (len(inputs["input_ids"]), slots)).astype(np.int32)
                 if self.model.choices:
                     inputs = {name: array[:, None] for name, array in inputs.items()}
                 outputs = jax.device_get(apply(self.model, asks, self.variables, inputs))
                 for row, number in enumerate(batch):
-                    length = len(read[number].ids)
-                    yield number, {name: x[row, :length] if name in by_token else x[row] for name, x in outputs.items()}
+                    one = read[number]
+                    kept = one.places if isinstance(one, Places) else slice(len(one.ids))
+                    kept = slice(len(one.places)) if slots else kept
+                    yield number, {name: x[row, kept] if name in by_token else x[row] for name, x in outputs.items()}
+
+    def slots(self, read: Encoding | Places) -> int:
+        """How many places of a text the model computes outputs for; 0 where it is not asked for some alone."""
+        if not isinstance(read, Places) or PLACES not in self.model.inputs:
+            return 0
+        return max(FEWEST_PLACES, 1 << (len(read.places) - 1).bit_length())
 
     @property
     def room(self) -> int | None:

@@ -3,11 +3,10 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from inference.readers.text import TextReader
+from inference.readers.text import Places, TextReader
 from inference.scores import Answer, check_count, softmax
 from inference.task import Output, Task
 from models.config import ModelError
@@ -44,14 +43,16 @@ class FillMask(Task):
         if reader.vocabulary.mask is None:
             raise ModelError("the tokenizer has no mask token: fill-mask takes a model that was trained with one")
 
-    def read(self, reader: TextReader, given: Sequence[str]) -> list[Any]:
+    def read(self, reader: TextReader, given: Sequence[str]) -> list[Places]:
         self.target_ids(reader)
-        read, mask = reader.read(given, self.truncation), reader.vocabulary.mask
-        for text, encoding in zip(given, read, strict=True):
-            if mask not in encoding.ids:
+        mask, found = reader.vocabulary.mask, []
+        for text, encoding in zip(given, reader.read(given, self.truncation), strict=True):
+            places = [place for place, token in enumerate(encoding.ids) if token == mask]
+            if not places:
                 name = reader.vocabulary.tokens[mask]
                 raise ModelError(f"no {name} in {text!r}: put one where a token is to be guessed")
-        return read
+            found.append(Places(encoding.ids, encoding.attention_mask, encoding.type_ids, places))
+        return found
 
     def target_ids(self, reader: TextReader) -> list[int] | None:
         """The ids of `targets`, each once; `None` where any token will do."""
@@ -72,12 +73,11 @@ class FillMask(Task):
         return sorted(set(ids))
 
     def answer(
-        self, reader: TextReader, given: str, read: Any, outputs: dict[str, np.ndarray]
+        self, reader: TextReader, given: str, read: Places, outputs: dict[str, np.ndarray]
     ) -> list[Answer] | list[list[Answer]]:
-        places = [place for place, token in enumerate(read.ids) if token == reader.vocabulary.mask]
         decode, answers, targets = reader.tokenizer.decode, [], self.target_ids(reader)
-        for place in places:
-            scores = softmax(outputs["logits"][place])
+        for place, logits in zip(read.places, outputs["logits"], strict=True):
+            scores = softmax(logits)
             guesses = []
             ranked = (
                 np.argsort(-scores, kind="stable") if targets is None else sorted(targets, key=lambda t: -scores[t])
@@ -90,8 +90,8 @@ class FillMask(Task):
                         "score": float(scores[token]),
                         "token": token,
                         "token_str": decode([token], skip_special_tokens=False),
-                        "sequence": decode(filled, skip_special_tokens=len(places) == 1),
+                        "sequence": decode(filled, skip_special_tokens=len(read.places) == 1),
                     }
                 )
             answers.append(guesses)
-        return answers[0] if len(places) == 1 else answers
+        return answers[0] if len(read.places) == 1 else answers

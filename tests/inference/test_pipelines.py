@@ -35,6 +35,28 @@ def test_several_masks_give_a_list_each(folder):
     assert "[MASK]" in first[0]["sequence"] and "[MASK]" in second[0]["sequence"]
 
 
+def test_the_vocabulary_is_scored_at_masks_alone(folder, monkeypatch):
+    path, shapes = folder("BertForMaskedLM"), []
+    texts = ["the [MASK] sat on " + "[MASK] " * 4 + "mat", "a [MASK]", "the cat [MASK] and " + "dog " * 9]
+
+    def noted(*given):
+        outputs = apply(*given)
+        shapes.append(outputs["logits"].shape)
+        return outputs
+
+    monkeypatch.setattr("inference.readers.text.apply", noted)
+    answers = pipeline("fill-mask", path)(texts, top_k=90)
+    assert sorted(shapes) == [(1, 8, 90), (2, 4, 90)]
+    for text, answer in zip(texts, answers, strict=True):
+        found, encoding = outputs(path, text)
+        places = [place for place, token in enumerate(encoding.tokens) if token == "[MASK]"]
+        expected = np.asarray(jax.nn.softmax(found["logits"][0, np.array(places)]))
+        answer = answer if len(places) > 1 else [answer]
+        assert len(answer) == len(places)
+        for one, scores in zip(answer, expected, strict=True):
+            np.testing.assert_allclose([scores[a["token"]] for a in one], [a["score"] for a in one], atol=1e-6)
+
+
 def test_a_text_without_mask_is_refused(folder):
     with pytest.raises(ModelError, match=r"no \[MASK\] in 'the cat': put one where a token is to be guessed"):
         pipeline("fill-mask", folder("BertForMaskedLM"))(["a [MASK]", "the cat"])

@@ -13,7 +13,7 @@ from data.text.tokenizers import train_tokenizer
 from experiments.commands import inputs, predict
 from experiments.experiment import ExperimentError
 from inference import pipeline
-from models import bert, hub
+from models import bert, gpt2, hub
 
 TEXTS = ["the cat sat", "the mat looked at the dog", "a dog", "café \u2028 cat", "cat"]
 SHAPE = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=60)
@@ -137,6 +137,30 @@ def test_what_is_wrong_with_a_line_is_said_when_those_before_it_are_answered(
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     found, failure = classified(ask, "--file", str(tmp_path / name))
     assert len(found) == before and message in failure
+
+
+def test_what_writes_has_the_flags_of_generation(folders, capsys):
+    config = gpt2.GPT2Config(vocab_size=60, n_positions=24, n_embd=16, n_layer=1, n_head=2, initializer_range=0.5)
+    model = gpt2.GPT2LMHeadModel(config)
+    variables = nn.unbox(model.init(jax.random.key(0), **model.blank()))
+    hub.save(folders / "gpt2", model, variables, tokenizer=folders / "tokenizer.json")
+    ask, texts = pipeline("text-generation", folders / "gpt2"), ["the cat", "a dog"]
+    for flags, settings in (
+        (
+            "--max-new-tokens 3 --num-beams 3 --num-return-sequences 2",
+            dict(max_new_tokens=3, num_beams=3, num_return_sequences=2),
+        ),
+        ("--do-sample --temperature 5 --seed 4", dict(do_sample=True, temperature=5.0, seed=4)),
+    ):
+        predict.main(["text-generation", *texts, *flags.split(), "--model", str(folders / "gpt2")])
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert found == ask(texts, **settings) != ask(texts)
+    with pytest.raises(ExperimentError, match="text-generation has no --num-beam; `lacuna predict text-gen"):
+        predict.main(["text-generation", "a", "--num-beam", "3", "--model", str(folders / "gpt2")])
+    with pytest.raises(SystemExit):
+        predict.main(["text-generation", "--help"])
+    shown = capsys.readouterr().out
+    assert "--return-full-text" in shown and "--no-repeat-ngram-size" in shown and "--model" in shown
 
 
 def test_nothing_or_too_much_is_asked(ask, tmp_path):
