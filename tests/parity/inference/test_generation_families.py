@@ -25,16 +25,19 @@ FAMILIES = {"gpt2": gpt2, "llama": llama, **{name: WRITERS[name] for name in ("b
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "transformer"])
 def pair(request, tmp_path_factory):
-    """The same model twice, perturbed so much that no two tokens are nearly as likely."""
-    torch.manual_seed(9 if request.param in ("marian", "transformer") else 3)
+    """The same model twice, perturbed so much that no two tokens are nearly as likely; where positions are sines, which have a
+    size of their own, by less, so that these count and texts whose tokens stand in another order are not as likely."""
+    sines = request.param in ("marian", "transformer")
+    torch.manual_seed(3)
     theirs = FAMILIES.get(request.param, FAMILIES["marian"])().eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if request.param in ("gpt2", "llama"):
                 if parameter.ndim > 1:
                     parameter.mul_(12 if "wte" in name or "embed" in name or "lm_head" in name else 6)
-            elif "embed_positions" not in name or request.param not in ("marian", "transformer"):
-                parameter.add_(torch.randn(parameter.shape) * (1.0 if "decoder" in name else 0.2))
+            elif "embed_positions" not in name or not sines:
+                decoder = 0.4 if sines else 1.0
+                parameter.add_(torch.randn(parameter.shape) * (decoder if "decoder" in name else 0.2))
         if request.param == "t5":
             theirs.shared.weight.mul_(1.2)
     folder = tmp_path_factory.mktemp(request.param)
@@ -107,9 +110,7 @@ def test_a_hundred_prompts(pair, search):
         for way in zip(sequences, lengths, strict=True)
     ]
     np.testing.assert_allclose(np.asarray(ours.scores).reshape(COUNT, ways), scores, rtol=5e-5, atol=1e-4)
-    others = [place for place in range(COUNT) if found[place] != expected[place]]
-    # The sinusoids of the last two count so little that tokens in another order may be as likely to the last bit.
-    assert len(others) <= (2 if "num_beams" in settings and theirs.config.model_type == "marian" else 0)
+    assert found == expected
     assert len({tuple(text) for ways in expected for text in ways}) > 20
 
 
