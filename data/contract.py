@@ -275,8 +275,9 @@ class Examples:
         raise NotImplementedError
 
     @property
-    def sizes(self) -> Int64[np.ndarray, " items"] | None:
-        """How long each item is, in the units of its form's `length`; `None` where all examples are alike."""
+    def sizes(self) -> Int64[np.ndarray, "items ..."] | None:
+        """How long each item is, in the units of its form's `lengths`, of which it has one a side; `None` where all examples are
+        alike."""
         return None
 
     @functools.cached_property
@@ -284,7 +285,8 @@ class Examples:
         """Those that hold the items; `None` where examples are of one length."""
         if self.form.buckets == 1:
             return None
-        return Buckets.of(np.minimum(self.sizes, self.form.length), self.form.buckets, self.form.together)
+        sizes = self.sizes.reshape(len(self), -1)
+        return Buckets.of(np.minimum(sizes, self.form.lengths), self.form.buckets, self.form.together)
 
     def items(self, indices: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
         """The items that these places of the run show."""
@@ -302,8 +304,8 @@ class Examples:
         """The examples at `indices` of the run, stacked; `index` (uint32), from which an objective's randomness is made.
 
         Args:
-            among: the whole batch, of which other processes read the rest: all of it has the length of one bucket. Without it
-                examples have the length of the form.
+            among: the whole batch, of which other processes read the rest: all of it has the lengths of one bucket. Without it
+                examples have those of the form.
 
         Raises:
             IndexError: an index is negative, or beyond the items of `in_order()`.
@@ -314,7 +316,7 @@ class Examples:
             raise IndexError(f"examples are numbered from 0{last}: {indices}")
         form = self.form
         if among is not None and self.buckets is not None:
-            form = form.of_length(self.buckets.holding(self.items(among)))
+            form = form.of_lengths(*self.buckets.holding(self.items(among)))
         return {"index": indices.astype(np.uint32), **self.at(self.items(indices), indices, form)}
 
     def __getitem__(self, index: int) -> Batch:

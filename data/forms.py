@@ -58,8 +58,14 @@ class Form:
         """
         raise DataError(f"a size of {pixels} pixels is one of pictures, and examples here are a {type(self).__name__}")
 
-    def of_length(self, length: int) -> Self:
-        """The same of another length, of a ragged form."""
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of a ragged form those that its buckets have at most, one a side."""
+        return (self.length,)
+
+    def of_lengths(self, *lengths: int) -> Self:
+        """The same of other lengths, of a ragged form."""
+        (length,) = lengths
         return dataclasses.replace(self, length=length)
 
     def read_by(self, objective: Any) -> Self:
@@ -114,16 +120,30 @@ class TextForm(Form):
 
 @dataclasses.dataclass(frozen=True)
 class PairForm(Form):
-    """A text and another one to make of it: tokens of either."""
+    """A text and another one to make of it.
+
+    Attributes:
+        source, target: tokens of either, at most.
+        buckets: how many lengths of both batches have, at most, which is how many programs are compiled.
+    """
 
     items: ClassVar[str] = "tokens"
 
     source: int = 128
     target: int = 128
+    buckets: int = 1
 
     @property
     def length(self) -> int:
         return max(self.source, self.target)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        return self.source, self.target
+
+    def of_lengths(self, *lengths: int) -> Self:
+        source, target = lengths
+        return dataclasses.replace(self, source=source, target=target)
 
     @property
     def amount(self) -> int:

@@ -1,6 +1,7 @@
 """Pairs of texts, to make the second of the first: translations, summaries. Read from tables or from TFDS."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -285,6 +286,13 @@ class PairExamples(Examples):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    @functools.cached_property
+    def sizes(self) -> Int64[np.ndarray, "pairs 2"]:
+        """Tokens of source and target, with what stands around them."""
+        counts = [np.subtract(*corpus.spans(self.pairs)[::-1]) for corpus in (self.sources, self.targets)]
+        around = self.framings[0].count, len(self.framings[1].begin) + len(self._end)
+        return np.stack(counts, axis=1) + np.array(around)
 
     def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: PairForm) -> Batch:
         pairs = np.asarray(self.pairs, np.int64)[items]

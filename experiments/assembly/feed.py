@@ -48,7 +48,7 @@ class Feed:
             return {form: 1.0}
         buckets = self.data.training(form, self.experiment.seed).buckets
         shares = np.bincount(buckets.members) / len(buckets.members)
-        forms = (dataclasses.replace(form.of_length(int(length)), buckets=1) for length in buckets.lengths)
+        forms = (dataclasses.replace(form.of_lengths(*lengths), buckets=1) for lengths in buckets.lengths.tolist())
         return dict(zip(forms, shares.tolist(), strict=True))
 
     def batches(self, phase: int, first_step: int) -> Iterator[dict[str, np.ndarray]]:

@@ -44,7 +44,7 @@ def synopses() -> Experiment:
         demo().model,
         Seq2Seq(label_smoothing=0.1),
         SYNOPSES,
-        phases=(Phase(1.0, PairForm(128, 32)),),
+        phases=(Phase(1.0, PairForm(128, 32, buckets=8)),),
         evaluations=(summarised(task, examples=256),),
         best=Best("written/rouge_l", more_is_better=True),
     )
@@ -67,7 +67,7 @@ def cnn() -> Experiment:
         optimizer=AdamW(learning_rate=3e-5, warmup_steps=500, eps=1e-8, clip_norm=0.1),
         batch_size=64,
         steps=steps,
-        phases=(Phase(1.0, PairForm(1_024, 160)),),
+        phases=(Phase(1.0, PairForm(1_024, 160, buckets=8)),),
         evaluate_every=2_000,
         checkpoint_every=2_000,
         evaluations=(
@@ -90,7 +90,7 @@ def xsum() -> Experiment:
         name="bart-large-xsum",
         data=data,
         steps=15_000,
-        phases=(Phase(1.0, PairForm(1_024, 64)),),
+        phases=(Phase(1.0, PairForm(1_024, 64, buckets=8)),),
         evaluations=(
             summarised(task, examples=1_000),
             summarised(task, "test", data=test, every=15_000, examples=11_334),

@@ -79,7 +79,7 @@ def labelled() -> Experiment:
         optimizer=AdamW(learning_rate=5e-5, warmup_steps=100, bias_correction=False),
         batch_size=32,
         steps=1_000,
-        phases=(Phase(1.0, TextForm(128)),),
+        phases=(Phase(1.0, TextForm(128, buckets=8)),),
         evaluate_every=200,
         evaluation_examples=2_048,
         evaluations=(Evaluation(metrics=(Accuracy(), F1(average="macro"))),),

@@ -34,7 +34,7 @@ from training.optimizers import AdamW
 def brown() -> Experiment:
     """Base classes of Brown's tags (`experiments/material/brown.py` makes the folder), with a model of the shape of MiniLM-L6.
 
-    Some minutes on two CPU cores: a fifth of the sentences once. Batches have one of four lengths, so that little is padding.
+    Some minutes on two CPU cores: a fifth of the sentences once. Batches have one of eight lengths, so that little is padding.
     """
     base = words()
     return dataclasses.replace(
@@ -45,7 +45,7 @@ def brown() -> Experiment:
         optimizer=dataclasses.replace(base.optimizer, learning_rate=3e-4, warmup_steps=50, bias_correction=True),
         batch_size=32,
         steps=300,
-        phases=(Phase(1.0, TextForm(96, buckets=4)),),
+        phases=(Phase(1.0, TextForm(96, buckets=8)),),
         evaluate_every=150,
         evaluation_examples=6_000,
         checkpoint_every=150,
@@ -68,7 +68,7 @@ def words() -> Experiment:
         optimizer=AdamW(learning_rate=5e-5, warmup_steps=100, bias_correction=False),
         batch_size=32,
         steps=1_000,
-        phases=(Phase(1.0, TextForm(128, buckets=4)),),
+        phases=(Phase(1.0, TextForm(128, buckets=8)),),
         evaluate_every=200,
         evaluation_examples=4_096,
         evaluations=(Evaluation(metrics=(WordAccuracy(),)),),
@@ -90,7 +90,7 @@ def conll2003() -> Experiment:
         data=TaggedText(source="conll2003", features=("tokens", "ner"), held_out_split="dev", lowercase=False),
         optimizer=AdamW(learning_rate=5e-5, warmup_steps=132, bias_correction=False),
         steps=1_317,
-        phases=(Phase(1.0, TextForm(192, buckets=4)),),
+        phases=(Phase(1.0, TextForm(192, buckets=8)),),
         evaluate_every=439,
         evaluation_examples=8_000,
         evaluations=(Evaluation(metrics=(Entities(), WordAccuracy())),),

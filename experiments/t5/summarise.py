@@ -48,7 +48,7 @@ def synopses() -> Experiment:
         Seq2Seq(start="pad"),
         dataclasses.replace(SYNOPSES, kind="unigram", prefix=PREFIX),
         optimizer=Adafactor(learning_rate=0.01, constant_steps=1_000),
-        phases=(Phase(1.0, PairForm(128, 32)),),
+        phases=(Phase(1.0, PairForm(128, 32, buckets=8)),),
         evaluations=(summarised(task, examples=256),),
         best=Best("written/rouge_l", more_is_better=True),
     )
@@ -82,7 +82,7 @@ def cnn() -> Experiment:
         prefix=PREFIX,
         held_out_split="validation",
     )
-    base = fine_tuned("t5-base-cnn", data, PairForm(512, 512))
+    base = fine_tuned("t5-base-cnn", data, PairForm(512, 512, buckets=8))
     task = Summarization(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=200))
     test = dataclasses.replace(data, training_split="", held_out_split="test")
     return dataclasses.replace(

@@ -53,7 +53,7 @@ def _published(name: str, source: str, features: tuple[str, str], language: str)
         prefix=f"translate English to {language}: ",
         held_out_split="validation",
     )
-    base = fine_tuned(name, data, PairForm(512, 512))
+    base = fine_tuned(name, data, PairForm(512, 512, buckets=8))
     task = Translation(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=256))
     test = dataclasses.replace(data, training_split="", held_out_split="test")
     return dataclasses.replace(

@@ -14,7 +14,7 @@ from data.contract import Examples
 from data.errors import DataError
 from data.forms import TextForm
 from data.loader import load
-from data.ragged import IGNORED, Buckets, bucket_lengths, stacked
+from data.ragged import IGNORED, Buckets, best_cut, bucket_lengths, stacked
 
 BATCH, BUCKETS, STEPS = 16, 4, 60
 
@@ -85,7 +85,7 @@ def test_a_batch_has_one_length_and_the_order_of_the_epoch(expected) -> None:
     for step, batch in enumerate(expected):
         items = examples.items(np.arange(step * BATCH, (step + 1) * BATCH))
         longest = examples.sizes[items].max()
-        assert batch[0][0] == min(length for length in examples.buckets.lengths if length >= longest)
+        assert batch[0][0] == min(length for (length,) in examples.buckets.lengths if length >= longest)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -132,7 +132,7 @@ def test_little_is_padded(median: float, deviation: float, most: float | None) -
     examples = sounds(log_normal(5_000, median, deviation))
     steps = 2 * len(examples) // BATCH
     places = sum(
-        BATCH * examples.buckets.holding(examples.items(np.arange(step * BATCH, (step + 1) * BATCH)))
+        BATCH * examples.buckets.holding(examples.items(np.arange(step * BATCH, (step + 1) * BATCH)))[0]
         for step in range(steps)
     )
     used = examples.sizes[examples.items(np.arange(steps * BATCH))].sum()
@@ -144,7 +144,7 @@ def test_little_is_padded(median: float, deviation: float, most: float | None) -
 def test_long_and_short_batches_take_turns() -> None:
     examples = sounds(log_normal(2_000))
     starts = range(0, len(examples) - BATCH, BATCH)
-    lengths = [examples.buckets.holding(examples.items(np.arange(start, start + BATCH))) for start in starts]
+    lengths = [examples.buckets.holding(examples.items(np.arange(start, start + BATCH)))[0] for start in starts]
     assert (np.diff(lengths) != 0).mean() > 0.5
 
 
@@ -178,11 +178,52 @@ def test_bucket_lengths_pad_least(count: int) -> None:
     assert len(found) <= count and sorted(found) == found.tolist() and places(found) == best
 
 
+def two_sides(count: int, deviation: float = 0.15) -> np.ndarray:
+    """Sizes of texts and of their translations."""
+    random = np.random.default_rng(0)
+    source = 35 * np.exp(random.normal(0, 0.45, count))
+    both = np.stack([source, source * np.exp(random.normal(0, deviation, count))], axis=1)
+    return np.clip(both.round(), 3, 64).astype(np.int64)
+
+
+def test_the_first_cut_of_two_sides_is_the_best_of_all() -> None:
+    sizes = two_sides(40)
+
+    def places(below: np.ndarray) -> int:
+        return sum(len(part) * part.max(axis=0).sum() for part in (sizes[below], sizes[~below]) if len(part))
+
+    cuts = [sizes[:, side] <= size for side in (0, 1) for size in np.unique(sizes[:, side])]
+    saved, below = best_cut(sizes, np.ones(40, np.int64))
+    assert (
+        places(below) == len(sizes) * sizes.max(axis=0).sum() - saved <= min(map(places, cuts)) < saved + places(below)
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_buckets_of_two_sides_hold_their_items(count: int) -> None:
+    sizes = two_sides(2_000)
+    buckets = Buckets.of(sizes, count, BATCH)
+    assert len(buckets.lengths) == count and (buckets.lengths[-1] == sizes.max(axis=0)).all()
+    assert (buckets.lengths[buckets.members] >= sizes).all()
+    assert sorted(buckets.order(0, 3).tolist()) == list(range(2_000))
+    for start in range(0, 2_000 - BATCH, BATCH):
+        items = buckets.order(0, 3)[start : start + BATCH]
+        assert (sizes[items] <= buckets.holding(items)).all() and [*buckets.holding(items)] in buckets.lengths.tolist()
+
+
+def test_little_of_pairs_is_padded() -> None:
+    sizes = two_sides(5_000)
+    buckets = Buckets.of(sizes, 8, BATCH)
+    batches = buckets.order(0, 0)[: 5_000 // BATCH * BATCH].reshape(-1, BATCH)
+    places = sum(BATCH * sum(buckets.holding(batch)) for batch in batches)
+    assert 1 - sizes[batches].sum() / places < 0.15 < 1 - sizes.sum() / (5_000 * sizes.max(axis=0).sum()) - 0.2
+
+
 def test_lengths_of_buckets_are_few_of_very_many_sizes() -> None:
     sizes = np.random.default_rng(0).integers(1, 500_000, 20_000)
-    buckets = Buckets.of(sizes, 4, BATCH)
+    buckets = Buckets.of(sizes[:, None], 4, BATCH)
     even = np.array([125_000, 250_000, 375_000, 500_000])
-    assert len(buckets.lengths) == 4 and (buckets.lengths[buckets.members] >= sizes).all()
+    assert len(buckets.lengths) == 4 and (buckets.lengths[buckets.members][:, 0] >= sizes).all()
     assert buckets.lengths[buckets.members].sum() <= even[np.searchsorted(even, sizes)].sum()
 
 

@@ -1,5 +1,6 @@
 """Pairs: both sides come back as they were written, each pair once an epoch, held-out ones never; bad files by file and line."""
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from data.errors import DataError
 from data.forms import PairForm
+from data.loader import load
 from data.text.documents import Look
 from data.text.pairs import IGNORED, Pairs, open_pairs
 
@@ -69,6 +71,30 @@ def test_both_sides_come_back_each_pair_once_an_epoch(pairs, tmp_path, suffix):
     held = prepared.held_out(FORM).batch(np.arange(held_out))
     kept = set(zip(texts(prepared, held["input_ids"]), texts(prepared, held["labels"]), strict=True))
     assert kept == written - set(seen[0])
+
+
+def test_ragged_pairs_are_whole_in_batches_of_few_shapes(pairs):
+    prepared = prepare(pairs)
+    whole = prepared.training(FORM, 3)
+    ragged = prepared.training(dataclasses.replace(FORM, buckets=4, together=8), 3)
+    shapes, seen = set(), []
+    for batch in load(ragged, batch_size=8, first_step=0, last_step=len(ragged)):
+        ids, labels = (batch[name][0] for name in ("input_ids", "labels"))
+        shapes.add((ids.shape[1], labels.shape[1]))
+        seen += zip(texts(prepared, ids), texts(prepared, labels), strict=True)
+        assert (
+            (labels != IGNORED).sum(axis=1) <= ragged.sizes[ragged.items(batch["index"][0].astype(np.int64))][:, 1]
+        ).all()
+    assert len(seen) == 8 * len(ragged) and shapes <= {tuple(x) for x in ragged.buckets.lengths.tolist()}
+    assert 2 <= len(shapes) <= 4 and max(shapes) <= (24, 20)
+    both = whole.batch(np.arange(len(whole)))
+    expected = set(zip(texts(prepared, both["input_ids"]), texts(prepared, both["labels"]), strict=True))
+    assert {*seen} == expected == {*seen[: len(ragged)]}
+    halves = [[*load(ragged, batch_size=8, first_step=5, last_step=12, shard=(process, 2))] for process in (0, 1)]
+    alone = load(ragged, batch_size=8, first_step=5, last_step=12)
+    for batch, one, other in zip(alone, *halves, strict=True):
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], np.concatenate([one[name], other[name]], axis=1))
 
 
 def test_a_row_ends_and_what_is_too_long_is_cut(pairs):

@@ -68,7 +68,7 @@ def test_speed_counts_the_places_of_batches(tmp_path: Path) -> None:
         assemble(experiment(tmp_path, phases=(Phase(1.0, TextForm(48, buckets=buckets)),))) for buckets in (4, 1)
     )
     examples = ragged.data.training(ragged.form(0), 0)
-    lengths = examples.buckets.lengths[examples.buckets.members]
+    lengths = examples.buckets.lengths[examples.buckets.members][:, 0]
     (places, flops), (most, most_flops) = ragged.work(0), whole.work(0)
     assert most == 8 * 48 and places == round(8 * lengths.mean()) and flops < most_flops * places / most * 1.1
 
