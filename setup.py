@@ -40,7 +40,14 @@ setup(
         "pillow>=11",
     ],
     extras_require={
-        "metrics": ["scikit-learn>=1.7", "sacrebleu>=2.5", "rouge-score>=0.1.2", "seqeval>=1.2.2", "jiwer>=4"],
+        "metrics": [
+            "scikit-learn>=1.7",
+            "sacrebleu>=2.5",
+            "rouge-score>=0.1.2",
+            "seqeval>=1.2.2",
+            "jiwer>=4",
+            "whisper-normalizer>=0.1.15",
+        ],
         "audio": ["soundfile>=0.13", "soxr>=1.0", "av>=15"],
         "demo": ["gensim>=4.4", "scikit-learn>=1.7"],
         "test": [
@@ -55,6 +62,7 @@ setup(
             "sacrebleu>=2.5",
             "rouge-score>=0.1.2",
             "jiwer>=4",
+            "whisper-normalizer>=0.1.15",
             "soundfile>=0.13",
             "soxr>=1.0",
             "av>=15",

@@ -5,6 +5,7 @@ A file of `inference/tasks` holds one. A task of your own is a file anywhere: `l
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -135,6 +136,10 @@ class Task:
             outputs: those asked for, by their first names, without padding; a list of them where the task is `windowed`.
         """
         raise NotImplementedError
+
+    def printed(self, answer: Any) -> str:
+        """An answer as the command line prints it."""
+        return json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist())
 
     def changed(self, **settings: Any) -> "Task":
         """The task with other settings."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from models.config import ModelError, Variant
-from models.encoder_decoder.config import EncoderDecoderConfig
+from models.encoder_decoder.config import TextEncoderDecoderConfig
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderHead, EncoderDecoderModel
 from models.layers.dropout import dropout, fold_in
 from models.layers.heads import classifier, span
@@ -18,8 +18,8 @@ from models.layers.linear import dense
 
 
 @dataclasses.dataclass(frozen=True)
-class BartConfig(EncoderDecoderConfig):
-    """Shape of a BART, with the field names of a published `config.json`: `EncoderDecoderConfig` and these.
+class BartConfig(TextEncoderDecoderConfig):
+    """Shape of a BART, with the field names of a published `config.json`: `TextEncoderDecoderConfig` and these.
 
     Attributes:
         classifier_dropout: before and inside a classification head.

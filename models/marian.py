@@ -8,12 +8,12 @@ import dataclasses
 from typing import ClassVar
 
 from models.config import ModelError, Variant
-from models.encoder_decoder.config import EncoderDecoderConfig
+from models.encoder_decoder.config import TextEncoderDecoderConfig
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 
 
 @dataclasses.dataclass(frozen=True)
-class MarianConfig(EncoderDecoderConfig):
+class MarianConfig(TextEncoderDecoderConfig):
     """Shape of a Marian, with the field names of a published `config.json`."""
 
     model_type: ClassVar[str] = "marian"

@@ -10,13 +10,13 @@ from typing import ClassVar
 import flax.linen as nn
 
 from models.config import Variant
-from models.encoder_decoder.config import EncoderDecoderConfig
+from models.encoder_decoder.config import TextEncoderDecoderConfig
 from models.encoder_decoder.model import ConditionalGeneration, EncoderDecoderModel
 from models.layers.linear import Initializer
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(EncoderDecoderConfig):
+class TransformerConfig(TextEncoderDecoderConfig):
     """Shape of a Transformer; the special tokens, on which the paper is silent, have BART's ids.
 
     Linear layers begin as Glorot & Bengio (2010) have them, embeddings as N(0, 1 / d_model), so that they have variance 1

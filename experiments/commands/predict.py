@@ -1,7 +1,6 @@
 """`lacuna predict`: ask a model."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +22,12 @@ from training.progress import working
 class Options:
     """Ask a model: `lacuna predict fill-mask "The capital of France is [MASK]." --model runs/bert-demo/model`.
 
-    A line of JSON is printed for each input.
+    A line of JSON is printed for each input, or what the task says.
 
     Attributes:
         task: one of those named above; or a Python file that defines one, FILE[:class].
-        text: inputs: texts, the files of pictures, questions, each with its context behind it; or - for the lines of standard
-            input.
+        text: inputs: texts, the files of pictures or recordings, questions, each with its context behind it; or - for the lines
+            of standard input.
         model: folder of a published checkpoint, its name on the Hugging Face hub, or the `model` folder of a run.
         file: a file with an input in each line: a text (.txt), a JSON object (.jsonl), or fields whose names the first line
             has (.tsv), such as question and context.
@@ -65,7 +64,7 @@ def main(arguments: list[str]) -> None:
     with working(f"opening {options.model}"):
         ask = pipeline(task, options.model)
     for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
-        print(json.dumps(answer, ensure_ascii=False, default=lambda x: x.tolist()), flush=True)
+        print(task.printed(answer), flush=True)
 
 
 def ruled(task: Writing, arguments: list[str], program: str) -> tuple[Writing, list[str]]:

@@ -92,6 +92,9 @@ class GenerationConfig:
         forced_bos_token_id: the first new token, of texts that begin with one token: the language to translate into.
         forced_eos_token_id: the last token of a text that has got as long as it may.
         stop_strings: strings that end a text as soon as they stand in it; they stay in it.
+        return_timestamps: whether texts have timestamps, of which the first is the token behind `no_timestamps_token_id`.
+        no_timestamps_token_id: what says that a text has none.
+        max_initial_timestamp_index: number of the latest timestamp that a text may begin with.
     """
 
     max_new_tokens: int | None = None
@@ -127,6 +130,9 @@ class GenerationConfig:
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | tuple[int, ...] | None = None
     stop_strings: tuple[str, ...] = ()
+    return_timestamps: bool = False
+    no_timestamps_token_id: int | None = None
+    max_initial_timestamp_index: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in dict(
@@ -161,6 +167,8 @@ class GenerationConfig:
             object.__setattr__(self, "stop_strings", (self.stop_strings,))
         if not all(isinstance(string, str) and string for string in self.stop_strings):
             raise ModelError(f"stop_strings={self.stop_strings!r}: expected strings of at least one character")
+        if self.return_timestamps and self.no_timestamps_token_id is None:
+            raise ModelError("return_timestamps: no_timestamps_token_id is missing, behind which timestamps begin")
         if self.do_sample and self.num_beams > 1:
             raise ModelError(f"do_sample with num_beams={self.num_beams}: beams of random tokens are not implemented")
         if not self.do_sample and self.num_return_sequences > self.num_beams:
@@ -253,6 +261,11 @@ class GenerationConfig:
         pad = config.pad_token_id if self.pad_token_id is None else self.pad_token_id
         return pad if pad is not None else next(iter(self.ends(config)), 0)
 
+    @property
+    def times(self) -> dict[str, int | None]:
+        """The token of time 0, and the number of the latest time that a text may begin with."""
+        return dict(begin=(self.no_timestamps_token_id or 0) + 1, latest=self.max_initial_timestamp_index)
+
     def start(self, config: ModelConfig) -> int:
         """The token that the texts of an encoder-decoder begin with."""
         starts = self.decoder_start_token_id, config.decoder_start_token_id, config.bos_token_id
@@ -263,7 +276,8 @@ class GenerationConfig:
 
     def check_vocabulary(self, size: int) -> None:
         """Raise where a rule is about tokens that a vocabulary of this size does not have."""
-        forced = {name: vars(self)[name] for name in ("forced_bos_token_id", "forced_eos_token_id")}
+        named = ("forced_bos_token_id", "forced_eos_token_id", "no_timestamps_token_id")
+        forced = {name: vars(self)[name] for name in named}
         rules = {
             "sequence_bias": [token for tokens, _ in self.sequence_bias for token in tokens],
             "bad_words_ids": [token for tokens in self.bad_words_ids for token in tokens],

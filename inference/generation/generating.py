@@ -22,7 +22,7 @@ from inference.generation.program import (
     result_compiled,
     writes_anew,
 )
-from inference.generation.search import Generated
+from inference.generation.search import Generated, Scored
 from inference.generation.stops import first_states, stop_table
 from models.config import ModelError
 from models.layers.attention import Cache
@@ -40,7 +40,7 @@ class Asked:
         key: of the random tokens, or one for each prompt. Each text draws from a key of its own, which depends on its place
             among the prompts and among the texts of its prompt, and not on how many there are.
         tokenizer: by which `stop_strings` are read.
-        log_probabilities: whether those of the new tokens are wanted.
+        log_probabilities: whether those of the new tokens are wanted; see `Generated`.
         sharding: lays the prompts over a mesh, which holds the variables, too: they are laid over it whole unless they lie there.
         past_key_values: an empty cache of `length + new tokens` places whose memory an encoder has filled; then `input_ids`
             are what its decoder begins with. Made here where `None`.
@@ -48,7 +48,7 @@ class Asked:
 
     key: Key[Array, ""] | Key[Array, " batch"] | None = None
     tokenizer: Tokenizer | None = None
-    log_probabilities: bool = False
+    log_probabilities: Scored = False
     sharding: NamedSharding | None = None
     past_key_values: Cache | None = None
 

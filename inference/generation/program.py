@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 from inference.generation.config import GenerationConfig
 from inference.generation.layers import cut_cache, joined, joined_cache
 from inference.generation.rules import Written
-from inference.generation.search import Beams, BeamSearch, Generated, Sampling, Texts
+from inference.generation.search import Beams, BeamSearch, Generated, Sampling, Scored, Texts
 from models.layers.attention import Cache
 from models.model import Model
 
@@ -28,14 +28,14 @@ class Plan:
 
     Attributes:
         new: room for new tokens.
-        scored: whether the log probabilities of the new tokens are kept.
+        scored: whether the log probabilities of the new tokens are kept; see `Generated`.
         rows: how the rows of the cache are laid over a mesh.
     """
 
     model: Model
     settings: GenerationConfig
     new: int
-    scored: bool = False
+    scored: Scored = False
     rows: NamedSharding | None = None
 
     @property

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from inference.generation.config import GenerationConfig
+from inference.generation.timestamps import pair_timestamps
 
 Scores = Float[Array, "rows vocab"]
 
@@ -83,6 +84,7 @@ def rules(settings: GenerationConfig, ends: tuple[int, ...]) -> tuple[Rule, ...]
         (ends and decay is not None, part(favour_end, decay=decay, ends=ends)),
         (settings.suppress_tokens, part(suppress, tokens=settings.suppress_tokens)),
         (begin, part(suppress_first, tokens=begin, forced=first is not None)),
+        (settings.return_timestamps, part(pair_timestamps, **settings.times, end=min(ends, default=0))),
     )
     return tuple(rule for asked, rule in known if asked)
 

@@ -6,6 +6,7 @@ the stopping rules of `transformers`, whose `generate` gives the same tokens.
 
 import dataclasses
 import functools
+from typing import Literal
 
 import flax.struct
 import jax
@@ -16,6 +17,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from inference.generation.config import GenerationConfig
 from inference.generation.rules import Written, apply_rules, rules, warped
+
+Scored = Literal[False, True, "ruled"]
+"""Whether log probabilities are kept; "ruled" ones are those that the rules leave, whatever is drawn from."""
 
 NEVER = -1e9
 """Score of what must not be chosen. Finite, as in `transformers`: sums of it still compare."""
@@ -30,9 +34,10 @@ class Generated:
         lengths: (texts,) new tokens, the end included.
         scores: (texts,) of beams: log probability over length ** length_penalty; zeros without beams.
         log_probabilities: (texts, most new tokens) of each new token, 0 behind the end; `None` unless asked for. Without
-            beams among the tokens that the rules and what is drawn from leave, whose probabilities sum to 1; of beams
-            under the rules, so that their sum over length ** length_penalty is the score. As `compute_transition_scores`
-            of `transformers` gives them, with `normalize_logits` where there are no beams.
+            beams among the tokens that the rules and what is drawn from leave, whose probabilities sum to 1 (before the
+            temperature and what else narrows the draw, where "ruled" was asked for); of beams under the rules, so that
+            their sum over length ** length_penalty is the score. As `compute_transition_scores` of `transformers` gives
+            them, with `normalize_logits` where there are no beams.
     """
 
     sequences: Int[Array, "texts length"]
@@ -49,14 +54,14 @@ class Search:
         ends: tokens that end a text.
         padding: what stands behind the end.
         new: room for new tokens.
-        scored: whether the log probability of each new token is kept.
+        scored: whether the log probability of each new token is kept; see `Generated`.
     """
 
     settings: GenerationConfig
     ends: tuple[int, ...]
     padding: int
     new: int
-    scored: bool
+    scored: Scored
 
 
 def is_end(tokens: Int[Array, "*shape"], ends: tuple[int, ...]) -> Bool[Array, "*shape"]:
@@ -116,7 +121,7 @@ class Sampling(Search):
 
     def choose(self, state: Texts, logits: Float[Array, "rows vocab"], prompts: Written) -> tuple[Texts, Array, None]:
         written = prompts.replace(tokens=jnp.concatenate([prompts.tokens, state.tokens], axis=1))
-        logits = apply_rules(rules(self.settings, self.ends), logits, written, state.step)
+        logits = ruled = apply_rules(rules(self.settings, self.ends), logits, written, state.step)
         if self.settings.do_sample:
             logits = warped(logits, self.settings)
             keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(state.keys, state.step)
@@ -128,7 +133,8 @@ class Sampling(Search):
         tokens = jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], here)
         logs = state.logs
         if logs is not None:
-            log = jnp.take_along_axis(logits, chosen[:, None], axis=1) - logsumexp(logits, axis=1, keepdims=True)
+            of = ruled if self.scored == "ruled" else logits
+            log = jnp.take_along_axis(of, chosen[:, None], axis=1) - logsumexp(of, axis=1, keepdims=True)
             logs = jax.lax.dynamic_update_slice(logs, jnp.where(state.done[:, None], 0.0, log), here)
         stops, complete = stopped(prompts.stops, state.stops, chosen)
         done = state.done | is_end(chosen, self.ends) | complete | (state.step + 1 >= prompts.limit)

@@ -15,14 +15,7 @@ from models.layers.linear import Initializer
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDecoderConfig(ModelConfig):
-    """Shape of an encoder with a decoder, with the field names of a published `config.json`.
-
-    Attributes:
-        attention_dropout: of attention probabilities.
-        activation_dropout: inside the feed-forward layers.
-        scale_embedding: whether word embeddings are multiplied by √d_model where they are looked up.
-        decoder_start_token_id: what a decoder's input begins with.
-        forced_eos_token_id: the last token of a text that is as long as it may be, in generation.
+    """Base of the shapes of an encoder with a decoder. A subclass has the fields of its published `config.json`.
 
     What an architecture is, rather than a shape of it:
 
@@ -30,6 +23,9 @@ class EncoderDecoderConfig(ModelConfig):
         normalize_embedding: a norm on the sum of word and position embeddings.
         static_position_embeddings: sinusoids as positions instead of learned ones.
         interleaved: sines and cosines alternate (Vaswani et al., 2017, section 3.5); else sines first.
+        position_offset: rows of a learned position table that stand before position 0 (fairseq kept them for padding).
+        key_bias: whether the projections to keys have a bias.
+        room_named: the field that says how many positions there are.
     """
 
     normalize_before: ClassVar[bool] = False
@@ -39,27 +35,9 @@ class EncoderDecoderConfig(ModelConfig):
     normalize_embedding: ClassVar[bool] = True
     static_position_embeddings: ClassVar[bool] = False
     interleaved: ClassVar[bool] = False
-
-    vocab_size: int = 50_265
-    max_position_embeddings: int = 1_024
-    d_model: int = 1_024
-    encoder_layers: int = 12
-    encoder_attention_heads: int = 16
-    encoder_ffn_dim: int = 4_096
-    decoder_layers: int = 12
-    decoder_attention_heads: int = 16
-    decoder_ffn_dim: int = 4_096
-    activation_function: str = "gelu"
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    init_std: float = 0.02
-    scale_embedding: bool = False
-    pad_token_id: int | None = 1
-    bos_token_id: int | None = 0
-    eos_token_id: int | tuple[int, ...] | None = 2
-    decoder_start_token_id: int | None = 2
-    forced_eos_token_id: int | tuple[int, ...] | None = 2
+    position_offset: ClassVar[int] = 2
+    key_bias: ClassVar[bool] = True
+    room_named: ClassVar[str] = "max_position_embeddings"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,10 +65,6 @@ class EncoderDecoderConfig(ModelConfig):
         return self.d_model
 
     @property
-    def longest_input(self) -> int | None:
-        return None if self.static_position_embeddings else self.max_position_embeddings
-
-    @property
     def kernel_init(self) -> Initializer:
         """How the kernels of linear layers begin."""
         return nn.initializers.normal(self.init_std)
@@ -107,7 +81,45 @@ class EncoderDecoderConfig(ModelConfig):
         return Cache.empty(self, self.decoder_layers, batch, heads, room, self.d_model // heads)
 
 
+@dataclasses.dataclass(frozen=True)
+class TextEncoderDecoderConfig(EncoderDecoderConfig):
+    """Shape of an encoder of texts with a decoder, with the field names of a published `config.json`.
+
+    Attributes:
+        attention_dropout: of attention probabilities.
+        activation_dropout: inside the feed-forward layers.
+        scale_embedding: whether word embeddings are multiplied by √d_model where they are looked up.
+        decoder_start_token_id: what a decoder's input begins with.
+        forced_eos_token_id: the last token of a text that is as long as it may be, in generation.
+    """
+
+    vocab_size: int = 50_265
+    max_position_embeddings: int = 1_024
+    d_model: int = 1_024
+    encoder_layers: int = 12
+    encoder_attention_heads: int = 16
+    encoder_ffn_dim: int = 4_096
+    decoder_layers: int = 12
+    decoder_attention_heads: int = 16
+    decoder_ffn_dim: int = 4_096
+    activation_function: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    init_std: float = 0.02
+    scale_embedding: bool = False
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 2
+    decoder_start_token_id: int | None = 2
+    forced_eos_token_id: int | tuple[int, ...] | None = 2
+
+    @property
+    def longest_input(self) -> int | None:
+        return None if self.static_position_embeddings else self.max_position_embeddings
+
+
 def check_length(config: ModelConfig, length: int) -> None:
     """Raise where so many tokens have no positions."""
     if config.longest_input is not None and length > config.longest_input:
-        raise ModelError(f"{length} tokens do not fit a model with max_position_embeddings={config.longest_input}")
+        raise ModelError(f"{length} tokens do not fit a model with {config.room_named}={config.longest_input}")

@@ -1,10 +1,13 @@
 """What encoder and decoder read: which inputs go together, how a text is shifted, where packed texts begin."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from models.config import ModelError
+from models.layers.attention import Cache
 
 Ids = Int[Array, "batch length"]
 Mask = Int[Array, "batch length"] | Bool[Array, "batch length"]
@@ -13,15 +16,23 @@ TargetMask = Int[Array, "batch targets"] | Bool[Array, "batch targets"]
 Hidden = Float[Array, "batch length hidden"]
 
 
-def refuse(input_ids, attention_mask, decoder_input_ids, cache, segment_ids, decoder_segment_ids) -> None:
-    """Raise where these inputs of a model do not go together."""
-    was_read = cache is not None and cache.memory_keys is not None
-    if was_read and (input_ids is not None or attention_mask is not None):
-        raise ModelError("past_key_values holds what the encoder read: leave out input_ids and attention_mask")
-    if input_ids is None and not was_read:
-        raise ModelError("input_ids is missing, and past_key_values holds no encoder's output that would stand for it")
-    if decoder_input_ids is None and input_ids is None:
+def refuse(read: Mapping[str, Array | None], decoder_input_ids: Array | None, cache: Cache | None) -> None:
+    """Raise where these inputs of a model do not go together.
+
+    Args:
+        read: what the encoder reads, by name: the first is what it cannot do without.
+    """
+    was_read, name = cache is not None and cache.memory_keys is not None, next(iter(read))
+    if was_read and any(x is not None for x in read.values()):
+        raise ModelError(f"past_key_values holds what the encoder read: leave out {' and '.join(read)}")
+    if read[name] is None and not was_read:
+        raise ModelError(f"{name} is missing, and past_key_values holds no encoder's output that would stand for it")
+    if decoder_input_ids is None and read[name] is None:
         raise ModelError("decoder_input_ids is missing: with past_key_values it must say what comes next")
+
+
+def refuse_packed(segment_ids: Array | None, decoder_segment_ids: Array | None, cache: Cache | None) -> None:
+    """Raise where packed texts are not packed on both sides, or a cache is to hold them."""
     if (segment_ids is None) != (decoder_segment_ids is None):
         raise ModelError("segment_ids and decoder_segment_ids belong together: give both or neither")
     if segment_ids is not None and cache is not None:

@@ -17,7 +17,9 @@ LAYER_NORM_EPSILON = 1e-5
 
 def attention(config: EncoderDecoderConfig, heads: int, name: str) -> Attention:
     inits = FrozenDict(dict.fromkeys(("query", "key", "value", "out"), config.kernel_init))
-    return Attention(config, config.d_model, heads, config.attention_dropout, inits=inits, name=name)
+    return Attention(
+        config, config.d_model, heads, config.attention_dropout, key_bias=config.key_bias, inits=inits, name=name
+    )
 
 
 def feed_forward(config: EncoderDecoderConfig, width: int, hidden: Hidden, keys: Keys) -> tuple[Hidden]:

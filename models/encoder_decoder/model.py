@@ -11,7 +11,16 @@ from jaxtyping import Array, Float
 
 from models.config import ModelConfig, ModelError
 from models.encoder_decoder.config import check_length
-from models.encoder_decoder.inputs import Hidden, Ids, Mask, TargetMask, Targets, refuse, shift_tokens_right
+from models.encoder_decoder.inputs import (
+    Hidden,
+    Ids,
+    Mask,
+    TargetMask,
+    Targets,
+    refuse,
+    refuse_packed,
+    shift_tokens_right,
+)
 from models.encoder_decoder.stacks import Decoder, Encoder, but_zero
 from models.kernels.linear import add_bias, table_scores
 from models.layers.attention import Cache
@@ -81,7 +90,9 @@ class EncoderDecoderModel(EncoderDecoderBase):
         packed pairs apart; positions begin again in each. With an empty `past_key_values` and no `decoder_input_ids` what the
         encoder read goes into the cache, which is the only output.
         """
-        refuse(input_ids, attention_mask, decoder_input_ids, past_key_values, segment_ids, decoder_segment_ids)
+        read = {"input_ids": input_ids, "attention_mask": attention_mask}
+        refuse(read, decoder_input_ids, past_key_values)
+        refuse_packed(segment_ids, decoder_segment_ids, past_key_values)
         call, encoded = CallSettings(**settings), None
         if input_ids is not None:
             words = self.front_end(input_ids, attention_mask, call.folded(3))
@@ -102,6 +113,10 @@ class EncoderDecoderModel(EncoderDecoderBase):
             past_key_values,
             call.folded(1),
         )
+        return self.outputs(decoded, encoded)
+
+    def outputs(self, decoded: ModelOutput, encoded: ModelOutput | None) -> ModelOutput:
+        """What decoder and encoder, where it ran, give, by name, and the scores of a head."""
         named = {"hidden_states": "decoder_hidden_states", "attentions": "decoder_attentions"}
         return ModelOutput(
             **self.scores(decoded.last_hidden_state),

@@ -19,9 +19,6 @@ from models.layers.stack import stack
 from models.model import CallSettings
 from models.outputs import ModelOutput
 
-OFFSET = 2
-"""Rows of a learned position table that stand before position 0 (fairseq kept them for padding)."""
-
 
 def sinusoids(positions: int, features: int, interleaved: bool) -> Float[np.ndarray, "positions features"]:
     """PE(p, 2i) = sin(p / 10000^(2i / features)), PE(p, 2i + 1) = cos of the same (Vaswani et al., 2017, section 3.5).
@@ -63,7 +60,7 @@ class Stack(nn.Module):
         if not config.static_position_embeddings:
             self.position_embeddings = embedding(
                 config,
-                config.max_position_embeddings + OFFSET,
+                config.longest_input + config.position_offset,
                 config.d_model,
                 None,
                 stddev=config.init_std,
@@ -83,7 +80,7 @@ class Stack(nn.Module):
             table = sinusoids(room, config.d_model, config.interleaved)
             embedded = words + jnp.asarray(table)[positions]
         else:
-            embedded = words + self.position_embeddings(positions + OFFSET)
+            embedded = words + self.position_embeddings(positions + config.position_offset)
         embedded = by_example(embedded.astype(config.compute_dtype))
         if config.normalize_embedding:
             embedded = self.embedding_norm(embedded)
@@ -157,6 +154,10 @@ class Decoder(Stack):
         _, (keys, values) = self.layers(None, (jnp.arange(self.count), None, None), shared)
         return cache.replace(memory_keys=keys, memory_values=values, memory_mask=whole(memory, memory_mask))
 
+    def positions(self, length: int, mask: Mask | None, first: int | Int[Array, ""]) -> Int[Array, "#batch new"]:
+        """Those of `length` tokens, the first of them at place `first` of those that `mask` is about: their places."""
+        return jnp.arange(length)[None] + first
+
     def __call__(
         self,
         words: Hidden,
@@ -185,7 +186,8 @@ class Decoder(Stack):
         if segment_ids is not None:
             same = (segment_ids[:, :, None] == memory_segment_ids[:, None, :])[:, None]
             memory_mask = same if memory_mask is None else memory_mask & same
-        positions = jnp.arange(length)[None] + first if segment_ids is None else places_within(segment_ids)
+        positions = self.positions(length, decoder_attention_mask, first)
+        positions = positions if segment_ids is None else places_within(segment_ids)
         embedded = self.embed(words, call.dropout_keys, positions, room)
         per_layer = jnp.arange(self.count), caches, memory_caches
         shared = mask, self.position_bias(length, room, first), filled, memory, memory_mask, call.dropout_keys

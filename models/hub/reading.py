@@ -1,6 +1,7 @@
 """From the tensors of a folder to parameters: which there are, under which names, and in which shapes."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from models.hub.names import NameTable
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 """What a published parameter may be; quantised ones mean nothing without their scales."""
+
+LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+"""The number of a layer in a published name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +51,11 @@ class Read:
         """The same with the tensors that were not read put into `left_out` or `unexpected`."""
         extra = {name for name in unused if not table.is_ignored(name, base)}
         known = {table.today(name.published, base) for name in table.names}
-        left_out = sorted(name for name in extra if name in known or (chosen and not table.in_base(name)))
+
+        def is_known(name: str) -> bool:
+            return name in known or LAYER.sub("{layer}", name) in known
+
+        left_out = sorted(name for name in extra if is_known(name) or (chosen and not table.in_base(name)))
         return dataclasses.replace(self, left_out=left_out, unexpected=sorted(extra - set(left_out)))
 
 

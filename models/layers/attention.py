@@ -130,6 +130,7 @@ class Attention(nn.Module):
         fused: one product for queries, keys and values, with a kernel `(in, 3, out)`.
         bias: whether the projections have one.
         qkv_bias: whether those of queries, keys and values have one; as `bias` says where `None`.
+        key_bias: whether that of keys has one, where the others have.
         scale: of the scores; `head_dim ** -0.5` where `None`.
         upcast: scale queries in float32, and keep queries, keys and values in it until they are attended.
         inits: initializers of the kernels that do not begin as N(0, stddev²) cut at ±2 stddev, by name.
@@ -149,6 +150,7 @@ class Attention(nn.Module):
     fused: bool = False
     bias: bool = True
     qkv_bias: bool | None = None
+    key_bias: bool = True
     scale: float | None = None
     upcast: bool = False
     inits: Mapping[str, Initializer] = FrozenDict()
@@ -245,6 +247,7 @@ class Attention(nn.Module):
     def _dense(self, features, name: str, axes, init: Initializer | None = None) -> Dense:
         init = init or self.inits.get(name)
         bias = self.bias if name == "out" or self.qkv_bias is None else self.qkv_bias
+        bias = bias and (name != "key" or self.key_bias)
         return dense(self.config, features, name, axes, bias=bias, stddev=self.stddev, kernel_init=init)
 
     def _local_queries(self, key: Array, shape: Sequence[int], dtype: jnp.dtype) -> Float[Array, "in out"]:

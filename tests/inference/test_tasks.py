@@ -44,6 +44,7 @@ SUITED = {
     "ViTForImageClassification": ["image-classification"],
     "LevitForImageClassificationWithTeacher": ["image-classification"],
     "ViTMAEForPreTraining": [],
+    "WhisperForConditionalGeneration": ["automatic-speech-recognition"],
 }
 """Class → tasks."""
 

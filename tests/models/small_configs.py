@@ -58,6 +58,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "bart": BART,
     "mbart": BART,
     "marian": dict(BART, pad_token_id=1, decoder_start_token_id=1),
+    "whisper": dict(
+        **{name: value for name, value in BART.items() if name != "max_position_embeddings"},
+        **dict(num_mel_bins=6, max_source_positions=10, max_target_positions=20, classifier_proj_size=12),
+        **dict(pad_token_id=1, bos_token_id=2, eos_token_id=2, decoder_start_token_id=3),
+        **dict(suppress_tokens=[7], begin_suppress_tokens=[8, 2], median_filter_width=5),
+    ),
     "vit": dict(VIT, encoder_stride=4),
     "vit_mae": dict(VIT, **DECODER),
     "convnext": dict(STAGES, num_stages=2, patch_size=2, image_size=16),

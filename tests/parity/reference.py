@@ -26,8 +26,8 @@ TUPLES = (
 )
 """Outputs that `transformers` gives as one array per layer."""
 
-IMAGES = ("pixel_values", "reconstruction")
-"""Inputs and outputs with channels, last here and behind the batch there."""
+IMAGES = ("pixel_values", "reconstruction", "input_features")
+"""Inputs and outputs with channels, or mels, last here and behind the batch there."""
 
 
 def perturbed(architecture: str, config):

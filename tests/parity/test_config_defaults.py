@@ -34,6 +34,10 @@ UNREAD = {
         *("is_decoder", "tie_word_embeddings", "encoder_layerdrop", "decoder_layerdrop"),
         *("share_encoder_decoder_embeddings", "decoder_vocab_size"),
     },
+    "whisper": {
+        *("tie_word_embeddings", "encoder_layerdrop", "decoder_layerdrop", "apply_spec_augment"),
+        *(f"mask_{axis}_{what}" for axis in ("time", "feature") for what in ("prob", "length", "min_masks")),
+    },
     "cvt": {"layer_norm_eps"},
 }
 """Fields without one of ours: at their defaults they ask for nothing that is not done, and what else they say is refused or

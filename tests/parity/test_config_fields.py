@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "bart": "BartForConditionalGeneration",
     "mbart": "MBartForConditionalGeneration",
     "marian": "MarianMTModel",
+    "whisper": "WhisperForConditionalGeneration",
     "vit": "ViTForImageClassification",
     "vit_mae": "ViTMAEForPreTraining",
     "convnext": "ConvNextForImageClassification",
@@ -45,13 +46,15 @@ OTHERS = {
     ("llama", "pad_token_id"): "LlamaForSequenceClassification",
     ("bart", "eos_token_id"): "BartForSequenceClassification",
     ("mbart", "eos_token_id"): "MBartForSequenceClassification",
+    ("whisper", "use_weighted_layer_sum"): "WhisperForAudioClassification",
+    ("whisper", "classifier_proj_size"): "WhisperForAudioClassification",
     ("vit", "pooler_act"): "ViTModel",
     ("vit", "pooler_output_size"): "ViTModel",
     ("vit", "encoder_stride"): "ViTForMaskedImageModeling",
 }
 """The class that reads a field, where it is not the architecture's in `ARCHITECTURES`."""
 
-TRAINING = re.compile(r"drop|init|_std$|norm_pix_loss|^(bos|decoder_start|forced_eos)_token_id$")
+TRAINING = re.compile(r"drop|init|_std$|norm_pix_loss|^(bos|decoder_start|forced_eos)_token_id$|suppress|median")
 """Fields that only training or generation reads: their values are compared, and what they do there has tests of its own."""
 
 ROPE = dict(rope_theta=10_000.0, factor=2.0)
@@ -139,6 +142,7 @@ REFUSED = {
         **{"tie_word_embeddings": "False", "encoder_layerdrop": "0.25", "decoder_layerdrop": "0.25"},
         "share_encoder_decoder_embeddings": "False",
     },
+    "whisper": {"tie_word_embeddings": "False", "encoder_layerdrop": "0.25", "decoder_layerdrop": "0.25"},
 }
 """Fields whose values are refused, which the pattern finds."""
 
@@ -161,6 +165,10 @@ UNREAD = {
     "distilbert": {"bos_token_id"},
     "gpt2": {"summary_first_dropout"},
     "t5": {"classifier_dropout"},
+    "whisper": {
+        "apply_spec_augment",
+        *(f"mask_{axis}_{what}" for axis in ("time", "feature") for what in ("prob", "length", "min_masks")),
+    },
 }
 """Settings of training or generation that no class here reads."""
 
@@ -210,6 +218,12 @@ def inputs(architecture: str, config) -> dict[str, np.ndarray]:
         if architecture == "ViTMAEForPreTraining":
             images["noise"] = rng.random((2, (size // config.patch_size) ** 2)).astype(np.float32)
         return images
+    if hasattr(config, "num_mel_bins"):
+        shape = (2, 2 * config.max_source_positions, config.num_mel_bins)
+        sound = {"input_features": rng.normal(size=shape).astype(np.float32)}
+        if "Classification" not in architecture:
+            sound["decoder_input_ids"] = rng.integers(10, 60, (2, 6))
+        return sound
     ids = rng.integers(10, 60, (2, 12))
     end = getattr(config, "eos_token_id", None)
     ids[:, [4, 8]] = end if isinstance(end, int) else 7  # for those who look for the end of a text

@@ -1,0 +1,93 @@
+"""From a waveform to `input_features`, as a published `preprocessor_config.json` of Whisper says."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from data.audio.log_mel import HOP, SAMPLING_RATE, WINDOW, log_mel_of_any_length
+from data.errors import DataError
+from data.files import whole_file
+
+FILES = ("preprocessor_config.json", "processor_config.json")
+"""Where a folder says it; the second has it under `feature_extractor`."""
+
+FIXED = {"sampling_rate": SAMPLING_RATE, "hop_length": HOP, "n_fft": WINDOW, "padding_value": 0.0, "dither": 0.0}
+"""Fields that have one value only here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectrogramExtractor:
+    """How recordings become spectrograms, with the names of a published `preprocessor_config.json`.
+
+    Attributes:
+        feature_size: mel bands.
+        chunk_length: seconds that the model sees at a time.
+    """
+
+    feature_size: int = 80
+    chunk_length: int = 30
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "SpectrogramExtractor":
+        """The one whose file lies in `folder`.
+
+        Raises:
+            DataError: there is no such file, or it says what is not done here.
+        """
+        for name in FILES:
+            path = Path(folder) / name
+            if not path.is_file():
+                continue
+            try:
+                published = json.loads(path.read_text(encoding="utf-8-sig"))
+                return cls.from_json(published.get("feature_extractor", published))
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
+            except (OSError, AttributeError, TypeError, ValueError) as error:
+                raise DataError(f"{path} describes no spectrograms: {error}") from None
+        raise DataError(f"there is no {Path(folder) / FILES[0]}, which says how sound is prepared for the model")
+
+    @classmethod
+    def from_json(cls, published: Mapping[str, Any]) -> "SpectrogramExtractor":
+        """From a published file; keys that mean nothing here are ignored."""
+        for name, value in FIXED.items():
+            if published.get(name, value) != value:
+                raise DataError(f"{name}={published[name]!r}: only {value} is implemented")
+        known = {field.name: published[field.name] for field in dataclasses.fields(cls) if field.name in published}
+        for name, value in known.items():
+            if type(value) is not int or value < 1:
+                raise DataError(f"{name}={value!r}: expected a whole number above 0")
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a published `preprocessor_config.json`."""
+        samples = self.chunk_length * SAMPLING_RATE
+        return {
+            **{"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": "WhisperProcessor"},
+            **dataclasses.asdict(self),
+            **FIXED,
+            **{"n_samples": samples, "nb_max_frames": samples // HOP, "padding_side": "right"},
+            "return_attention_mask": False,
+        }
+
+    def write(self, folder: str | Path) -> None:
+        """Put the file beside a model's."""
+        with whole_file(Path(folder) / FILES[0]) as path:
+            path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def frames(self) -> int:
+        """Of what the model sees at a time."""
+        return self.chunk_length * SAMPLING_RATE // HOP
+
+    def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "frames mels"]:
+        """The spectrogram of a recording of any length, as much silence behind it as the model sees at a time.
+
+        The quietest value is 8 powers of ten below the loudest of the whole recording.
+        """
+        return log_mel_of_any_length(waveform, mels=self.feature_size, window=self.chunk_length * SAMPLING_RATE)

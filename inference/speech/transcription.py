@@ -1,0 +1,228 @@
+"""Recordings of any length: windows one after the other, each from where the one before it ends to say something whole.
+
+The order of the steps and the thresholds are those of the authors' `transcribe`, but for two things. Where nothing sounds for two
+seconds or more a recording is cut, so that silence is never asked what it says. And several recordings are heard at a time.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+
+from data.audio.features import SpectrogramExtractor
+from data.audio.log_mel import HOP, SAMPLING_RATE
+from inference.speech.listener import Decoding, Heard, Listener
+from inference.speech.words import Word, timed
+
+SECOND = SAMPLING_RATE // HOP
+"""Frames of a spectrogram."""
+QUIET = 10 ** (-55 / 20)
+"""Root mean square of a frame, full scale being 1, below which nothing sounds: -55 dB."""
+PAUSE, MARGIN = 2 * SECOND, SECOND // 10
+"""Frames of silence that a recording is cut at, and that are left on both sides of what sounds."""
+TOGETHER = 8
+"""Recordings that are heard at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording that was written down, from `start` to `end` in seconds."""
+
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...]
+    heard: Heard
+    words: tuple[Word, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcript:
+    """All that a recording says."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    language: str | None
+
+
+def sounding(waveform: Float32[np.ndarray, " samples"]) -> list[tuple[int, int]]:
+    """The frames from which to which something sounds: all but pauses of two seconds or more."""
+    frames = -(-len(waveform) // HOP)
+    rows = np.pad(waveform, (0, frames * HOP - len(waveform))).reshape(frames, HOP)
+    loud = np.flatnonzero(np.sqrt((rows.astype(np.float64) ** 2).mean(axis=1)) >= QUIET)
+    if not len(loud):
+        return []
+    edges = np.concatenate([[-1], loud, [frames]])
+    gaps = [(int(a) + 1, int(b)) for a, b in itertools.pairwise(edges) if b - a - 1 >= PAUSE]
+    begins = [0, *(end - MARGIN for _, end in gaps if end < frames)]
+    ends = [*(begin + MARGIN for begin, _ in gaps if begin > 0), frames]
+    if gaps and gaps[0][0] == 0:
+        begins = begins[1:]
+    if gaps and gaps[-1][1] == frames:
+        ends = ends[:-1]
+    return list(zip(begins, ends, strict=True))
+
+
+class Recording:
+    """Where the transcription of one recording stands.
+
+    Attributes:
+        seek: the frame from which the next window is heard.
+        before: tokens that were written, of which a window may be given the last.
+    """
+
+    def __init__(self, waveform: Float32[np.ndarray, " samples"], extractor: SpectrogramExtractor, timestamps: bool):
+        self.clips = sounding(waveform)
+        self.frames = -(-len(waveform) // HOP)
+        self.window = extractor.frames
+        self.timestamps = timestamps or self.frames > self.window
+        self.spectrogram = extractor(waveform) if self.clips else None
+        self.seek = self.clips[0][0] if self.clips else 0
+        self.before: list[int] = []
+        self.segments: list[Segment] = []
+        self.language: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return not self.clips
+
+    @property
+    def size(self) -> int:
+        """Frames that the next window has of the recording."""
+        return min(self.window, self.clips[0][1] - self.seek)
+
+    def features(self) -> Float32[np.ndarray, "frames mels"]:
+        """The next window, silence behind what it has of the recording."""
+        rows = np.full((self.window, self.spectrogram.shape[1]), self.spectrogram.min(), np.float32)
+        rows[: self.size] = self.spectrogram[self.seek : self.seek + self.size]
+        return rows
+
+    def take(self, heard: Heard, listener: Listener, decoding: Decoding) -> list[Segment]:
+        """Keep what a window says, and go on from where its last whole segment ends. Returns the new segments."""
+        if heard.is_silence(decoding):
+            self.move(self.seek + self.size)
+            return []
+        segments, moved = self._segments(heard, listener)
+        segments = [segment for segment in segments if segment.text.strip() and segment.start != segment.end]
+        self.segments += segments
+        trusted = decoding.condition_on_previous_text and heard.temperature <= 0.5
+        written = [token for segment in segments for token in segment.tokens]
+        self.before = [*self.before, *written] if trusted else []
+        self.move(self.seek + (moved or self.size))
+        return segments
+
+    def move(self, seek: int) -> None:
+        """Go on from a frame; from the next clip where this one is over."""
+        self.seek = seek
+        if self.seek >= self.clips[0][1]:
+            self.clips = self.clips[1:]
+            self.seek = self.clips[0][0] if self.clips else self.frames
+
+    def _segments(self, heard: Heard, listener: Listener) -> tuple[list[Segment], int]:
+        """The segments of a window, and how many frames they take of it: all, unless the last one is not whole."""
+        tokens, special, offset = heard.tokens, listener.tokens, self.seek / SECOND
+
+        def segment(part: Sequence[int], start: float, end: float) -> Segment:
+            return Segment(offset + start, offset + end, listener.text(part), tuple(part), heard)
+
+        times = [special.is_time(token) for token in tokens]
+        pairs = [place for place in range(1, len(tokens)) if times[place - 1] and times[place]]
+        ends_once = times[-2:] == [False, True]
+        if not pairs:
+            stamps = [token for token, is_time in zip(tokens, times, strict=True) if is_time]
+            end = special.seconds(stamps[-1]) if stamps and stamps[-1] != special.time_zero else self.size / SECOND
+            return [segment(tokens, 0.0, end)], self.size
+        edges = [0, *pairs, *([len(tokens)] if ends_once else [])]
+        parts = [tokens[begin:end] for begin, end in itertools.pairwise(edges)]
+        segments = [segment(part, special.seconds(part[0]), special.seconds(part[-1])) for part in parts]
+        return segments, self.size if ends_once else round(special.seconds(parts[-1][-1]) * SECOND)
+
+
+def transcribe(
+    listener: Listener,
+    extractor: SpectrogramExtractor,
+    waveforms: Sequence[Float32[np.ndarray, " samples"]],
+    decoding: Decoding | None = None,
+    *,
+    timestamps: Literal[False, True, "word"] = False,
+    first: int = 0,
+    on_progress: Callable[[float], Any] | None = None,
+) -> list[Transcript]:
+    """What recordings at 16 kHz say.
+
+    Args:
+        timestamps: whether segments are wanted, or their words too. A recording that is longer than a window has segments
+            anyway.
+        first: place of the first recording in a longer list, for what is drawn.
+        on_progress: called with the seconds that each window has dealt with.
+
+    Raises:
+        ModelError: a language or a task that the model does not know.
+    """
+    decoding, tokens = decoding or Decoding(), listener.tokens
+    language = None if decoding.language is None else tokens.language_named(decoding.language)
+    tokens.prompt(language or next(iter(tokens.languages), None), decoding.task, bool(timestamps))  # or refused
+    recordings = [Recording(waveform, extractor, bool(timestamps)) for waveform in waveforms]
+    for recording in recordings:
+        recording.language = language
+    for numbers in windows(recordings):
+        heard = listen(listener, {first + number: recordings[number] for number in numbers}, decoding)
+        for number, one in zip(numbers, heard, strict=True):
+            recording = recordings[number]
+            began, size, features, count = recording.seek, recording.size, recording.features(), len(recording.segments)
+            new = recording.take(one, listener, decoding)
+            if timestamps == "word" and new:
+                recording.segments[count:] = with_words(listener, features[None], size, began, new, recording.language)
+            if on_progress is not None:
+                on_progress((recording.seek - began) / SECOND)
+    return [
+        Transcript("".join(segment.text for segment in one.segments), tuple(one.segments), one.language)
+        for one in recordings
+    ]
+
+
+def windows(recordings: Sequence[Recording]) -> Iterator[list[int]]:
+    """Numbers of the recordings that are heard next: a few of those that are not done, all with timestamps or all without."""
+    while waiting := [number for number, one in enumerate(recordings) if not one.is_done]:
+        stamped = recordings[waiting[0]].timestamps
+        yield [number for number in waiting if recordings[number].timestamps == stamped][:TOGETHER]
+
+
+def listen(listener: Listener, recordings: Mapping[int, Recording], decoding: Decoding) -> list[Heard]:
+    """What the next window of each recording says."""
+    key, tokens = jax.random.key(decoding.seed), listener.tokens
+    memory = listener.encode(np.stack([recording.features() for recording in recordings.values()]))
+    if any(recording.language is None for recording in recordings.values()):
+        for recording, language in zip(recordings.values(), listener.languages(memory, len(recordings)), strict=True):
+            recording.language = recording.language or language
+    prompts, begun, keys = [], [], []
+    for number, recording in recordings.items():
+        before = tokens.before(recording.before, listener.most_before)
+        prompts.append(before + tokens.prompt(recording.language, decoding.task, recording.timestamps))
+        begun.append([*before, tokens.start])
+        keys.append(jax.random.fold_in(jax.random.fold_in(key, number), recording.seek))
+    stamped = next(iter(recordings.values())).timestamps
+    return listener.decode(memory, prompts, begun, jnp.stack(keys), stamped, decoding)
+
+
+def with_words(
+    listener: Listener,
+    features: Float32[np.ndarray, "1 frames mels"],
+    size: int,
+    seek: int,
+    segments: Sequence[Segment],
+    language: str | None,
+) -> list[Segment]:
+    """The segments of a window with their words, which begin and end them."""
+    words = timed(listener, features, size, [segment.tokens for segment in segments], language)
+    found, offset = [], seek / SECOND
+    for segment, own in zip(segments, words, strict=True):
+        own = tuple(word.later(offset) for word in own)
+        times = dict(start=own[0].start, end=own[-1].end) if own else {}
+        found.append(dataclasses.replace(segment, words=own, **times))
+    return found

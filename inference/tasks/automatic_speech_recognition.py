@@ -1,0 +1,56 @@
+"""`automatic-speech-recognition`: what is said in recordings."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from inference.readers.sound import SoundReader
+from inference.speech import Decoding, Transcript, transcribe
+from inference.speech.subtitles import subtitles
+from inference.task import Output, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class AutomaticSpeechRecognition(Decoding, Task):
+    """For each recording, of any length, its text; with timestamps also its chunks with their times in seconds.
+
+    Attributes:
+        return_timestamps: whether chunks are wanted: segments (True), or each `word`.
+        form: what is printed: `json`, the `text` alone, or subtitles, as `srt` or `vtt`.
+        on_progress: called with the seconds of sound that have just been dealt with.
+    """
+
+    name = "automatic-speech-recognition"
+    reader = SoundReader
+    takes = ("input_features", "decoder_input_ids")
+    asks = (Output("logits", "targets vocabulary"),)
+    fields = ()
+    block: ClassVar[int] = 8
+    example = "lacuna predict automatic-speech-recognition RECORDING --model {model}"
+
+    return_timestamps: Literal[False, True, "word"] = False
+    form: Literal["json", "text", "srt", "vtt"] = "json"
+    on_progress: Annotated[Callable[[float], Any] | None, tyro.conf.Suppress] = None
+
+    def answers(self, reader: SoundReader, given: Sequence[Any], first: int = 0) -> list[dict[str, Any]]:
+        stamped = self.return_timestamps or self.form in ("srt", "vtt")
+        settings = dict(timestamps=stamped, first=first, on_progress=self.on_progress)
+        transcripts = transcribe(reader.listener, reader.extractor, reader.read(given), self, **settings)
+        return [self.answered(transcript, stamped) for transcript in transcripts]
+
+    def answered(self, transcript: Transcript, stamped: bool | str) -> dict[str, Any]:
+        """An answer as `transformers` has it."""
+        parts = transcript.segments
+        if stamped == "word":
+            parts = [word for segment in parts for word in segment.words]
+        chunks = [{"text": part.text, "timestamp": (round(part.start, 2), round(part.end, 2))} for part in parts]
+        language = {"language": transcript.language} if transcript.language else {}
+        return {"text": transcript.text, **language, **({"chunks": chunks} if stamped else {})}
+
+    def printed(self, answer: dict[str, Any]) -> str:
+        if self.form == "text":
+            return answer["text"].strip()
+        return json.dumps(answer, ensure_ascii=False) if self.form == "json" else subtitles(answer["chunks"], self.form)
