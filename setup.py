@@ -49,7 +49,7 @@ setup(
             "whisper-normalizer>=0.1.15",
         ],
         "audio": ["soundfile>=0.13", "soxr>=1.0", "av>=15"],
-        "demo": ["gensim>=4.4", "scikit-learn>=1.7"],
+        "demo": ["gensim>=4.4", "scikit-learn>=1.7", "espeakng-loader>=0.2"],
         "test": [
             "pytest>=9",
             "pytest-xdist>=3.8",
@@ -66,6 +66,7 @@ setup(
             "soundfile>=0.13",
             "soxr>=1.0",
             "av>=15",
+            "espeakng-loader>=0.2",
         ],
         "parity": ["torch==2.13.0", "transformers>=5.23", "lm-eval>=0.4.13", "accelerate>=1.10"],
         "harness": ["lm-eval>=0.4.13"],

@@ -223,3 +223,24 @@ class ImageForm(Form):
         if pixels < 1:
             raise DataError(f"a picture of {pixels} pixels: give a number of 1 or more")
         return dataclasses.replace(self, size=pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioForm(Form):
+    """A recording: samples, and tokens of its transcript.
+
+    Attributes:
+        length: samples of an example, at most.
+        target: tokens of a transcript, at most; 0 where there is none.
+        buckets: how many lengths batches have, at most, which is how many programs are compiled.
+    """
+
+    items: ClassVar[str] = "samples"
+
+    length: int = 250_000
+    target: int = 0
+    buckets: int = 1
+
+    @property
+    def amount(self) -> int:
+        return self.length

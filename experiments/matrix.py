@@ -25,7 +25,9 @@ LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
 TEXT = {
     name: kind
     for name, kind in KINDS.items()
-    if "pixel_values" not in kind().takes and "classes" not in kind().needs and "start_positions" not in kind().reads
+    if not {"pixel_values", "input_values"} & {*kind().takes}
+    and "classes" not in kind().needs
+    and "start_positions" not in kind().reads
 }
 """The objectives that are about text without labels."""
 REASONS = (

@@ -40,6 +40,7 @@ def pipeline(task: str | Task, model: str | Path) -> "Pipeline":
     asked, task = (task.name, task) if isinstance(task, Task) else (task, tasks.named(task))
     folder = hub.checkpoint_folder(model)
     model, variables = hub.load(folder)
+    task = task.suited_to(model)
     try:
         task.check(model)
     except ModelError as error:

@@ -56,6 +56,10 @@ class Task:
         """The task that is called so, `None` where that is another one."""
         return cls() if name == cls.name else None
 
+    def suited_to(self, model: Model) -> "Task":
+        """The task as this model is asked for it: the same, but where models of several sorts answer it in ways of their own."""
+        return self
+
     def check(self, model: Model) -> None:
         """Raise `ModelError` where the model lacks an input or output; nothing is computed."""
         name, inputs = type(model).__name__, model.inputs

@@ -23,7 +23,8 @@ from models.outputs import ModelOutput
 
 TOKENS = ("input_ids", "decoder_input_ids")
 """Inputs that `init` wants, each (batch, length); it does without masks, types and positions."""
-DTYPES = {"pixel_values": jnp.float32, "input_features": jnp.float32, "noise": jnp.float32, "sampling_key": jnp.uint32}
+FLOATS = ("pixel_values", "input_features", "input_values", "noise", "gumbel_noise", "gumbel_temperature")
+DTYPES = {**dict.fromkeys(FLOATS, jnp.float32), "sampling_key": jnp.uint32}
 """Of the inputs that are no int32."""
 
 

@@ -2,6 +2,8 @@
 
 import difflib
 
+from objectives.audio.contrastive import Contrastive
+from objectives.audio.ctc import Ctc
 from objectives.classification import Classification
 from objectives.distillation import Distillation
 from objectives.images.augmented import Augmented
@@ -39,6 +41,8 @@ KINDS: dict[str, type[Objective]] = {
         AnswerSpan,
         MaskedImage,
         MaskedAutoencoder,
+        Contrastive,
+        Ctc,
     )
 }
 """All objectives here that need no other, by the names that `named` knows."""
@@ -72,6 +76,8 @@ __all__ = [
     "CausalLM",
     "ClassDistillation",
     "Classification",
+    "Contrastive",
+    "Ctc",
     "Distillation",
     "Infilling",
     "Losses",

@@ -30,7 +30,15 @@ EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
         ("more than 0", lambda x: x > 0),
     ),
     **dict.fromkeys(
-        ("warmup_steps", "warmup_init", "weight_decay", "constant_steps", "factored_from", "decay_exponent"),
+        (
+            "warmup_steps",
+            "hold_steps",
+            "warmup_init",
+            "weight_decay",
+            "constant_steps",
+            "factored_from",
+            "decay_exponent",
+        ),
         ("0 or more", lambda x: x >= 0),
     ),
     **dict.fromkeys(("b1", "b2", "momentum"), ("from 0 to less than 1", lambda x: 0 <= x < 1)),
@@ -137,6 +145,31 @@ class AdamW(Warmed):
             optax.scale_by_learning_rate(self.schedule(steps)),
             *([] if self.layer_decay == 1 else [scale_by_layer(self.layer_decay, depth)]),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class TriStage(AdamW):
+    """AdamW whose rate grows, stays at its peak and falls exponentially, as speech recognisers are fine-tuned (Baevski et al.,
+    2020, arXiv 2006.11477, released recipes).
+
+    Attributes:
+        hold_steps: how long it stays at its peak.
+        final_share: what it falls to in the last step, a fraction of the peak.
+    """
+
+    final_share: float = 0.05
+    hold_steps: int = 0
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        falls_from = self.warmup_steps + self.hold_steps
+
+        def rate(step: int | jax.Array) -> jax.Array:
+            step = jnp.asarray(step, jnp.float32) + 1
+            fallen = jnp.clip((step - falls_from) / max(1, steps - falls_from), 0, 1)
+            warmed = jnp.minimum(1.0, step / max(1, self.warmup_steps))
+            return self.learning_rate * warmed * jnp.exp(math.log(self.final_share) * fallen)
+
+        return rate
 
 
 @dataclasses.dataclass(frozen=True)

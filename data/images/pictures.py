@@ -21,9 +21,6 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 MOST_PIXELS = 89_478_485
 """A picture that says it has more is not decoded: the limit from which on Pillow warns of decompression bombs."""
 
-SMALL = 2**28
-"""Bytes of pictures up to which all are decoded when they are first looked at: that takes seconds."""
-
 ORIENTATION = 0x0112
 """The EXIF tag that says how a camera was held."""
 

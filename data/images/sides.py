@@ -10,7 +10,8 @@ from jaxtyping import Int64
 
 from data.contents import Broken, Contents, Joined, Progress
 from data.contract import Source
-from data.images.files import Reading
+from data.file_contents import Reading
+from data.images.pictures import examine
 from data.images.sources import Opened, Picture, Pictures
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of
@@ -114,7 +115,9 @@ def look(
     """
     # A data set with a version was checked when it was prepared, and nobody needs its contents unless it is split.
     read = held_out is None or not opened.version or broken == "skip"
-    reading = Reading(settings.cache_folder, read, decode=broken == "skip", again=again, progress=progress)
+    reading = Reading(
+        "picture", examine, settings.cache_folder, read, decode=broken == "skip", again=again, progress=progress
+    )
 
     def part(pictures: Pictures) -> Part:
         contents = pictures.contents(reading)

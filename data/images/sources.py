@@ -14,9 +14,9 @@ from jaxtyping import Int32, UInt8
 from data.class_folders import Wanted, class_folders
 from data.contents import Content, Contents, content_hash, read_all
 from data.errors import DataError
+from data.file_contents import SMALL, Reading, file_contents
 from data.files import locked, on_disk
-from data.images.files import Reading, file_contents
-from data.images.pictures import ENDINGS, SMALL, Source, examine
+from data.images.pictures import ENDINGS, Source, examine
 from data.tfds import shard_states, tfds_builder, tfds_split
 
 SKLEARN_DIGITS = "sklearn_digits"

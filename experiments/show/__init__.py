@@ -9,6 +9,7 @@ from types import ModuleType
 
 def module_for(inputs: Iterable[str]) -> ModuleType:
     """The module that shows what a model reads, by the names of its inputs."""
-    from experiments.show import pictures, texts
+    from experiments.show import pictures, sounds, texts
 
-    return pictures if "pixel_values" in inputs else texts
+    modules = {"pixel_values": pictures, "input_values": sounds}
+    return next((module for name, module in modules.items() if name in inputs), texts)

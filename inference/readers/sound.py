@@ -56,11 +56,11 @@ class SoundReader(Reader):
         return [waveform(one, f"recording {number}") for number, one in enumerate(given)]
 
 
-def waveform(given: Any, name: str) -> Float32[np.ndarray, " samples"]:
-    """The samples of one recording at the models' rate."""
+def waveform(given: Any, name: str, sampling_rate: int = SAMPLING_RATE) -> Float32[np.ndarray, " samples"]:
+    """The samples of one recording at the model's rate, which an array is taken to have, where it does not say otherwise."""
     if not isinstance(given, Mapping):
-        return read_audio(given, SAMPLING_RATE, name="" if isinstance(given, str | Path) else name)
+        return read_audio(given, sampling_rate, name="" if isinstance(given, str | Path) else name)
     samples = next((given[key] for key in SAMPLES if key in given), None)
     if samples is None or RATE not in given:
         raise ModelError(f"{name} has {', '.join(map(str, given))}: expected array and sampling_rate")
-    return read_audio(np.asarray(samples), SAMPLING_RATE, rate=given[RATE], name=name)
+    return read_audio(np.asarray(samples), sampling_rate, rate=given[RATE], name=name)

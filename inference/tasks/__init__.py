@@ -31,7 +31,7 @@ def that_fit(model: nn.Module) -> list[Task]:
     found = []
     for task in known().values():
         with contextlib.suppress(ModelError):
-            task().check(model)
+            task().suited_to(model).check(model)
             found += [task()] if task.example else []
     return found
 

@@ -11,6 +11,7 @@ from inference.readers.sound import SoundReader
 from inference.speech import Decoding, Transcript, transcribe
 from inference.speech.subtitles import subtitles
 from inference.task import Output, Task
+from models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,13 @@ class AutomaticSpeechRecognition(Decoding, Task):
     return_timestamps: Literal[False, True, "word"] = False
     form: Literal["json", "text", "srt", "vtt"] = "json"
     on_progress: Annotated[Callable[[float], Any] | None, tyro.conf.Suppress] = None
+
+    def suited_to(self, model: Model) -> Task:
+        if "input_values" not in model.inputs:
+            return self
+        from inference.speech.spelled import SpelledSpeechRecognition
+
+        return SpelledSpeechRecognition(**vars(self))
 
     def answers(self, reader: SoundReader, given: Sequence[Any], first: int = 0) -> list[dict[str, Any]]:
         stamped = self.return_timestamps or self.form in ("srt", "vtt")

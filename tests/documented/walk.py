@@ -143,6 +143,7 @@ ELSEWHERE = {
     **dict.fromkeys(("bart/glue.py:", "bart/summarise.py:", "bart/translate.py:"), "facebook/bart-large"),
     **dict.fromkeys(("t5/summarise.py:", "t5/translate.py:"), "google-t5/t5-base"),
     "gpt2/classify.py:": "openai-community/gpt2",
+    **dict.fromkeys(("wav2vec2/ctc.py:", "wav2vec2/keywords.py:"), "facebook/wav2vec2-base"),
     "mbart/translate.py:": "facebook/mbart-large-cc25",
     "pretrain.py:": "",
     "translate.py:": "",
@@ -209,14 +210,14 @@ def walk(command: Command, where: Path, environment: dict[str, str]) -> None:
             continue
         assert done.returncode == 0, about
         for further in said_to_try(done.stdout):
-            tried = run(with_a_picture(further, where), where, environment)
+            tried = run(with_files(further, where), where, environment)
             assert tried.returncode == 0, (
                 f"{about}\n\ntry next: {further}\n{tried.stdout[-1000:]}{tried.stderr[-3000:]}"
             )
 
 
-def with_a_picture(text: str, where: Path) -> str:
-    return text.replace("PICTURE", str(where / "cat.jpg"))
+def with_files(text: str, where: Path) -> str:
+    return text.replace("PICTURE", str(where / "cat.jpg")).replace("RECORDING", str(where / "word.wav"))
 
 
 def refusal(text: str) -> str | None:

@@ -45,6 +45,10 @@ SUITED = {
     "LevitForImageClassificationWithTeacher": ["image-classification"],
     "ViTMAEForPreTraining": [],
     "WhisperForConditionalGeneration": ["automatic-speech-recognition"],
+    "Wav2Vec2Model": [],
+    "Wav2Vec2ForPreTraining": [],
+    "Wav2Vec2ForCTC": ["automatic-speech-recognition"],
+    "Wav2Vec2ForSequenceClassification": ["audio-classification"],
 }
 """Class → tasks."""
 

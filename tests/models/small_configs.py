@@ -77,5 +77,21 @@ SMALL: dict[str, dict[str, Any]] = {
         key_dim=[4, 4, 4],
     ),
     "cvt": dict(num_channels=2, embed_dim=[8, 12, 16], num_heads=[1, 2, 4], depth=[1, 2, 3]),
+    "wav2vec2": dict(
+        vocab_size=24,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        conv_dim=[8, 6, 4],
+        conv_kernel=[10, 3, 3],
+        conv_stride=[5, 2, 2],
+        num_conv_pos_embeddings=6,
+        num_conv_pos_embedding_groups=4,
+        num_codevectors_per_group=10,
+        codevector_dim=8,
+        proj_codevector_dim=12,
+        classifier_proj_size=20,
+    ),
 }
 """Shapes that differ from the published ones: of every field here the comparison of the small models is one too."""

@@ -39,6 +39,10 @@ UNREAD = {
         *(f"mask_{axis}_{what}" for axis in ("time", "feature") for what in ("prob", "length", "min_masks")),
     },
     "cvt": {"layer_norm_eps"},
+    "wav2vec2": {
+        *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim", "add_adapter", "adapter_attn_dim"),
+        *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
+    },
 }
 """Fields without one of ours: at their defaults they ask for nothing that is not done, and what else they say is refused or
 concerns no class here (`test_config_fields.py`)."""

@@ -37,6 +37,7 @@ ARCHITECTURES = {
     "resnet": "ResNetForImageClassification",
     "levit": "LevitForImageClassification",
     "cvt": "CvtForImageClassification",
+    "wav2vec2": "Wav2Vec2ForCTC",
 }
 OTHERS = {
     ("electra", "summary_type"): "ElectraForMultipleChoice",
@@ -51,6 +52,7 @@ OTHERS = {
     ("vit", "pooler_act"): "ViTModel",
     ("vit", "pooler_output_size"): "ViTModel",
     ("vit", "encoder_stride"): "ViTForMaskedImageModeling",
+    ("wav2vec2", "use_weighted_layer_sum"): "Wav2Vec2ForSequenceClassification",
 }
 """The class that reads a field, where it is not the architecture's in `ARCHITECTURES`."""
 
@@ -119,6 +121,21 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "padding_q": [[1, 1, 2]],
         "stride_q": [[1, 1, 2]],
     },
+    "wav2vec2": {
+        "feat_extract_norm": ["layer"],
+        "num_codevector_groups": [4],
+        "adapter_attn_dim": [16],
+        "ctc_loss_reduction": ["mean"],
+        "contrastive_logits_temperature": [0.2],
+        "num_negatives": [5],
+        "diversity_loss_weight": [0.2],
+        "mask_time_prob": [0.0, 0.5],
+        "mask_feature_prob": [0.1],
+        "mask_time_length": [3],
+        "mask_time_min_masks": [3],
+        "mask_feature_length": [3],
+        "mask_feature_min_masks": [3],
+    },
 }
 """Values of fields for which `others` has none."""
 
@@ -143,6 +160,7 @@ REFUSED = {
         "share_encoder_decoder_embeddings": "False",
     },
     "whisper": {"tie_word_embeddings": "False", "encoder_layerdrop": "0.25", "decoder_layerdrop": "0.25"},
+    "wav2vec2": {"add_adapter": "True", "adapter_attn_dim": "16"},
 }
 """Fields whose values are refused, which the pattern finds."""
 
@@ -169,8 +187,12 @@ UNREAD = {
         "apply_spec_augment",
         *(f"mask_{axis}_{what}" for axis in ("time", "feature") for what in ("prob", "length", "min_masks")),
     },
+    "wav2vec2": {
+        *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim"),
+        *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
+    },
 }
-"""Settings of training or generation that no class here reads."""
+"""Settings of training, of generation or of adapters that no class here reads."""
 
 
 def others(config, name: str) -> list[Any]:
@@ -212,6 +234,8 @@ def cases() -> list[tuple[str, str, Any]]:
 
 def inputs(architecture: str, config) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
+    if hasattr(config, "conv_stride"):
+        return {"input_values": rng.normal(size=(2, 400)).astype(np.float32)}
     if hasattr(config, "num_channels"):
         size = getattr(config, "image_size", 32)
         images = {"pixel_values": rng.normal(size=(2, size, size, config.num_channels)).astype(np.float32)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.optimizers import LAMB, SGD, AdamW
+from training.optimizers import LAMB, SGD, AdamW, TriStage
 
 
 def test_inverse_square_root_is_the_schedule_of_the_transformer():
@@ -31,3 +31,15 @@ def test_all_warmed_optimizers_have_the_same_rates():
     settings = dict(learning_rate=0.03, warmup_steps=5, decay="cosine", warmup_init=0.001)
     for kind in (SGD, LAMB):
         np.testing.assert_array_equal(kind(**settings).rates(50), AdamW(**settings).rates(50))
+
+
+def test_three_stages_are_those_of_fairseq():
+    """`tri_stage_lr_scheduler`: linear, constant, then `peak · exp(log(final) · n / decay steps)`; the first step is the first
+    of the warm-up."""
+    peak, final, warmup, hold, steps = 3e-5, 0.05, 10, 40, 100
+    optimizer = TriStage(learning_rate=peak, warmup_steps=warmup, hold_steps=hold, final_share=final)
+    expected = [peak * (i + 1) / warmup for i in range(warmup)] + [peak] * hold
+    expected += [
+        peak * np.exp(np.log(final) * n / (steps - warmup - hold)) for n in range(1, steps - warmup - hold + 1)
+    ]
+    np.testing.assert_allclose(optimizer.rates(steps), expected, rtol=1e-5)

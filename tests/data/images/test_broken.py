@@ -55,7 +55,7 @@ def test_broken_pictures_are_found_before_training_and_may_be_left_out(
     small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether they are all decoded or, of more than `small` bytes, their headers and ends are looked at."""
-    from data.images import files as picture_files
+    from data import file_contents as picture_files
 
     monkeypatch.setattr(picture_files, "SMALL", small)
     write_folder(tmp_path / "jpg", {"a": 6, "b": 6}, "jpg")
@@ -83,7 +83,7 @@ def test_broken_pictures_are_found_before_training_and_may_be_left_out(
 
 
 def test_damage_that_only_decoding_shows_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from data.images import files as picture_files
+    from data import file_contents as picture_files
 
     monkeypatch.setattr(picture_files, "SMALL", 0)
     write_folder(tmp_path, {"a": 4, "b": 4}, "png")
@@ -122,11 +122,11 @@ def test_a_survey_counts_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_again_only_where_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from data.images import files as picture_files
+    from data import file_contents as picture_files
 
     write_folder(tmp_path, {"a": 4, "b": 4}, "png")
     read, look = [], picture_files._content
-    monkeypatch.setattr(picture_files, "_content", lambda path, decode: read.append(path) or look(path, decode))
+    monkeypatch.setattr(picture_files, "_content", lambda path, *settings: read.append(path) or look(path, *settings))
     source = Images(source=str(tmp_path), held_out=0.25)
     first = source.prepare(0, Path(), silent)
     assert len(read) == 8
@@ -141,7 +141,7 @@ def test_a_file_is_read_again_only_where_it_changed(tmp_path: Path, monkeypatch:
 
 
 def test_a_png_with_a_wrong_checksum_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from data.images import files as picture_files
+    from data import file_contents as picture_files
 
     monkeypatch.setattr(picture_files, "SMALL", 0)
     path = write_folder(tmp_path, {"a": 3, "b": 3}, "png") / "a" / "1.png"

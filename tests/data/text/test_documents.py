@@ -185,7 +185,7 @@ def test_without_gensim_the_sample_says_what_to_install(tmp_path: Path, monkeypa
 
 
 def test_importing_brings_in_neither_jax_nor_tensorflow_nor_the_rest_of_the_project() -> None:
-    names = "contents splits loader images.files text.documents text.pairs text.files text.tokenizers text.corpus"
+    names = "contents splits loader file_contents text.documents text.pairs text.files text.tokenizers text.corpus"
     names += " text.windows text.wikitext wikipedia_dump.wikipedia_dump_dataset_builder"
     code = "import sys\n" + "".join(f"import data.{name}\n" for name in names.split())
     code += "print(sorted({'jax', 'tensorflow', 'torch', 'models', 'objectives', 'training'} & set(sys.modules)))"

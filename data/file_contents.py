@@ -1,9 +1,10 @@
-"""The contents of picture files, remembered by name, size and times, so that a file is read again only where it changed."""
+"""The contents of files of pictures or audio, remembered by name, size and times: a file is read again only where it changed."""
 
 import dataclasses
 import hashlib
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,29 @@ from jaxtyping import Int64
 from data.contents import Content, Contents, Progress, content_hash, read_all
 from data.errors import DataError
 from data.files import locked, state_of, whole_file
-from data.images.pictures import SMALL, examine
+
+SMALL = 2**28
+"""Bytes of files up to which all are decoded when they are first looked at: that takes seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How the contents of pictures are read.
+    """How the contents of files are read.
 
     Attributes:
+        item: what a file holds, in a word.
+        examine: the amount of a file's content (pixels, samples) from its bytes and name, if it is whole; with `decode=True` it
+            is decoded in any case. Raises `DataError` where it is not whole.
         cache: where what was read is remembered, a file for a folder or data set.
         read: read them where nobody did; else only where that takes no time.
-        decode: decode each picture, which finds more of the broken ones; else, of more than `SMALL` bytes, those alone whose
+        decode: decode each file, which finds more of the broken ones; else, of more than `SMALL` bytes, those alone whose
             header and end do not show that they are whole.
         again: read all of them, whatever is remembered.
         progress: called with how many of the files that have to be read are.
     """
 
+    item: str
+    examine: Callable[..., int]
     cache: Path
     read: bool = True
     decode: bool = False
@@ -38,7 +46,7 @@ class Reading:
 def file_contents(folder: str, names: np.ndarray, reading: Reading) -> Contents:
     """The contents of files in a folder, whose `names` are bytes."""
     place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
-    path = reading.cache / "pictures" / f"{place}.npz"
+    path = reading.cache / f"{reading.item}s" / f"{place}.npz"
 
     def file(index: int) -> str:
         return os.path.join(folder, os.fsdecode(names[index]))
@@ -50,7 +58,7 @@ def file_contents(folder: str, names: np.ndarray, reading: Reading) -> Contents:
         stale = np.flatnonzero(reading.again | ~valid | (decode & ~decoded))
         if len(stale):
             read = Contents.of(
-                read_all(lambda number: _content(file(stale[number]), decode), len(stale), reading.progress)
+                read_all(lambda number: _content(file(stale[number]), decode, reading), len(stale), reading.progress)
             )
             contents.hashes[stale], contents.sizes[stale], decoded[stale] = read.hashes, read.sizes, decode
             broken = {index: reason for index, reason in contents.broken.items() if index not in set(stale.tolist())}
@@ -81,14 +89,14 @@ def _known(
     return Contents(known.hashes[rows], known.sizes[rows], broken), old["decoded"][rows] & valid, valid
 
 
-def _content(path: str, decode: bool) -> Content:
+def _content(path: str, decode: bool, reading: Reading) -> Content:
     try:
         content = Path(path).read_bytes()
-        pixels = examine(content, path, decode=decode)
+        size = reading.examine(content, path, decode=decode)
     except DataError as error:
         return Content(broken=str(error))
     except FileNotFoundError:
-        return Content(broken=f"there is no picture {path}: it is a link to nothing")
+        return Content(broken=f"there is no {reading.item} {path}: it is a link to nothing")
     except PermissionError:
         return Content(broken=f"{path} may not be read")
-    return Content(content_hash(content), pixels)
+    return Content(content_hash(content), size)

@@ -1,0 +1,103 @@
+"""Recordings through the command line: pretrained, fine-tuned, measured, exported, asked, explained, gone on with."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.pipeline import pipeline
+from models import hub
+from tests.data.audio.samples import write
+from tests.experiments import small_audio
+from tests.experiments.training_runs.test_runs import lacuna, python_m, start_and_signal
+
+pytestmark = pytest.mark.slow
+
+SMALL = str(Path(small_audio.__file__))
+RUNS = {
+    "pretraining": "Wav2Vec2ForPreTraining",
+    "transcription": "Wav2Vec2ForCTC",
+    "words": "Wav2Vec2ForSequenceClassification",
+}
+
+
+def typed(verb: str, name: str, *arguments) -> list[str]:
+    return [*python_m(verb), f"{SMALL}:{name}", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> dict[str, Path]:
+    """Tones of 0.3 to 0.6 s: folders by how high they are, and a table of names for that."""
+    folder, rows = tmp_path_factory.mktemp("recordings"), ["audio\ttext"]
+    for number in range(40):
+        word = ("low", "high")[number % 2]
+        name = f"words/{word}/{number}.wav"
+        write(folder / name, 0.3 + 0.3 * (number % 7) / 6, (200, 900)[number % 2] + number)
+        rows.append(f"{name}\t{word}")
+    (folder / "rows.tsv").write_text("\n".join(rows) + "\n")
+    return {"pretraining": folder / "words", "words": folder / "words", "transcription": folder / "rows.tsv"}
+
+
+@pytest.fixture(scope="module")
+def runs(sources, environment, tmp_path_factory) -> dict[str, Path]:
+    """The folders of finished runs, of which two begin with what the first leaves."""
+    folders = {}
+    for name in RUNS:
+        folders[name] = tmp_path_factory.mktemp("runs") / name
+        start = () if name == "pretraining" else ("--initial-model", folders["pretraining"] / "model")
+        arguments = ("--data.source", sources[name], "--folder", folders[name], *start)
+        done = lacuna(typed("train", name, *arguments), environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folders
+
+
+def lines(folder: Path, split: str) -> list[dict]:
+    read = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in read if line["split"] == split]
+
+
+def test_every_run_measures_and_leaves_a_folder(runs) -> None:
+    for name, architecture in RUNS.items():
+        assert len(lines(runs[name], "train")) == 9 and len(lines(runs[name], "held_out")) >= 3
+        assert all(np.isfinite(line["loss"]) for line in lines(runs[name], "held_out"))
+        model, _ = hub.load(runs[name] / "model")
+        assert type(model).__name__ == architecture
+        assert (runs[name] / "model" / "preprocessor_config.json").is_file() and (runs[name] / "report.html").is_file()
+    assert "<audio" in (runs["words"] / "report.html").read_text()
+    assert {"contrastive_loss", "diversity_loss", "feature_penalty", "contrastive_accuracy"} <= set(
+        lines(runs["pretraining"], "train")[0]
+    )
+
+
+def test_what_a_run_leaves_is_asked(runs, sources) -> None:
+    recording = next((sources["words"] / "low").iterdir())
+    answers = pipeline("audio-classification", runs["words"] / "model")(recording)
+    assert {answer["label"] for answer in answers} == {"low", "high"}
+    said = pipeline("automatic-speech-recognition", runs["transcription"] / "model")(
+        recording, return_timestamps="char"
+    )
+    assert set(said["text"]) <= set("LOWHIG ") and len(said["chunks"]) >= len(said["text"])
+
+
+def test_a_run_goes_on_to_the_bit(runs, sources, environment, tmp_path) -> None:
+    arguments = typed("train", "pretraining", "--data.source", sources["pretraining"], "--folder", tmp_path / "run")
+    start_and_signal(arguments, environment, tmp_path / "run", 4, signal.SIGKILL).wait()
+    done = lacuna(arguments, environment)
+    assert done.returncode == 0, done.stderr
+    once, again = (lines(folder, "train") for folder in (runs["pretraining"], tmp_path / "run"))
+    assert [line["loss"] for line in once] == [line["loss"] for line in again]
+
+
+def test_an_example_is_explained(sources, environment, tmp_path) -> None:
+    for name, wanted in (
+        ("pretraining", "frames are masked, in"),
+        ("transcription", "'LOW'|'HIGH'"),
+        ("words", "labels"),
+    ):
+        arguments = ("--data.source", sources[name], "--folder", tmp_path / name)
+        done = lacuna(typed("explain", name, *arguments), environment)
+        assert done.returncode == 0, done.stderr
+        assert any(part in done.stdout for part in wanted.split("|")), done.stdout
+        assert (tmp_path / name / "example-0.png").stat().st_size > 5_000
