@@ -26,6 +26,8 @@ import dataclasses
 
 from data.audio.transcribed import Transcribed
 from data.forms import AudioForm
+from evaluation.evaluation import Best, Evaluation
+from evaluation.metrics.transcripts import Transcripts
 from experiments.experiment import Experiment, Phase
 from experiments.wav2vec2.pretrain import HOURS_960, SMALL_CONV, small_shape
 from models.wav2vec2 import Wav2Vec2Config
@@ -52,6 +54,8 @@ def spoken() -> Experiment:
         phases=(Phase(1.0, AudioForm(72_000, target=64, buckets=4)),),
         evaluate_every=250,
         evaluation_examples=160,
+        evaluations=(Evaluation(metrics=(Transcripts(),)),),
+        best=Best("wer"),
         checkpoint_every=250,
         log_every=1,
     )
@@ -69,6 +73,8 @@ def hours_100() -> Experiment:
         batch_size=128,
         steps=50_000,
         phases=(Phase(1.0, AudioForm(560_000, target=600, buckets=8), ENCODER),),
+        evaluations=(Evaluation(metrics=(Transcripts(),)),),
+        best=Best("wer"),
         log_every=100,
     )
 
