@@ -35,6 +35,20 @@ def in_both(
     return int(np.isin(others[held_out], hashes[train]).sum())
 
 
+def counted(
+    items: str,
+    hashes: UInt64[np.ndarray, " items"],
+    train: Int64[np.ndarray, " train"],
+    held_out: Int64[np.ndarray, " held_out"],
+) -> dict[str, str]:
+    """How many items there are, how many of them are there twice, and on both sides."""
+    return {
+        f"{items} that can be read": f"{len(hashes):,}",
+        f"{items} that came before": f"{repeated(hashes):,}",
+        f"held-out {items} that are trained on, too": f"{in_both(hashes, hashes, train, held_out):,}",
+    }
+
+
 def text_counts(
     sizes: Int64[np.ndarray, " documents"], held_out: Int64[np.ndarray, " held_out"], documents: str
 ) -> dict[str, str]:

@@ -6,6 +6,7 @@ regularisation. What differs is what is being compared: the architecture, and wh
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from flax.core import FrozenDict
@@ -29,6 +30,11 @@ from objectives import Classification, Objective
 from training.optimizers import AdamW
 
 VOCABULARY, LENGTH = 2_048, 128
+ENCODER_DECODER = dict(
+    **dict(d_model=128, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=512),
+    **dict(decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=512, dropout=0.0),
+)
+"""The shape of a BART, an mBART, a Transformer."""
 
 
 def sibling(
@@ -124,6 +130,19 @@ def summarised(task: Writing, name: str = "written", **changes: Any) -> Evaluati
     return Evaluation(name, (Rouge(),), task=task, **changes)
 
 
+def on_test(
+    evaluated: Callable[..., Evaluation], task: Writing, data: Pairs, steps: int, examples: int
+) -> tuple[Evaluation, Evaluation]:
+    """Some held-out examples during a run of so many steps, and at its end the test split.
+
+    Args:
+        evaluated: `translated` or `summarised`.
+        examples: of the test split.
+    """
+    test = dataclasses.replace(data, training_split="", held_out_split="test")
+    return evaluated(task, examples=1_000), evaluated(task, "test", data=test, every=steps, examples=examples)
+
+
 SYNOPSES = Pairs(source="synopses.tsv", features=("description", "synopsis"), held_out=0.03)
 """What `experiments/material/synopses.py` makes of Debian's packages."""
 
@@ -131,16 +150,10 @@ BIBLE = Pairs(source="bible.tsv", features=("en", "es"), held_out=0.03)
 """What `experiments/transformer/bible.py` makes: verses in English and Spanish."""
 
 DIGITS = tuple("0123456789")
-IMAGE_SIZE = 24
 
 
 def picture_sibling(
-    name: str,
-    architecture: str,
-    model: ModelConfig,
-    objective: Objective,
-    image_size: int = IMAGE_SIZE,
-    **changes: Any,
+    name: str, architecture: str, model: ModelConfig, objective: Objective, image_size: int = 24, **changes: Any
 ) -> Experiment:
     """A run of some minutes on two CPU cores, on the handwritten digits that the `demo` extra installs.
 

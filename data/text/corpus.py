@@ -93,13 +93,6 @@ class Corpus:
             "tokens": len(self.tokens),
         }
 
-    def token_counts(self, document_ids: Int64[np.ndarray, " chosen"]) -> Int64[np.ndarray, " vocabulary"]:
-        """How often each token occurs in some documents."""
-        counts = np.zeros(self.vocabulary.size, np.int64)
-        for begin, end in self.spans(document_ids).T:
-            counts += np.bincount(self.tokens[begin:end], minlength=len(counts))
-        return counts
-
     def rows(
         self,
         document_ids: Int64[np.ndarray, " chosen"],

@@ -1,6 +1,7 @@
 """Documents: the texts of a TFDS data set, a Wikipedia dump or a folder, in one random-access form, and their split."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from data.contents import Broken, Content, Contents, Progress, content_hash, read_all, spoken
+from data.contents import Broken, Content, Contents, Joined, Progress, content_hash, read_all, spoken
 from data.errors import DataError
 from data.files import locked, on_disk
 from data.splits import split_by_content
@@ -77,6 +78,13 @@ class Texts:
 
 def _fingerprint(text_hashes: UInt64[np.ndarray, " documents"]) -> str:
     return hashlib.sha256(text_hashes.astype("<u8").tobytes()).hexdigest()[:32]
+
+
+def joined(*parts: Documents) -> Documents:
+    """The documents of several sources, those of one behind those of another."""
+    hashes, sizes = (np.concatenate([vars(part)[name] for part in parts]) for name in ("text_hashes", "text_sizes"))
+    broken = [reason for part in parts for reason in part.broken]
+    return Documents(functools.reduce(Joined, parts), parts[0].name, hashes, sizes, broken)
 
 
 def open_documents(

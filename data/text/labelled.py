@@ -18,9 +18,9 @@ from data.errors import DataError
 from data.forms import TextForm
 from data.ragged import stacked
 from data.splits import split_by_content
-from data.survey import Survey, in_both, repeated, text_counts
-from data.text.corpus import Corpus, build_corpus
-from data.text.documents import Documents, Look
+from data.survey import Survey, counted, text_counts
+from data.text.corpus import Corpus
+from data.text.documents import Documents, Look, joined
 from data.text.labelled_tables import Labels, Named, open_labelled
 from data.text.source import PreparedText, Text
 from data.text.tables import Column
@@ -57,19 +57,15 @@ class LabelledText(Text):
         self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
     ) -> "PreparedLabelled":
         """Texts → tokenizer → tokenised corpus; what is there already is taken."""
-        cache = self.cache_folder
         say(f"opening {self.source}")
-        texts = self._open(Look(cache=cache, broken=self.broken, say=say))
+        texts = self._open(Look(cache=self.cache_folder, broken=self.broken, say=say))
         training, held_out = self._split(texts)
-        tokenizer = self.prepare_tokenizer(
-            *texts.written(training if len(training) else held_out), size, needs, cache, say
-        )
+        learned = training if len(training) else held_out
+        both = [learned + number * len(texts.labels) for number in range(len(texts.sides))]
+        tokenizer = self.prepare_tokenizer(joined(*texts.sides), np.concatenate(both), size, needs, say)
         say(f"tokenising {len(texts.labels):,} {'texts' if len(texts.sides) == 1 else 'pairs of texts'}")
         roles = padded(tokenizer, self.roles)
-        corpora = [
-            build_corpus(side, tokenizer, cache / "corpora", language=self.language, roles=roles)
-            for side in texts.sides
-        ]
+        corpora = [self.tokenised(side, tokenizer, roles=roles) for side in texts.sides]
         return PreparedLabelled(
             dataclasses.replace(corpora[0].vocabulary, labels=texts.classes or NUMBER),
             " ".join([*(corpus.fingerprint for corpus in corpora), texts.fingerprint]),
@@ -87,22 +83,14 @@ class LabelledText(Text):
     def survey(self, progress: Progress) -> Survey:
         texts = self._open(Look(cache=self.cache_folder, broken="skip", progress=progress, again=True))
         training, held_out = self._split(texts)
-        hashes, labels = texts.sides[0].text_hashes, texts.labels
+        labels = texts.labels
         if self.numbers:
             about = {"labels": f"from {labels.min():g} to {labels.max():g}, {labels.mean():g} in the mean"}
         else:
             counts = np.bincount(labels, minlength=len(texts.classes))
             about = {"classes": f"{len(counts):,}, of {counts.min():,} to {counts.max():,} texts"}
-        return Survey(
-            {
-                "texts that can be read": f"{len(hashes):,}",
-                "texts that came before": f"{repeated(hashes):,}",
-                "held-out texts that are trained on, too": f"{in_both(hashes, hashes, training, held_out):,}",
-                **text_counts(texts.sizes, held_out, "texts"),
-                **about,
-            },
-            texts.sides[0].broken,
-        )
+        counts = counted("texts", texts.sides[0].text_hashes, training, held_out)
+        return Survey({**counts, **text_counts(texts.sizes, held_out, "texts"), **about}, texts.sides[0].broken)
 
     def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Vocabulary:
         labels = NUMBER if self.numbers else ("LABEL_0", "LABEL_1")
@@ -166,14 +154,6 @@ class Texts:
     def sizes(self) -> Int64[np.ndarray, " texts"]:
         return sum(side.text_sizes for side in self.sides)
 
-    def written(self, rows: Int64[np.ndarray, " rows"]) -> tuple[Documents, Int64[np.ndarray, " documents"]]:
-        """All texts, and the numbers of those of some rows."""
-        first = self.sides[0]
-        if len(self.sides) == 1:
-            return first, rows
-        hashes = np.concatenate([side.text_hashes for side in self.sides])
-        return Documents(Joined(*self.sides), first.name, hashes), np.concatenate([rows, rows + len(first)])
-
     @property
     def fingerprint(self) -> str:
         """Of classes, labels and sides."""
@@ -192,12 +172,6 @@ class PreparedLabelled(PreparedText):
 
     labels: Labels
     second: Corpus | None = None
-
-    def training(self, form: TextForm, seed: int) -> "LabelledExamples":
-        """Raises `DataError` where the source has nothing to train on."""
-        if not len(self.training_items):
-            raise DataError("the source has no split `train`: it is there to evaluate on alone")
-        return super().training(form, seed)
 
     def examples(self, items: np.ndarray, form: TextForm, seed: int) -> "LabelledExamples":
         return LabelledExamples(self.corpus, items, self.labels[items], self.second, form=form, seed=seed)
@@ -241,10 +215,7 @@ class LabelledExamples(Examples):
     second: Corpus | None = None
 
     def __post_init__(self) -> None:
-        if self.corpus.vocabulary.pad is None:
-            raise DataError("the tokenizer has no pad token, with which short texts are filled up: take one that has")
-        if self.form.length < self._framed + (1 if self.second is None else 2):
-            raise DataError(f"length={self.form.length} has no room for a text and what stands around it")
+        self.corpus.vocabulary.check_room(self.form.length - self._framed - (self.second is not None))
         super().__post_init__()
 
     @property

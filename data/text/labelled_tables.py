@@ -113,15 +113,20 @@ def _table(source: str, named: Named, broken: Broken, say: Callable[[str], None]
         return Opened((), {"train": part}, state, wrong)
     names = {row[named.label] for row in rows}
     classes = tuple(sorted(names, key=int if all(name.isdecimal() for name in names) else None))
-    if len(classes) < 2:
-        raise DataError(f"{source} holds the one label {classes[0]!r}, and to tell classes apart it takes two")
-    stripped: dict[str, str] = {}
-    for name in classes:
-        if (other := stripped.setdefault(name.strip(), name)) != name:
-            raise DataError(f"{source} names one label in two ways, {other!r} and {name!r}: write it in one way")
+    check_labels(classes, source)
     return Opened(
         classes, {"train": Part(rows, lambda: [classes.index(row[named.label]) for row in rows])}, state, wrong
     )
+
+
+def check_labels(names: Sequence[str], source: str) -> None:
+    """Raise where there are no two labels, or two that differ in white space alone."""
+    if len(names) < 2:
+        raise DataError(f"{source} holds the one label {names[0]!r}, and to tell classes apart it takes two")
+    stripped: dict[str, str] = {}
+    for name in names:
+        if (other := stripped.setdefault(name.strip(), name)) != name:
+            raise DataError(f"{source} names one label in two ways, {other!r} and {name!r}: write it in one way")
 
 
 def _tfds(name: str, named: Named) -> Opened:

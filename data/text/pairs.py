@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Int64
 from tokenizers import Tokenizer
 
-from data.contents import Joined, Progress
+from data.contents import Progress
 from data.contract import Batch, Config, Examples
 from data.errors import DataError
 from data.forms import PairForm
 from data.ragged import IGNORED
 from data.splits import split_by_content
 from data.survey import Survey, in_both, repeated, share_of, text_counts
-from data.text.corpus import Corpus, build_corpus
-from data.text.documents import Documents, Look, string
+from data.text.corpus import Corpus
+from data.text.documents import Documents, Look, joined, string
 from data.text.framing import CODE, Framing
 from data.text.source import PreparedText, Text
 from data.text.tables import Column, Columns, open_table
@@ -60,23 +60,18 @@ class Pairs(Text):
         self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
     ) -> "PreparedPairs":
         """Both sides → one tokenizer → two tokenised corpora; what is there already is taken."""
-        cache = self.cache_folder
         say(f"opening {self.source}")
-        sides, training, held_out = self._open(Look(cache=cache, broken=self.broken, say=say))
-        both = Documents(Joined(*sides), self.source, np.concatenate([side.text_hashes for side in sides]))
+        sides, training, held_out = self._open(Look(cache=self.cache_folder, broken=self.broken, say=say))
         seen = training if len(training) else held_out
         own = None
         if self.source_vocab_size is not None:
             alone = dataclasses.replace(self, tokenizer=self.source_tokenizer, vocab_size=self.source_vocab_size)
-            own = alone.prepare_tokenizer(sides[0], seen, size, (), cache, say)
+            own = alone.prepare_tokenizer(sides[0], seen, size, (), say)
         places = [seen + len(sides[0])] if own else [seen, seen + len(sides[0])]
-        tokenizer = self.prepare_tokenizer(both, np.concatenate(places), size, needs, cache, say)
+        tokenizer = self.prepare_tokenizer(joined(*sides), np.concatenate(places), size, needs, say)
         say(f"tokenising {len(sides[0]):,} pairs")
         target = load(self.tokenizer, side="target") if self.tokenizer and own is None else tokenizer
-        corpora = [
-            build_corpus(side, written, cache / "corpora", language=self.language, roles=self.roles)
-            for side, written in zip(sides, (own or tokenizer, target), strict=True)
-        ]
+        corpora = [self.tokenised(*each) for each in zip(sides, (own or tokenizer, target), strict=True)]
         vocabulary = corpora[0 if own is None else 1].vocabulary
         source, right = (
             in_language(corpus.vocabulary, language) for corpus, language in zip(corpora, self.languages, strict=True)
@@ -104,9 +99,11 @@ class Pairs(Text):
         if not splits:
             raise DataError("neither training_split nor held_out_split is set: there is nothing to read")
         parts = [open_pairs(self.source, self.features, look, split=split, prefix=self.prefix) for split in splits]
-        sides = parts[0] if len(parts) == 1 else tuple(map(behind, *parts))
+        sides = parts[0] if len(parts) == 1 else tuple(map(joined, *parts))
         if not self.held_out_split:
-            return sides, *split_pairs(*sides, self.held_out, self.split_seed)
+            # Asked of the source alone, so that all targets of a source are on its side.
+            sizes, holder = sides[0].text_sizes + sides[1].text_sizes, f"{sides[0].name} holds"
+            return sides, *split_by_content(sides[0].text_hashes, sizes, self.held_out, self.split_seed, holder, "pair")
         first = len(parts[0][0]) if self.training_split else 0
         return sides, np.arange(first), np.arange(first, len(sides[0]))
 
@@ -171,14 +168,6 @@ class Prefixed(Sequence):
         return {"text": self.prefix + string(self.items[index]["text"])}
 
 
-def behind(first: Documents, second: Documents) -> Documents:
-    """The documents of one source behind those of another."""
-    hashes, sizes = (
-        np.concatenate([getattr(side, name) for side in (first, second)]) for name in ("text_hashes", "text_sizes")
-    )
-    return Documents(Joined(first, second), first.name, hashes, sizes, (*first.broken, *second.broken))
-
-
 def in_language(vocabulary: Vocabulary, language: str) -> Framing:
     """The frame of a text in a language whose token is `language`; the tokenizer's where that is empty.
 
@@ -194,15 +183,6 @@ def in_language(vocabulary: Vocabulary, language: str) -> Framing:
         )
     codes = [token for name, token in languages.items() if CODE.fullmatch(name)]
     return vocabulary.framing.in_language(languages[language], codes)
-
-
-def split_pairs(
-    sources: Documents, targets: Documents, held_out: float, seed: int
-) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " held_out"]]:
-    """Numbers of the pairs to train on and to hold out: the rule of `split_by_content`, asked of the source alone, so that
-    all targets of a source are on its side."""
-    sizes = sources.text_sizes + targets.text_sizes
-    return split_by_content(sources.text_hashes, sizes, held_out, seed, f"{sources.name} holds", "pair")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from data.errors import DataError
+from data.text.templates import LANGUAGES as MBART_LANGUAGES
 from data.text.tokenizer_files import begin_and_end, template
 from data.text.tokenizer_settings import flag, json_object, token_text
 
@@ -28,19 +29,13 @@ UNSEEN = "\uffff"
 NEVER = -1e6
 """Score of a piece that no text becomes as long as it can be anything else."""
 # fmt: off
-MBART_LANGUAGES = (
-    "ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX",
-    "kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN",
-    "zh_CN",
-)
-"""In the order of their ids (Liu et al., 2020, arXiv 2001.08210)."""
 MBART50_LANGUAGES = (
     *MBART_LANGUAGES,
     "af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH", "mk_MK", "ml_IN", "mn_MN",
     "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE", "ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA", "ur_PK",
     "xh_ZA", "gl_ES", "sl_SI",
 )
-"""Those that came later stand behind (Tang et al., 2020, arXiv 2008.00401)."""
+"""In the order of their ids; those that came later stand behind (Tang et al., 2020, arXiv 2008.00401)."""
 # fmt: on
 
 

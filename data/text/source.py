@@ -3,17 +3,17 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tyro
 from tokenizers import Tokenizer
 
 from data.contents import Progress
-from data.contract import Batch, Config, Prepared, Source
+from data.contract import Batch, Config, Examples, Prepared, Source
 from data.errors import DataError
 from data.forms import Form, TextForm
-from data.survey import Survey, in_both, repeated, text_counts
+from data.survey import Survey, counted, text_counts
 from data.text.corpus import Corpus, build_corpus
 from data.text.documents import Documents, open_documents, split_documents
 from data.text.packed import Packed, blank_piece
@@ -77,13 +77,12 @@ class Text(Source):
 
         Raises `DataError` with a sentence where the source, the tokenizer or the split is of no use.
         """
-        cache = self.cache_folder
         say(f"opening {self.source}")
-        documents = open_documents(self.source, cache, broken=self.broken, say=say)
+        documents = open_documents(self.source, self.cache_folder, broken=self.broken, say=say)
         training, held_out = split_documents(documents, self.held_out, self.split_seed)
-        tokenizer = self.prepare_tokenizer(documents, training, size, needs, cache, say)
+        tokenizer = self.prepare_tokenizer(documents, training, size, needs, say)
         say(f"tokenising {len(documents):,} documents")
-        corpus = build_corpus(documents, tokenizer, cache / "corpora", language=self.language, roles=self.roles)
+        corpus = self.tokenised(documents, tokenizer)
         return PreparedText(
             corpus.vocabulary,
             corpus.fingerprint,
@@ -106,7 +105,6 @@ class Text(Source):
         training: np.ndarray,
         vocab_size: int,
         needs: Sequence[str],
-        cache: Path,
         say: Callable[[str], None],
     ) -> Tokenizer:
         """The tokenizer that is named, or one trained on these documents once."""
@@ -117,7 +115,7 @@ class Text(Source):
         texts = documents.texts(training)
         template = self.template_needing(needs)
         about = [texts.fingerprint, vocab_size, self.lowercase, self.kind, template.digest, sentinels]
-        path = cache / "tokenizers" / "-".join(map(str, about)) / "tokenizer.json"
+        path = self.cache_folder / "tokenizers" / "-".join(map(str, about)) / "tokenizer.json"
         if not path.exists():
             say(f"training a {self.kind} tokenizer on {len(training):,} documents")
             train_tokenizer(
@@ -131,17 +129,16 @@ class Text(Source):
             )
         return load(path)
 
+    def tokenised(self, documents: Documents, tokenizer: Tokenizer, **options: Any) -> Corpus:
+        """The tokenised corpus of some documents, built once; options are those of `build_corpus`."""
+        options = {"language": self.language, "roles": self.roles, **options}
+        return build_corpus(documents, tokenizer, self.cache_folder / "corpora", **options)
+
     def survey(self, progress: Progress) -> Survey:
         documents = open_documents(self.source, self.cache_folder, broken="skip", progress=progress, again=True)
         train, held_out = split_documents(documents, self.held_out, self.split_seed)
-        hashes = documents.text_hashes
-        counts = {
-            "documents that can be read": f"{len(hashes):,}",
-            "documents that came before": f"{repeated(hashes):,}",
-            "held-out documents that are trained on, too": f"{in_both(hashes, hashes, train, held_out):,}",
-            **text_counts(documents.text_sizes, held_out, "documents"),
-        }
-        return Survey(counts, documents.broken)
+        counts = counted("documents", documents.text_hashes, train, held_out)
+        return Survey(counts | text_counts(documents.text_sizes, held_out, "documents"), documents.broken)
 
     def template_needing(self, needs: Sequence[str]) -> Template:
         """The special tokens of a tokenizer trained here, and what stands around texts."""
@@ -181,6 +178,12 @@ class PreparedText(Prepared):
             config = with_token_ids(config, self.vocabulary, start)
         check_token_ids(config, self.vocabulary, start)
         return config
+
+    def training(self, form: Form, seed: int) -> Examples:
+        """Raises `DataError` where the source has nothing to train on."""
+        if not len(self.training_items):
+            raise DataError("the source has no split `train`: it is there to evaluate on alone")
+        return super().training(form, seed)
 
     def save(self, folder: Path, form: Form) -> None:
         """Write `tokenizer.json`, and its special tokens' roles."""

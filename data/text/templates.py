@@ -103,7 +103,7 @@ LANGUAGES = (
     "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN",
 )
 # fmt: on
-"""mBART's (cc25)."""
+"""mBART's (cc25), in the order of their ids."""
 
 TEMPLATES: Mapping[str, Template] = {
     "bert": BERT,

@@ -65,6 +65,17 @@ class Vocabulary:
     def classes(self) -> int | None:
         return len(self.labels) or None
 
+    def check_room(self, room: int) -> None:
+        """Raise where texts cannot be framed and filled up.
+
+        Args:
+            room: tokens of an example that are the text's.
+        """
+        if self.pad is None:
+            raise DataError("the tokenizer has no pad token, with which short texts are filled up: take one that has")
+        if room < 1:
+            raise DataError("the length has no room for a text and what stands around it: give a longer one")
+
 
 def blank_vocabulary(size: int, sentinels: int = 0, template: Template = BERT) -> Vocabulary:
     """A vocabulary of `size` ids without strings, for shapes alone: the special tokens first, each other one a word.

@@ -23,7 +23,7 @@ import dataclasses
 from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
-from experiments.small import LENGTH, VOCABULARY, sibling
+from experiments.small import ENCODER_DECODER, LENGTH, VOCABULARY, sibling
 from models.bart import BartConfig
 from objectives import Infilling
 from training.optimizers import AdamW
@@ -34,18 +34,7 @@ def demo() -> Experiment:
     return sibling(
         "bart",
         "BartForConditionalGeneration",
-        BartConfig(
-            vocab_size=VOCABULARY,
-            max_position_embeddings=LENGTH,
-            d_model=128,
-            encoder_layers=2,
-            encoder_attention_heads=4,
-            encoder_ffn_dim=512,
-            decoder_layers=2,
-            decoder_attention_heads=4,
-            decoder_ffn_dim=512,
-            dropout=0.0,
-        ),
+        BartConfig(vocab_size=VOCABULARY, max_position_embeddings=LENGTH, **ENCODER_DECODER),
         Infilling(),
         kind="byte_bpe",
     )

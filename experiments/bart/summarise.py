@@ -28,7 +28,7 @@ from data.text.pairs import Pairs
 from evaluation.evaluation import Best
 from experiments.bart.pretrain import demo
 from experiments.experiment import Experiment, Phase
-from experiments.small import SYNOPSES, summarised, writing_sibling
+from experiments.small import SYNOPSES, on_test, summarised, writing_sibling
 from inference.tasks.summarization import Summarization
 from models.bart import BartConfig
 from objectives import Seq2Seq
@@ -56,7 +56,6 @@ def cnn() -> Experiment:
         generation=FrozenDict(num_beams=4, length_penalty=2.0, max_length=142, min_length=56, no_repeat_ngram_size=3)
     )
     data = Pairs(source="cnn_dailymail", features=("article", "highlights"), held_out_split="validation")
-    test = dataclasses.replace(data, training_split="", held_out_split="test")
     steps = 20_000
     return Experiment(
         name="bart-large-cnn",
@@ -70,10 +69,7 @@ def cnn() -> Experiment:
         phases=(Phase(1.0, PairForm(1_024, 160, buckets=8)),),
         evaluate_every=2_000,
         checkpoint_every=2_000,
-        evaluations=(
-            summarised(task, examples=1_000),
-            summarised(task, "test", data=test, every=steps, examples=11_490),
-        ),
+        evaluations=on_test(summarised, task, data, steps, 11_490),
         best=Best("written/rouge2", more_is_better=True),
         log_every=10,
     )
@@ -81,18 +77,13 @@ def cnn() -> Experiment:
 
 def xsum() -> Experiment:
     """The BBC's one-sentence summaries: 15,000 steps, beams of 6."""
-    base = cnn()
     task = Summarization(generation=FrozenDict(num_beams=6, max_length=62, min_length=11, no_repeat_ngram_size=3))
     data = Pairs(source="xsum", features=("document", "summary"), held_out_split="validation")
-    test = dataclasses.replace(data, training_split="", held_out_split="test")
     return dataclasses.replace(
-        base,
+        cnn(),
         name="bart-large-xsum",
         data=data,
         steps=15_000,
         phases=(Phase(1.0, PairForm(1_024, 64, buckets=8)),),
-        evaluations=(
-            summarised(task, examples=1_000),
-            summarised(task, "test", data=test, every=15_000, examples=11_334),
-        ),
+        evaluations=on_test(summarised, task, data, 15_000, 11_334),
     )

@@ -29,7 +29,7 @@ from data.text.pairs import Pairs
 from evaluation.evaluation import Best
 from experiments.bart.pretrain import demo
 from experiments.experiment import Experiment, Phase
-from experiments.small import BIBLE, translated, writing_sibling
+from experiments.small import BIBLE, on_test, translated, writing_sibling
 from inference.tasks.translation import Translation
 from models.bart_translation import BartTranslationConfig
 from objectives import Seq2Seq
@@ -69,13 +69,10 @@ def bible() -> Experiment:
 def ro_en() -> Experiment:
     """WMT16's Romanian to English, with BART-large."""
     data = Pairs(
-        source="wmt16_translate/ro-en",
-        features=("ro", "en"),
-        source_vocab_size=32_000,
-        held_out_split="validation",
+        source="wmt16_translate/ro-en", features=("ro", "en"), source_vocab_size=32_000, held_out_split="validation"
     )
     task = Translation(generation=FrozenDict(num_beams=5, max_length=200))
-    test, steps = dataclasses.replace(data, training_split="", held_out_split="test"), 60_000
+    steps = 60_000
     return Experiment(
         name="bart-large-ro-en",
         architecture=ARCHITECTURE,
@@ -88,10 +85,7 @@ def ro_en() -> Experiment:
         phases=stages(PairForm(128, 128, buckets=8), 0.75),
         evaluate_every=5_000,
         checkpoint_every=5_000,
-        evaluations=(
-            translated(task, examples=1_000),
-            translated(task, "test", data=test, every=steps, examples=1_999),
-        ),
+        evaluations=on_test(translated, task, data, steps, 1_999),
         best=Best("written/bleu", more_is_better=True),
         log_every=10,
     )

@@ -54,13 +54,7 @@ def tiny() -> Experiment:
         architecture="ConvNextForImageClassification",
         model=ConvNextConfig.tiny(drop_path_rate=0.1, layer_norm_eps=1e-6, dtype="bfloat16", scan_layers=True),
         objective=Classification(smoothing=0.1),
-        data=Images(
-            source="imagenet2012",
-            rand_augment=2,
-            magnitude=9.0,
-            magnitude_std=0.5,
-            augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25),
-        ),
+        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)),
         optimizer=AdamW(
             learning_rate=4e-3,
             warmup_steps=6_256,
@@ -118,13 +112,7 @@ def fine_tuned() -> Experiment:
             dtype="bfloat16",
             scan_layers=True,
         ),
-        data=Images(
-            source="imagenet2012",
-            rand_augment=2,
-            magnitude=9.0,
-            magnitude_std=0.5,
-            augment=Augmentation(erasing=0.25),
-        ),
+        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(erasing=0.25)),
         optimizer=AdamW(
             learning_rate=5e-5,
             warmup_steps=0,

@@ -52,13 +52,7 @@ def cvt_13() -> Experiment:
         architecture="CvtForImageClassification",
         model=CvtConfig.cvt_13(dtype="bfloat16", scan_layers=True),
         objective=Classification(smoothing=0.1),
-        data=Images(
-            source="imagenet2012",
-            rand_augment=2,
-            magnitude=9.0,
-            magnitude_std=0.5,
-            augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25),
-        ),
+        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)),
         optimizer=AdamW(
             learning_rate=2e-3, warmup_steps=3_128, decay="cosine", weight_decay=0.05, eps=1e-8, clip_norm=None
         ),

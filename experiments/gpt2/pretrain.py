@@ -59,13 +59,7 @@ def small() -> Experiment:
         objective=CausalLM(),
         data=Text(source="c4/webtextlike", kind="byte_bpe"),
         optimizer=AdamW(
-            learning_rate=6e-4,
-            warmup_steps=2_000,
-            decay="cosine",
-            final_share=0.1,
-            b2=0.95,
-            eps=1e-8,
-            weight_decay=0.1,
+            learning_rate=6e-4, warmup_steps=2_000, decay="cosine", final_share=0.1, b2=0.95, eps=1e-8, weight_decay=0.1
         ),
         batch_size=480,
         steps=600_000,

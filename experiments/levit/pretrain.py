@@ -53,8 +53,6 @@ def levit_256() -> Experiment:
         data=Images(
             source="imagenet2012",
             rand_augment=2,
-            magnitude=9.0,
-            magnitude_std=0.5,
             repeats=3,
             augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25),
         ),

@@ -59,13 +59,7 @@ def llama_7b() -> Experiment:
         objective=CausalLM(),
         data=Text(source="c4/en", kind="unigram"),
         optimizer=AdamW(
-            learning_rate=3e-4,
-            warmup_steps=2_000,
-            decay="cosine",
-            final_share=0.1,
-            b2=0.95,
-            eps=1e-8,
-            weight_decay=0.1,
+            learning_rate=3e-4, warmup_steps=2_000, decay="cosine", final_share=0.1, b2=0.95, eps=1e-8, weight_decay=0.1
         ),
         batch_size=2_048,
         steps=238_000,

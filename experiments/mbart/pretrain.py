@@ -17,7 +17,7 @@ done here; the peak of the learning rate is not in our sources, and BART's stand
 from data.forms import TextForm
 from data.text.source import Text
 from experiments.experiment import Experiment, Phase
-from experiments.small import LENGTH, VOCABULARY, sibling
+from experiments.small import ENCODER_DECODER, LENGTH, VOCABULARY, sibling
 from models.mbart import MBartConfig
 from objectives import Infilling
 from training.optimizers import AdamW
@@ -28,19 +28,7 @@ def demo() -> Experiment:
     return sibling(
         "mbart",
         "MBartForConditionalGeneration",
-        MBartConfig(
-            vocab_size=VOCABULARY,
-            max_position_embeddings=LENGTH,
-            d_model=128,
-            encoder_layers=2,
-            encoder_attention_heads=4,
-            encoder_ffn_dim=512,
-            decoder_layers=2,
-            decoder_attention_heads=4,
-            decoder_ffn_dim=512,
-            dropout=0.0,
-            scale_embedding=True,
-        ),
+        MBartConfig(vocab_size=VOCABULARY, max_position_embeddings=LENGTH, scale_embedding=True, **ENCODER_DECODER),
         Infilling(infill_rate=0.35, mean_span=3.5),
         kind="unigram",
     )

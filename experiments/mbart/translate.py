@@ -26,7 +26,7 @@ from data.text.pairs import Pairs
 from evaluation.evaluation import Best
 from experiments.experiment import Experiment, Phase
 from experiments.mbart.pretrain import demo
-from experiments.small import BIBLE, translated, writing_sibling
+from experiments.small import BIBLE, on_test, translated, writing_sibling
 from inference.tasks.translation import Translation
 from models.mbart import MBartConfig
 from objectives import Seq2Seq
@@ -66,12 +66,9 @@ def _published(source: str, target: str, source_language: str, target_language: 
         languages=(source_language, target_language),
         held_out_split="validation",
     )
-    task = Translation(
-        source_language=source_language,
-        target_language=target_language,
-        generation=FrozenDict(num_beams=5, max_length=200),
-    )
-    test, steps = dataclasses.replace(data, training_split="", held_out_split="test"), 40_000
+    generation = FrozenDict(num_beams=5, max_length=200)
+    task = Translation(source_language=source_language, target_language=target_language, generation=generation)
+    steps = 40_000
     return Experiment(
         name=f"mbart-large-{source}-{target}",
         architecture="MBartForConditionalGeneration",
@@ -86,10 +83,7 @@ def _published(source: str, target: str, source_language: str, target_language: 
         phases=(Phase(1.0, PairForm(128, 128, buckets=8)),),
         evaluate_every=4_000,
         checkpoint_every=4_000,
-        evaluations=(
-            translated(task, examples=1_000),
-            translated(task, "test", data=test, every=steps, examples=1_999),
-        ),
+        evaluations=on_test(translated, task, data, steps, 1_999),
         best=Best("written/bleu", more_is_better=True),
         log_every=10,
     )

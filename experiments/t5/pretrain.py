@@ -39,13 +39,7 @@ def demo() -> Experiment:
         "t5",
         "T5ForConditionalGeneration",
         T5Config.small(
-            vocab_size=VOCABULARY,
-            d_model=128,
-            d_kv=32,
-            d_ff=512,
-            num_layers=2,
-            num_heads=4,
-            dropout_rate=0.0,
+            vocab_size=VOCABULARY, d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4, dropout_rate=0.0
         ),
         SpanCorruption(),
         kind="unigram",

@@ -28,7 +28,7 @@ from data.forms import PairForm
 from data.text.pairs import Pairs
 from evaluation.evaluation import Best
 from experiments.experiment import Experiment, Phase
-from experiments.small import SYNOPSES, summarised, writing_sibling
+from experiments.small import SYNOPSES, on_test, summarised, writing_sibling
 from experiments.t5.pretrain import demo
 from inference.tasks.summarization import Summarization
 from models.t5 import T5Config
@@ -75,21 +75,9 @@ def fine_tuned(name: str, data: Pairs, form: PairForm) -> Experiment:
 
 def cnn() -> Experiment:
     """CNN and Daily Mail's highlights of their articles, with T5-base."""
-    data = Pairs(
-        source="cnn_dailymail",
-        features=("article", "highlights"),
-        kind="unigram",
-        prefix=PREFIX,
-        held_out_split="validation",
-    )
+    features = ("article", "highlights")
+    data = Pairs("cnn_dailymail", features=features, kind="unigram", prefix=PREFIX, held_out_split="validation")
     base = fine_tuned("t5-base-cnn", data, PairForm(512, 512, buckets=8))
     task = Summarization(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=200))
-    test = dataclasses.replace(data, training_split="", held_out_split="test")
-    return dataclasses.replace(
-        base,
-        evaluations=(
-            summarised(task, examples=1_000),
-            summarised(task, "test", data=test, every=base.steps, examples=11_490),
-        ),
-        best=Best("written/rouge2", more_is_better=True),
-    )
+    evaluations = on_test(summarised, task, data, base.steps, 11_490)
+    return dataclasses.replace(base, evaluations=evaluations, best=Best("written/rouge2", more_is_better=True))

@@ -25,7 +25,7 @@ from data.forms import PairForm
 from data.text.pairs import Pairs
 from evaluation.evaluation import Best
 from experiments.experiment import Experiment
-from experiments.small import BIBLE, translated, writing_sibling
+from experiments.small import BIBLE, on_test, translated, writing_sibling
 from experiments.t5.pretrain import demo
 from experiments.t5.summarise import fine_tuned
 from inference.tasks.translation import Translation
@@ -46,24 +46,12 @@ def bible() -> Experiment:
 
 
 def _published(name: str, source: str, features: tuple[str, str], language: str) -> Experiment:
-    data = Pairs(
-        source=source,
-        features=features,
-        kind="unigram",
-        prefix=f"translate English to {language}: ",
-        held_out_split="validation",
-    )
+    prefix = f"translate English to {language}: "
+    data = Pairs(source=source, features=features, kind="unigram", prefix=prefix, held_out_split="validation")
     base = fine_tuned(name, data, PairForm(512, 512, buckets=8))
     task = Translation(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=256))
-    test = dataclasses.replace(data, training_split="", held_out_split="test")
-    return dataclasses.replace(
-        base,
-        evaluations=(
-            translated(task, examples=1_000),
-            translated(task, "test", data=test, every=base.steps, examples=3_003),
-        ),
-        best=Best("written/bleu", more_is_better=True),
-    )
+    evaluations = on_test(translated, task, data, base.steps, 3_003)
+    return dataclasses.replace(base, evaluations=evaluations, best=Best("written/bleu", more_is_better=True))
 
 
 def german() -> Experiment:

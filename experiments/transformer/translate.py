@@ -23,7 +23,7 @@ from flax.core import FrozenDict
 from data.forms import PairForm
 from data.text.pairs import Pairs
 from experiments.experiment import Experiment, Phase
-from experiments.small import BIBLE, sibling, translated
+from experiments.small import BIBLE, ENCODER_DECODER, sibling, translated
 from inference.tasks.translation import Translation
 from models.transformer import TransformerConfig
 from objectives import Seq2Seq
@@ -35,18 +35,7 @@ def demo() -> Experiment:
     return sibling(
         "transformer",
         "TransformerForConditionalGeneration",
-        TransformerConfig(
-            vocab_size=4_096,
-            max_position_embeddings=64,
-            d_model=128,
-            encoder_layers=2,
-            encoder_attention_heads=4,
-            encoder_ffn_dim=512,
-            decoder_layers=2,
-            decoder_attention_heads=4,
-            decoder_ffn_dim=512,
-            dropout=0.0,
-        ),
+        TransformerConfig(vocab_size=4_096, max_position_embeddings=64, **ENCODER_DECODER),
         Seq2Seq(label_smoothing=0.1),
         data=BIBLE,
         optimizer=AdamW(

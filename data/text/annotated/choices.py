@@ -20,17 +20,18 @@ from data.forms import ChoiceForm
 from data.ragged import stacked
 from data.text.annotated.rows import (
     Annotated,
-    PreparedRows,
+    Opened,
+    Parts,
     Raw,
     Row,
-    check_room,
     documents,
     table_rows,
     text_of,
     whole_number,
 )
-from data.text.corpus import Corpus, build_corpus
+from data.text.corpus import Corpus
 from data.text.labelled import both_kept
+from data.text.source import PreparedText
 from data.text.tokenizers import Vocabulary
 
 
@@ -97,43 +98,23 @@ class Choices(Annotated):
         numbered = {self.features[1]} if f"{self.features[1]}0" in content else set()
         return [name for name in super().missing(content) if name not in numbered] + begin
 
-    def prepare(
-        self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
-    ) -> "PreparedChoices":
-        """Texts and choices → one tokenizer → two tokenised corpora; what is there already is taken."""
-        cache = self.cache_folder
-        say(f"opening {self.source}")
-        opened = self.opened(say)
-        training, held_out = self.sides(opened)
+    def parts(self, opened: Opened, learned: Int64[np.ndarray, " rows"]) -> Parts:
+        """The texts, and the choices, as many of each."""
         count = len(opened.rows[0].endings)
         strange = next((row for row in opened.rows if len(row.endings) != count), None)
         if strange is not None:
             raise DataError(
                 f"{strange.name} has {len(strange.endings)} choices, and the first row {count}: all need as many"
             )
-        texts, endings = opened.documents, [ending for row in opened.rows for ending in row.endings]
-        both = documents([*(row.text for row in opened.rows), *endings], self.source)
-        learned = training if len(training) else held_out
-        behind = len(texts) + (learned[:, None] * count + np.arange(count)).ravel()
-        tokenizer = self.prepare_tokenizer(both, np.concatenate([learned, behind]), size, needs, cache, say)
-        say(f"tokenising {len(texts):,} texts with {count} choices each")
-        build = functools.partial(
-            build_corpus, tokenizer=tokenizer, folder=cache / "corpora", language=self.language, roles=self.roles
-        )
-        first, second = build(texts), build(documents(endings, self.source))
-        return PreparedChoices(
-            dataclasses.replace(first.vocabulary, labels=tuple(f"choice {n}" for n in range(count))),
-            f"{first.fingerprint} {second.fingerprint} {opened.fingerprint}",
-            training,
-            held_out,
-            amounts={"tokens": len(first.tokens) + len(second.tokens)},
-            tokenizer=tokenizer,
-            corpus=first,
-            trained_here=self.trains_tokenizer or self.trained_here,
-            given=opened.held_out is not None,
-            endings=second,
-            labels=np.array([row.label for row in opened.rows], np.int32),
-        )
+        endings = documents([ending for row in opened.rows for ending in row.endings], self.source)
+        behind = len(opened.rows) + (learned[:, None] * count + np.arange(count)).ravel()
+        return Parts((opened.documents, endings), np.concatenate([learned, behind]), count)
+
+    def made(self, opened: Opened, about: int, corpora: Sequence[Corpus], common: dict[str, Any]) -> "PreparedChoices":
+        names = tuple(f"choice {n}" for n in range(about))
+        common["vocabulary"] = dataclasses.replace(common["vocabulary"], labels=names)
+        labels = np.array([row.label for row in opened.rows], np.int32)
+        return PreparedChoices(**common, endings=corpora[1], labels=labels)
 
     def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Vocabulary:
         return dataclasses.replace(super().blank_vocabulary(size, needs), labels=("choice 0", "choice 1"))
@@ -153,7 +134,7 @@ def _numbered(raw: Mapping[str, Any], begin: str) -> list[Any]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedChoices(PreparedRows):
+class PreparedChoices(PreparedText):
     """Choices made ready; `corpus` has the texts.
 
     Attributes:
@@ -175,7 +156,7 @@ class PreparedChoices(PreparedRows):
             raise DataError(
                 f"the texts have {choices} choices: set --phases.0.form.choices {choices}, not {form.choices}"
             )
-        check_room(self.corpus.vocabulary, form.length - self.corpus.vocabulary.framing.pair_count - 1)
+        self.corpus.vocabulary.check_room(form.length - self.corpus.vocabulary.framing.pair_count - 1)
         return ChoiceExamples(self.corpus, self.endings, items, self.labels[items], form=form, seed=seed)
 
 

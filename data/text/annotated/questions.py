@@ -19,18 +19,19 @@ from data.forms import SpanForm
 from data.ragged import IGNORED, stacked
 from data.text.annotated.rows import (
     Annotated,
-    PreparedRows,
+    Opened,
+    Parts,
     Raw,
     Row,
-    check_room,
     documents,
     json_of,
     table_rows,
     text_of,
     whole_number,
 )
-from data.text.corpus import Corpus, build_corpus
+from data.text.corpus import Corpus
 from data.text.documents import string
+from data.text.source import PreparedText
 from data.text.strides import Window, contexts
 
 NO_ANSWER = -1
@@ -80,6 +81,7 @@ class Questions(Annotated):
     readers: ClassVar[Mapping[str, Callable[[Path], Iterator[Raw]]]] = {".jsonl": table_rows, ".json": squad_rows}
     row: ClassVar[str] = "question"
     columns: ClassVar[str] = "QUESTION CONTEXT ANSWERS"
+    places: ClassVar[bool] = True
 
     features: tuple[str, str, str] = ("question", "context", "answers")
 
@@ -87,44 +89,21 @@ class Questions(Annotated):
         question, context = (text_of(raw, feature) for feature in self.features[:2])
         return Question(name, context, question, tuple(_answers(raw[self.features[2]], context)))
 
-    def prepare(
-        self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
-    ) -> "PreparedQuestions":
-        """Questions and contexts → one tokenizer → two tokenised corpora; what is there already is taken."""
-        cache = self.cache_folder
-        say(f"opening {self.source}")
-        opened = self.opened(say)
-        training, held_out = self.sides(opened)
+    def parts(self, opened: Opened, learned: Int64[np.ndarray, " rows"]) -> Parts:
+        """The contexts, each once, and the questions; and which context each question is about."""
         numbers = {context: number for number, context in enumerate(dict.fromkeys(row.text for row in opened.rows))}
         context_of = np.array([numbers[row.text] for row in opened.rows])
-        asked, texts = (
-            documents([row.question for row in opened.rows], self.source),
-            documents(list(numbers), self.source),
-        )
-        both = documents([*numbers, *(row.question for row in opened.rows)], self.source)
-        learned = training if len(training) else held_out
+        texts = list(numbers), [row.question for row in opened.rows]
         learned = np.concatenate([np.unique(context_of[learned]), learned + len(numbers)])
-        tokenizer = self.prepare_tokenizer(both, learned, size, needs, cache, say)
-        say(f"tokenising {len(asked):,} questions about {len(texts):,} contexts")
-        build = functools.partial(
-            build_corpus, tokenizer=tokenizer, folder=cache / "corpora", language=self.language, roles=self.roles
-        )
-        contexts, questions = build(texts, places=True), build(asked)
-        return PreparedQuestions(
-            contexts.vocabulary,
-            f"{contexts.fingerprint} {questions.fingerprint} {opened.fingerprint}",
-            training,
-            held_out,
-            amounts={"contexts": len(texts), "tokens": len(contexts.tokens) + len(questions.tokens)},
-            tokenizer=tokenizer,
-            corpus=contexts,
-            trained_here=self.trains_tokenizer or self.trained_here,
-            given=opened.held_out is not None,
-            questions=questions,
-            context_of=context_of,
-            answers=answers_of(contexts, context_of, opened.rows),
-            rows=opened.rows,
-        )
+        return Parts(tuple(documents(part, self.source) for part in texts), learned, context_of)
+
+    def made(
+        self, opened: Opened, about: np.ndarray, corpora: Sequence[Corpus], common: dict[str, Any]
+    ) -> "PreparedQuestions":
+        contexts, questions = corpora
+        common["amounts"] = {"contexts": contexts.counts["documents"], **common["amounts"]}
+        answers = answers_of(contexts, about, opened.rows)
+        return PreparedQuestions(**common, questions=questions, context_of=about, answers=answers, rows=opened.rows)
 
     def blank(self, form: SpanForm) -> Batch:
         ids, place = np.zeros(form.length, np.int32), np.zeros((), np.int32)
@@ -174,7 +153,7 @@ def answers_of(corpus: Corpus, context_of: Int64[np.ndarray, " questions"], rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedQuestions(PreparedRows):
+class PreparedQuestions(PreparedText):
     """Questions made ready; `corpus` has the contexts.
 
     Attributes:
@@ -191,7 +170,7 @@ class PreparedQuestions(PreparedRows):
 
     def examples(self, items: np.ndarray, form: SpanForm, seed: int) -> "QuestionExamples":
         framing = self.corpus.vocabulary.framing
-        check_room(self.corpus.vocabulary, form.length - framing.pair_count - form.question)
+        self.corpus.vocabulary.check_room(form.length - framing.pair_count - form.question)
         if (self.answers == NO_ANSWER).any() and not framing.pair_begin:
             raise DataError(
                 "some contexts do not answer their question, which the token that begins a text stands for, and the tokenizer"

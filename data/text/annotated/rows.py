@@ -6,20 +6,19 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
 from data.class_folders import HELD_OUT, SPLITS, TRAINING, sides
 from data.contents import Content, Contents, content_hash
-from data.contract import Examples
 from data.errors import DataError
 from data.files import files_below, on_disk
-from data.forms import Form
 from data.splits import split_by_content
-from data.survey import Survey, in_both, repeated, text_counts
-from data.text.documents import WIKIPEDIA_DUMP, Documents, string
+from data.survey import Survey, counted, text_counts
+from data.text.corpus import Corpus
+from data.text.documents import WIKIPEDIA_DUMP, Documents, joined, string
 from data.text.source import PreparedText, Text
 from data.text.tables import raw_rows
 from data.tfds import tfds_builder, tfds_split
@@ -81,6 +80,20 @@ class Opened:
         return known.hexdigest()[:32]
 
 
+class Parts(NamedTuple):
+    """The texts that rows consist of, as they are tokenised.
+
+    Attributes:
+        documents: of each part: the contexts and the questions, say.
+        learned: those that a tokenizer is trained on, numbered as if the documents of one part stood behind those of another.
+        about: what else `made` asks of them.
+    """
+
+    documents: tuple[Documents, ...]
+    learned: Int64[np.ndarray, " learned"]
+    about: Any = None
+
+
 def documents(texts: Sequence[str], name: str, broken: Sequence[str] = ()) -> Documents:
     """Texts that are in memory, as documents."""
     hashes = np.array([content_hash(text.encode()) for text in texts], np.uint64)
@@ -90,12 +103,14 @@ def documents(texts: Sequence[str], name: str, broken: Sequence[str] = ()) -> Do
 
 @dataclasses.dataclass(frozen=True)
 class Annotated(Text):
-    """Base of the sources of annotated texts. A subclass sets `readers`, `row` and `columns` and writes `parsed` and `prepare`.
+    """Base of the sources of annotated texts. A subclass sets `readers`, `row` and `columns` and writes `parsed`, `parts` and
+    `made`.
 
     Attributes:
         readers: how each type of file is read, by the end of its name.
         row: what a row is called in a sentence.
         columns: what `features` are, as the flag names them.
+        places: whether the first part's corpus keeps the places of its tokens.
         source: a file, a folder of files (those whose names begin with `train` and with `dev` or `validation` are on these
             sides), or a TFDS name.
         features: names of what a row holds: keys of a `.jsonl`, columns, features of TFDS.
@@ -105,6 +120,7 @@ class Annotated(Text):
     readers: ClassVar[Mapping[str, Callable[[Path], Iterator[Raw]]]] = {".jsonl": table_rows}
     row: ClassVar[str] = "row"
     columns: ClassVar[str] = ""
+    places: ClassVar[bool] = False
 
     source: str = ""
     features: tuple[str, ...] = ()
@@ -121,6 +137,46 @@ class Annotated(Text):
             DataError: something is wrong with it, in words that go behind its name.
         """
         raise NotImplementedError
+
+    def parts(self, opened: Opened, learned: Int64[np.ndarray, " rows"]) -> Parts:
+        """The texts of the rows.
+
+        Args:
+            learned: rows that a tokenizer may be trained on.
+        """
+        raise NotImplementedError
+
+    def made(self, opened: Opened, about: Any, corpora: Sequence[Corpus], common: dict[str, Any]) -> PreparedText:
+        """The rows made ready.
+
+        Args:
+            about: what `parts` says of them.
+            corpora: of the parts.
+            common: fields that all annotated texts have.
+        """
+        raise NotImplementedError
+
+    def prepare(self, size: int, folder: Path, say: Say, needs: Sequence[str] = ()) -> PreparedText:
+        """Rows → one tokenizer → a tokenised corpus of each of their parts; what is there already is taken."""
+        say(f"opening {self.source}")
+        opened = self.opened(say)
+        training, held_out = self.sides(opened)
+        texts, learned, about = self.parts(opened, training if len(training) else held_out)
+        tokenizer = self.prepare_tokenizer(joined(*texts), learned, size, needs, say)
+        say(f"tokenising {len(opened.rows):,} {self.row}s")
+        corpora = [self.tokenised(part, tokenizer, places=self.places and part is texts[0]) for part in texts]
+        common = dict(
+            vocabulary=corpora[0].vocabulary,
+            fingerprint=" ".join([*(corpus.fingerprint for corpus in corpora), opened.fingerprint]),
+            training_items=training,
+            held_out_items=held_out,
+            amounts={"tokens": sum(len(corpus.tokens) for corpus in corpora)},
+            tokenizer=tokenizer,
+            corpus=corpora[0],
+            trained_here=self.trains_tokenizer or self.trained_here,
+            given=opened.held_out is not None,
+        )
+        return self.made(opened, about, corpora, common)
 
     def missing(self, content: Mapping[str, Any]) -> list[str]:
         """Names that a row has nothing under."""
@@ -222,16 +278,9 @@ class Annotated(Text):
     def survey(self, progress: Callable[[int, int], None]) -> Survey:
         opened = self.opened(skip=True)
         training, held_out = self.sides(opened)
-        hashes, rows = opened.documents.text_hashes, f"{self.row}s"
-        return Survey(
-            {
-                f"{rows} that can be read": f"{len(hashes):,}",
-                f"{rows} that came before": f"{repeated(hashes):,}",
-                f"held-out {rows} that are trained on, too": f"{in_both(hashes, hashes, training, held_out):,}",
-                **text_counts(opened.documents.text_sizes, held_out, rows),
-            },
-            opened.broken,
-        )
+        texts, rows = opened.documents, f"{self.row}s"
+        counts = counted(rows, texts.text_hashes, training, held_out) | text_counts(texts.text_sizes, held_out, rows)
+        return Survey(counts, opened.broken)
 
 
 def split_of(file: Path) -> str:
@@ -280,26 +329,3 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, str | bytes):
         return int(value) if string(value).strip().isdecimal() else None
     return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedRows(PreparedText):
-    """Annotated texts made ready."""
-
-    def training(self, form: Form, seed: int) -> Examples:
-        """Raises `DataError` where the source has nothing to train on."""
-        if not len(self.training_items):
-            raise DataError("the source has no split `train`: it is there to evaluate on alone")
-        return super().training(form, seed)
-
-
-def check_room(vocabulary: Any, room: int) -> None:
-    """Raise where texts cannot be framed and filled up.
-
-    Args:
-        room: tokens of an example that are the text's.
-    """
-    if vocabulary.pad is None:
-        raise DataError("the tokenizer has no pad token, with which short texts are filled up: take one that has")
-    if room < 1:
-        raise DataError("the length has no room for a text and what stands around it: give a longer one")

@@ -17,9 +17,11 @@ from data.contract import Batch, Examples
 from data.errors import DataError
 from data.forms import TextForm
 from data.ragged import IGNORED, stacked
-from data.text.annotated.rows import Annotated, Opened, PreparedRows, Raw, Row, check_room, table_rows
-from data.text.corpus import Corpus, build_corpus
+from data.text.annotated.rows import Annotated, Opened, Parts, Raw, Row, table_rows
+from data.text.corpus import Corpus
 from data.text.documents import string
+from data.text.labelled_tables import check_labels
+from data.text.source import PreparedText
 from data.text.tokenizers import Vocabulary
 
 
@@ -74,6 +76,7 @@ class TaggedText(Annotated):
     readers: ClassVar[Mapping[str, Callable[[Path], Iterator[Raw]]]] = {".conll": column_rows, ".jsonl": table_rows}
     row: ClassVar[str] = "sentence"
     columns: ClassVar[str] = "WORDS LABELS"
+    places: ClassVar[bool] = True
 
     features: tuple[str, str] = ("words", "labels")
     label_all: bool = False
@@ -90,33 +93,17 @@ class TaggedText(Annotated):
             raise DataError(f"the feature `{self.features[1]}` of {self.source} is no list of labels of classes")
         return tuple(names)
 
-    def prepare(
-        self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
+    def parts(self, opened: Opened, learned: Int64[np.ndarray, " rows"]) -> Parts:
+        """The sentences, and the labels that their words may have."""
+        return Parts((opened.documents,), learned, opened.classes or labels_of(opened, learned))
+
+    def made(
+        self, opened: Opened, about: tuple[str, ...], corpora: Sequence[Corpus], common: dict[str, Any]
     ) -> "PreparedTagged":
-        """Sentences → tokenizer → tokenised corpus; what is there already is taken."""
-        cache = self.cache_folder
-        say(f"opening {self.source}")
-        opened = self.opened(say)
-        training, held_out = self.sides(opened)
-        classes = opened.classes or labels_of(opened, training if len(training) else held_out)
-        texts = opened.documents
-        tokenizer = self.prepare_tokenizer(texts, training if len(training) else held_out, size, needs, cache, say)
-        say(f"tokenising {len(texts):,} sentences")
-        corpus = build_corpus(
-            texts, tokenizer, cache / "corpora", language=self.language, roles=self.roles, places=True
-        )
-        return PreparedTagged(
-            dataclasses.replace(corpus.vocabulary, labels=classes),
-            f"{corpus.fingerprint} {opened.fingerprint} {self.label_all}",
-            training,
-            held_out,
-            amounts={"words": sum(len(row.words) for row in opened.rows), "tokens": len(corpus.tokens)},
-            tokenizer=tokenizer,
-            corpus=corpus,
-            trained_here=self.trains_tokenizer or self.trained_here,
-            given=opened.held_out is not None,
-            sentences=labelled(corpus, opened.rows, classes, self.label_all),
-        )
+        common["vocabulary"] = dataclasses.replace(common["vocabulary"], labels=about)
+        common["fingerprint"] += f" {self.label_all}"
+        common["amounts"] = {"words": sum(len(row.words) for row in opened.rows), **common["amounts"]}
+        return PreparedTagged(**common, sentences=labelled(corpora[0], opened.rows, about, self.label_all))
 
     def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Vocabulary:
         return dataclasses.replace(super().blank_vocabulary(size, needs), labels=("LABEL_0", "LABEL_1"))
@@ -148,15 +135,10 @@ def labels_of(opened: Opened, rows: Int64[np.ndarray, " rows"]) -> tuple[str, ..
         DataError: there are no two, two differ in white space alone, or other rows have one that these lack.
     """
     names = sorted({label for row in rows for label in opened.rows[row].labels})
-    if len(names) < 2:
-        raise DataError(f"{opened.source} holds the one label {names[0]!r}, and to tell classes apart it takes two")
-    stripped: dict[str, str] = {}
-    for name in names:
-        other = stripped.setdefault(name.strip(), name)
-        if other != name:
-            raise DataError(f"{opened.source} names one label in two ways, {other!r} and {name!r}: write it in one way")
+    check_labels(names, opened.source)
+    known = set(names)
     for row in opened.rows:
-        strange = next((label for label in row.labels if label not in stripped), None)
+        strange = next((label for label in row.labels if label not in known), None)
         if strange is not None:
             raise DataError(
                 f"{row.name} has the label {strange!r}, which no sentence to train on has: {', '.join(names)}"
@@ -218,14 +200,14 @@ def windows_of(corpus: Corpus, first: Bool[np.ndarray, " tokens"], sentences: np
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedTagged(PreparedRows):
+class PreparedTagged(PreparedText):
     """Tagged sentences made ready; document *i* of the corpus is sentence *i*."""
 
     sentences: Labelled
 
     def examples(self, items: np.ndarray, form: TextForm, seed: int) -> "TaggedExamples":
         room = form.length - self.corpus.vocabulary.framing.count
-        check_room(self.corpus.vocabulary, room)
+        self.corpus.vocabulary.check_room(room)
         windows = windows_of(self.corpus, self.sentences.first, items, room)
         return TaggedExamples(self.corpus, self.sentences, self.vocabulary.labels, windows, form=form, seed=seed)
 
