@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from models.config import ModelConfig, ModelError, Variant
+from models.config import ModelConfig, ModelError, Variant, alias
 from models.kernels.linear import matmul
 from models.layers.activations import activation
 from models.layers.attention import Attention, attention_pattern
@@ -79,10 +79,7 @@ class BertConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         activation(self.hidden_act)
-        if self.hidden_size % self.num_attention_heads:
-            raise ModelError(
-                f"hidden_size={self.hidden_size} does not divide into num_attention_heads={self.num_attention_heads}"
-            )
+        self.check_divides("hidden_size", "num_attention_heads")
 
     @classmethod
     def from_json(cls, published: dict, **changes) -> "BertConfig":
@@ -101,14 +98,9 @@ class BertConfig(ModelConfig):
     base = of_size(12, 768)
     large = of_size(24, 1024)
 
-    @property
-    def longest_input(self) -> int:
-        return self.max_position_embeddings
-
-    @property
-    def embedding_width(self) -> int:
-        """Features of the embeddings; where they are not `hidden_size`, a projection stands between them and the layers."""
-        return self.hidden_size
+    longest_input = alias("max_position_embeddings")
+    embedding_width = alias("hidden_size")
+    """Features of the embeddings; where they are not `hidden_size`, a projection stands between them and the layers."""
 
 
 class BertLayer(nn.Module):

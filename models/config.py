@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import numbers
+import operator
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -29,6 +30,11 @@ def hashable(value: Any) -> Any:
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 """What a classifier may be for: a number, one label of several, or any of several."""
+
+
+def alias(field: str) -> property:
+    """A field of a config by another name: what a base class or a shared layer calls it."""
+    return property(operator.attrgetter(field))
 
 
 class Variant:
@@ -114,6 +120,11 @@ class ModelConfig:
         number = numbers.Integral if whole else numbers.Real
         if isinstance(value, bool) or not isinstance(value, number) or not value >= least:
             raise ModelError(f"{name}={value!r}: expected a {'whole ' * whole}number of at least {least}")
+
+    def check_divides(self, whole: str, parts: str) -> None:
+        """Raise unless the field called `whole` divides into as many as the one called `parts` says."""
+        if vars(self)[whole] % vars(self)[parts]:
+            raise ModelError(f"{whole}={vars(self)[whole]} does not divide into {parts}={vars(self)[parts]}")
 
     @property
     def compute_dtype(self) -> jnp.dtype:

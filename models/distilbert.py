@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
-from models.bert import BertConfig, BertHead, BertModel, Choices, Ids, by_choice
-from models.config import ModelConfig, ModelError, Variant
+from models.bert import BertHead, BertModel, Choices, Ids, by_choice
+from models.config import ModelConfig, Variant, alias
 from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout
 from models.layers.heads import SpanClassifier, TokenClassifier, VocabularyHead
@@ -23,7 +23,7 @@ from models.outputs import ModelOutput
 
 @dataclasses.dataclass(frozen=True)
 class DistilBertConfig(ModelConfig):
-    """Shape of a DistilBERT, with the field names of a published `config.json`; the properties give them BERT's.
+    """Shape of a DistilBERT, with the field names of a published `config.json`; the aliases give them BERT's.
 
     `sinusoidal_pos_embds` is not among them: it says how the table of positions began, which is in the files.
 
@@ -68,44 +68,18 @@ class DistilBertConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         activation(self.activation)
-        if self.dim % self.n_heads:
-            raise ModelError(f"dim={self.dim} does not divide into n_heads={self.n_heads}")
+        self.check_divides("dim", "n_heads")
 
     base = Variant()
 
-    @property
-    def hidden_size(self) -> int:
-        return self.dim
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.n_layers
-
-    @property
-    def num_attention_heads(self) -> int:
-        return self.n_heads
-
-    @property
-    def intermediate_size(self) -> int:
-        return self.hidden_dim
-
-    @property
-    def hidden_act(self) -> str:
-        return self.activation
-
-    @property
-    def hidden_dropout_prob(self) -> float:
-        return self.dropout
-
-    @property
-    def attention_probs_dropout_prob(self) -> float:
-        return self.attention_dropout
-
-    @property
-    def longest_input(self) -> int:
-        return self.max_position_embeddings
-
-    embedding_width = BertConfig.embedding_width
+    hidden_size = embedding_width = alias("dim")
+    num_hidden_layers = alias("n_layers")
+    num_attention_heads = alias("n_heads")
+    intermediate_size = alias("hidden_dim")
+    hidden_act = alias("activation")
+    hidden_dropout_prob = alias("dropout")
+    attention_probs_dropout_prob = alias("attention_dropout")
+    longest_input = alias("max_position_embeddings")
 
 
 class DistilBertModel(BertModel):

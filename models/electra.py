@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from models.bert import BertConfig, BertHead, BertModel, BertMultipleChoice, Ids, embeddings, of_size
-from models.config import ModelError, nearest
+from models.config import ModelError, alias, nearest
 from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout, dropout_bits, fold_in
 from models.layers.heads import SpanClassifier, TokenClassifier, VocabularyHead
@@ -77,9 +77,7 @@ class ElectraConfig(BertConfig):
     base = of_size(12, 768, embedding_size=768, generator_size=1 / 3)
     large = of_size(24, 1024, embedding_size=1_024)
 
-    @property
-    def embedding_width(self) -> int:
-        return self.embedding_size
+    embedding_width = alias("embedding_size")
 
     @property
     def generator(self) -> "ElectraConfig":

@@ -13,7 +13,7 @@ import flax.linen as nn
 from flax.core import FrozenDict
 from jaxtyping import Array, Int
 
-from models.config import ModelConfig, ModelError, Variant
+from models.config import ModelConfig, ModelError, Variant, alias
 from models.decoder import DecoderHead, DecoderModel, Hidden, Ids, LanguageModel, SequenceClassifier
 from models.layers.activations import activation
 from models.layers.attention import Attention, Cache, LayerCache
@@ -40,12 +40,8 @@ class GPT2Config(ModelConfig):
 
     model_type: ClassVar[str] = "gpt2"
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
-        dict(
-            hidden_size="n_embd",
-            num_attention_heads="n_head",
-            num_hidden_layers="n_layer",
-            max_position_embeddings="n_positions",
-        )
+        dict(hidden_size="n_embd", num_attention_heads="n_head", num_hidden_layers="n_layer")
+        | dict(max_position_embeddings="n_positions")
     )
     variants: ClassVar[tuple[str, ...]] = ("small", "medium", "large", "xl", "distil")
 
@@ -73,8 +69,7 @@ class GPT2Config(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         activation(self.activation_function)
-        if self.n_embd % self.n_head:
-            raise ModelError(f"n_embd={self.n_embd} does not divide into n_head={self.n_head}")
+        self.check_divides("n_embd", "n_head")
 
     @classmethod
     def from_json(cls, published: dict, **changes) -> "GPT2Config":
@@ -94,17 +89,9 @@ class GPT2Config(ModelConfig):
         """Width of the feed-forward layer."""
         return self.n_inner or 4 * self.n_embd
 
-    @property
-    def hidden_size(self) -> int:
-        return self.n_embd
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.n_layer
-
-    @property
-    def longest_input(self) -> int:
-        return self.n_positions
+    hidden_size = alias("n_embd")
+    num_hidden_layers = alias("n_layer")
+    longest_input = alias("n_positions")
 
     def empty_cache(self, batch: int, room: int) -> Cache:
         """A cache for `room` tokens of each of `batch` texts."""

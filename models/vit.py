@@ -20,7 +20,8 @@ from models.layers.activations import activation
 from models.layers.attention import Attention
 from models.layers.convolution import Conv, Image, Pair, pair
 from models.layers.dropout import Keys, drop_path, dropout, fold_in
-from models.layers.linear import by_example, dense, truncated_normal
+from models.layers.heads import classifier
+from models.layers.linear import Initializer, by_example, dense, truncated_normal
 from models.layers.norm import layer_norm
 from models.layers.positions import resize_positions
 from models.layers.stack import stack
@@ -92,10 +93,7 @@ class ViTConfig(ModelConfig):
         super().__post_init__()
         activation(self.hidden_act)
         activation(self.pooler_act)
-        if self.hidden_size % self.num_attention_heads:
-            raise ModelError(
-                f"hidden_size={self.hidden_size} does not divide into num_attention_heads={self.num_attention_heads}"
-            )
+        self.check_divides("hidden_size", "num_attention_heads")
         if self.drop_path_rate >= 1:
             raise ModelError(f"drop_path_rate={self.drop_path_rate}: expected a number below 1")
         if 0 in self.grid:
@@ -194,7 +192,18 @@ class ViTBase(Model):
         return larger, unflatten_dict(flat | positions)
 
 
-class ViTModel(ViTBase):
+class Vectors(nn.Module):
+    """Base of modules with learned vectors."""
+
+    config: ModelConfig
+
+    def vectors(self, name: str, count: int, init: Initializer) -> Float[Array, "1 count hidden"]:
+        """As they are stored: what each example adds to their gradient is not rounded."""
+        init = nn.with_logical_partitioning(init, (None, "position", "embed"))
+        return self.param(name, init, (1, count, self.config.hidden_size), jnp.dtype(self.config.param_dtype))
+
+
+class ViTModel(Vectors, ViTBase):
     """Patches, encoder and (where wanted) pooler.
 
     Attributes:
@@ -237,7 +246,7 @@ class ViTModel(ViTBase):
         )(pixel_values)
         patches = rearrange(patches, "batch rows columns hidden -> batch (rows columns) hidden")
         if self.use_mask_token:
-            mask_token = self._vectors("mask_token", 1, nn.initializers.zeros)
+            mask_token = self.vectors("mask_token", 1, nn.initializers.zeros)
         if bool_masked_pos is not None:
             if not self.use_mask_token:
                 raise ModelError(
@@ -249,8 +258,8 @@ class ViTModel(ViTBase):
                 )
             patches = jnp.where(bool_masked_pos[..., None] > 0, mask_token, patches)
         normal = truncated_normal(config.initializer_range)
-        first = repeat(self._vectors("cls_token", 1, normal), "1 1 hidden -> batch 1 hidden", batch=len(patches))
-        positions = self._vectors("position_embeddings", 1 + config.grid[0] * config.grid[1], normal)
+        first = repeat(self.vectors("cls_token", 1, normal), "1 1 hidden -> batch 1 hidden", batch=len(patches))
+        positions = self.vectors("position_embeddings", 1 + config.grid[0] * config.grid[1], normal)
         embedded = jnp.concatenate([first, patches], axis=1) + resize_positions(positions, config.grid, grid)
         embedded = by_example(embedded.astype(config.compute_dtype))
         layers = config.num_hidden_layers
@@ -265,11 +274,6 @@ class ViTModel(ViTBase):
             **call.asked(embedded, states, attentions),
         )
 
-    def _vectors(self, name: str, count: int, init) -> Float[Array, "1 count hidden"]:
-        """Learned vectors, as they are stored: what each example adds to their gradient is not rounded."""
-        init = nn.with_logical_partitioning(init, (None, "position", "embed"))
-        return self.param(name, init, (1, count, self.config.hidden_size), jnp.dtype(self.config.param_dtype))
-
     def _pool(self, first: Float[Array, "batch hidden"]) -> Float[Array, "batch features"]:
         config = self.config
         features = config.pooler_output_size or config.hidden_size
@@ -283,23 +287,13 @@ class ViTForImageClassification(ViTBase):
     labelled: ClassVar[bool | None] = True
 
     @nn.compact
-    def __call__(
-        self,
-        pixel_values: Image,
-        *,
-        interpolate_pos_encoding: bool = False,
-        **settings: Any,
-    ) -> ModelOutput:
+    def __call__(self, pixel_values: Image, *, interpolate_pos_encoding: bool = False, **settings: Any) -> ModelOutput:
         config = self.config
         encoded = ViTModel(config, add_pooling_layer=False, name="vit")(
-            pixel_values,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            **settings,
+            pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **settings
         )
-        classifier = dense(
-            config, len(config.labels), "classifier", ("embed", "head_out"), stddev=config.initializer_range
-        )
-        return ModelOutput(logits=classifier(encoded.last_hidden_state[:, 0]), **encoded)
+        first, stddev = encoded.last_hidden_state[:, 0], config.initializer_range
+        return ModelOutput(logits=classifier(config, first, len(config.labels), "classifier", stddev=stddev), **encoded)
 
 
 class ViTForMaskedImageModeling(ViTBase):
@@ -327,20 +321,11 @@ class ViTForMaskedImageModeling(ViTBase):
                 f"patch_size={config.patch_size} and encoder_stride={stride}: masked patches want both to be the same"
             )
         encoded = ViTModel(config, add_pooling_layer=False, use_mask_token=True, name="vit")(
-            pixel_values,
-            bool_masked_pos,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            **settings,
+            pixel_values, bool_masked_pos, interpolate_pos_encoding=interpolate_pos_encoding, **settings
         )
-        decoder = dense(
-            config,
-            stride**2 * config.num_channels,
-            "decoder",
-            ("embed", "head_out"),
-            stddev=config.initializer_range,
-        )
+        features, stddev = stride**2 * config.num_channels, config.initializer_range
         pixels = rearrange(
-            decoder(encoded.last_hidden_state[:, 1:]),
+            classifier(config, encoded.last_hidden_state[:, 1:], features, "decoder", stddev=stddev),
             "batch (rows columns) (channels tall wide) -> batch (rows tall) (columns wide) channels",
             rows=config.grid_of(*pixel_values.shape[1:3])[0],
             tall=stride,

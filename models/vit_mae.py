@@ -22,7 +22,7 @@ from models.layers.norm import layer_norm
 from models.layers.stack import stack
 from models.model import CallSettings, Model
 from models.outputs import ModelOutput
-from models.vit import Hidden, ViTConfig, ViTLayer, ViTModel
+from models.vit import Hidden, Vectors, ViTConfig, ViTLayer, ViTModel
 
 Noise = Float[Array, "batch patches"]
 
@@ -56,11 +56,7 @@ class ViTMAEConfig(ViTConfig):
         for name in ("hidden_size", "decoder_hidden_size"):
             if vars(self)[name] % 4:
                 raise ModelError(f"{name}={vars(self)[name]}: sinusoids in two directions want a multiple of 4")
-        if self.decoder_hidden_size % self.decoder_num_attention_heads:
-            raise ModelError(
-                f"decoder_hidden_size={self.decoder_hidden_size} does not divide into"
-                f" decoder_num_attention_heads={self.decoder_num_attention_heads}"
-            )
+        self.check_divides("decoder_hidden_size", "decoder_num_attention_heads")
 
     @property
     def decoder(self) -> "ViTMAEConfig":
@@ -90,14 +86,10 @@ def sinusoids(grid: Pair) -> Initializer:
     return table
 
 
-class Vectors(nn.Module):
-    """Base of both halves: vectors among their parameters."""
+class Placed(Vectors):
+    """Base of both halves."""
 
     config: ViTMAEConfig
-
-    def vectors(self, name: str, count: int, init: Initializer) -> Float[Array, "1 count hidden"]:
-        init = nn.with_logical_partitioning(init, (None, "position", "embed"))
-        return self.param(name, init, (1, count, self.config.hidden_size), jnp.dtype(self.config.param_dtype))
 
     def positions(self) -> Float[Array, "1 places hidden"]:
         """Sinusoids, which no training changes: they have no gradient, and `training.optimizers` decays none."""
@@ -105,7 +97,7 @@ class Vectors(nn.Module):
         return jax.lax.stop_gradient(self.vectors("sinusoids", 1 + rows * columns, sinusoids(self.config.grid)))
 
 
-class ViTMAEModel(Vectors, Model):
+class ViTMAEModel(Placed, Model):
     """The encoder.
 
     Outputs: `last_hidden_state` (batch, 1 + read, hidden), normalised, [CLS] first and then the patches that are read, from
@@ -117,12 +109,7 @@ class ViTMAEModel(Vectors, Model):
     labelled: ClassVar[bool | None] = False
 
     @nn.compact
-    def __call__(
-        self,
-        pixel_values: Image,
-        noise: Noise | None = None,
-        **settings: Any,
-    ) -> ModelOutput:
+    def __call__(self, pixel_values: Image, noise: Noise | None = None, **settings: Any) -> ModelOutput:
         """The patches with the most `noise` are left out, as many as `mask_ratio` says; without noise, none.
 
         Raises:
@@ -160,7 +147,7 @@ class ViTMAEModel(Vectors, Model):
         )
 
 
-class ViTMAEDecoder(Vectors):
+class ViTMAEDecoder(Placed):
     """Pixels of all patches from what the encoder made of those it read. The config is `ViTMAEConfig.decoder`."""
 
     @nn.compact
@@ -192,17 +179,8 @@ class ViTMAEForPreTraining(Model):
     labelled: ClassVar[bool | None] = False
 
     @nn.compact
-    def __call__(
-        self,
-        pixel_values: Image,
-        noise: Noise | None = None,
-        **settings: Any,
-    ) -> ModelOutput:
-        encoded = ViTMAEModel(self.config, name="vit")(
-            pixel_values,
-            noise,
-            **settings,
-        )
+    def __call__(self, pixel_values: Image, noise: Noise | None = None, **settings: Any) -> ModelOutput:
+        encoded = ViTMAEModel(self.config, name="vit")(pixel_values, noise, **settings)
         keys = fold_in(settings.get("dropout_keys"), self.config.num_hidden_layers + 1)
         decoder = ViTMAEDecoder(self.config.decoder, name="decoder")
         return ModelOutput(logits=decoder(encoded.last_hidden_state, encoded.ids_restore, keys), **encoded)

@@ -121,10 +121,8 @@ class LlamaConfig(ModelConfig):
         for name in ("num_key_value_heads", "head_dim"):
             if vars(self)[name] is not None:
                 self._check(name, vars(self)[name], 1)
-        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
-            raise ModelError(
-                f"hidden_size={self.hidden_size} does not divide into num_attention_heads={self.num_attention_heads}"
-            )
+        if self.head_dim is None:
+            self.check_divides("hidden_size", "num_attention_heads")
         if self.num_attention_heads % self.key_value_heads:
             raise ModelError(
                 f"num_attention_heads={self.num_attention_heads} do not divide into groups for"

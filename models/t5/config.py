@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
-from models.config import ModelConfig, ModelError, Variant
+from models.config import ModelConfig, ModelError, Variant, alias
 from models.layers.activations import activation
 from models.layers.attention import Cache
 from models.layers.linear import Initializer
@@ -117,13 +117,8 @@ class T5Config(ModelConfig):
     v1_1_xl = Variant(_v1_1, d_model=2_048, d_ff=5_120, num_layers=24, num_heads=32)
     v1_1_xxl = Variant(_v1_1, d_model=4_096, d_ff=10_240, num_layers=24, num_heads=64)
 
-    @property
-    def hidden_size(self) -> int:
-        return self.d_model
-
-    @property
-    def encoder_layers(self) -> int:
-        return self.num_layers
+    hidden_size = alias("d_model")
+    encoder_layers = alias("num_layers")
 
     @property
     def decoder_layers(self) -> int:
