@@ -13,7 +13,7 @@ import sys
 
 from experiments.benchmarks.generation_worker import CASES
 from experiments.benchmarks.pages import fill, markdown, summary
-from experiments.benchmarks.steps import PAGE, Contestant, processor
+from experiments.benchmarks.steps import PAGE, Contestant, processor, versions_of
 
 
 def measured(name: str, python: str, rounds: int) -> dict[str, Contestant]:
@@ -47,15 +47,7 @@ def figures(name: str, sides: dict[str, Contestant]) -> dict[str, float]:
 
 
 def table(results: dict[str, dict[str, float]], found: dict[str, dict[str, Contestant]]) -> str:
-    head = [
-        "",
-        "new tokens",
-        "Lacuna, tokens/s",
-        "`transformers` on torch",
-        "times as fast",
-        "compiling, s",
-        "of the bandwidth",
-    ]
+    head = ["", "new tokens", "Lacuna, tokens/s", "`transformers` on torch", "times as fast", "compiling, s"]
     rows = []
     for name, result in results.items():
         case, cells = CASES[name], []
@@ -65,7 +57,7 @@ def table(results: dict[str, dict[str, float]], found: dict[str, dict[str, Conte
             cells.append(f"{result[side]:,.1f} ({spread})")
         share = f"{result['bandwidth']:.0%}" if "bandwidth" in result else ""
         rows.append([name, f"{case.new}", *cells, f"{result['ratio']:.2f}", f"{result['compile']:.1f}", share])
-    return markdown(head, rows)
+    return markdown([*head, "of the bandwidth"], rows)
 
 
 def main() -> None:
@@ -83,11 +75,9 @@ def main() -> None:
         results[name] = figures(name, found[name])
         print(name, *(f"{field} {value:.4g}" for field, value in results[name].items()), sep=", ", flush=True)
     first = next(iter(found.values()))
-    versions = {package: version for side in first.values() for package, version in side.versions.items()}
     said = (
         f"{processor()}; median (least–most) of {arguments.rounds} rounds, in turn; a sum reads"
-        f" {first['torch'].facts['bandwidth'] / 1e9:.0f} GB/s."
-        f" {', '.join(f'{package} {version}' for package, version in versions.items())}.\n"
+        f" {first['torch'].facts['bandwidth'] / 1e9:.0f} GB/s. {versions_of(first.values())}.\n"
     )
     print(table(results, found), said, sep="\n")
     if arguments.write:

@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.benchmarks.pages import fill, summary
@@ -66,13 +67,7 @@ class Contestant:
         environment = {k: v for k, v in environment.items() if k not in KEEP_FREED_MEMORY}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self.process = subprocess.Popen(
-            [
-                python,
-                str(Path(__file__).with_name(worker)),
-                name,
-                model,
-                *([] if batch is None else [str(batch)]),
-            ],
+            [python, str(Path(__file__).with_name(worker)), name, model, *([] if batch is None else [str(batch)])],
             env={**environment, **(KEEP_FREED_MEMORY if keep else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -191,9 +186,15 @@ def family_table(found: dict[str, list[Contestant]]) -> str:
 
 def described(found: dict[str, list[Contestant]], arguments: argparse.Namespace) -> str:
     """The machine, how often each was timed, and the versions, in a line."""
-    versions = {k: v for contestants in found.values() for c in contestants for k, v in c.versions.items()}
-    said = f"{processor()}; median of {arguments.rounds} rounds × {arguments.steps} steps, in turn."
-    return f"{said} {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
+    everybody = [contestant for some in found.values() for contestant in some]
+    timed = f"median of {arguments.rounds} rounds × {arguments.steps} steps, in turn"
+    return f"{processor()}; {timed}. {versions_of(everybody)}.\n"
+
+
+def versions_of(contestants: Iterable[Contestant]) -> str:
+    """What the contestants ran with, in words."""
+    versions = {package: version for one in contestants for package, version in one.versions.items()}
+    return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
 def main() -> None:

@@ -179,21 +179,20 @@ def flax(work: Work, one_hot: bool) -> tuple[Step, Wait]:
     return step, lambda: jax.block_until_ready(state.params)
 
 
+OURS, TORCH, FLAX = ("jax", "flax"), ("transformers", "torch"), ("transformers", "jax", "flax")
+"""The packages whose versions count."""
 CONTESTANTS: dict[str, tuple[Callable[[Work], tuple[Step, Wait]], tuple[str, ...]]] = {
-    "ours, pmap": (lambda work: ours(work, "pmap", "float32"), ("jax", "flax")),
-    "ours, jit": (lambda work: ours(work, "jit", "float32"), ("jax", "flax")),
-    "ours, pmap, bf16": (lambda work: ours(work, "pmap", "bfloat16"), ("jax", "flax")),
-    "ours, jit, bf16": (lambda work: ours(work, "jit", "bfloat16"), ("jax", "flax")),
+    "ours, pmap": (lambda work: ours(work, "pmap", "float32"), OURS),
+    "ours, jit": (lambda work: ours(work, "jit", "float32"), OURS),
+    "ours, pmap, bf16": (lambda work: ours(work, "pmap", "bfloat16"), OURS),
+    "ours, jit, bf16": (lambda work: ours(work, "jit", "bfloat16"), OURS),
     "ours, corruption alone": (corruption, ("jax",)),
-    "transformers, torch": (lambda work: torch_step(work, "float32"), ("transformers", "torch")),
-    "transformers, torch, bf16 autocast": (lambda work: torch_step(work, "bfloat16"), ("transformers", "torch")),
-    "transformers, torch.compile": (lambda work: torch_step(work, "float32", compiled=True), ("transformers", "torch")),
-    "transformers, torch.compile, bf16 autocast": (
-        lambda work: torch_step(work, "bfloat16", compiled=True),
-        ("transformers", "torch"),
-    ),
-    "transformers, Flax": (lambda work: flax(work, one_hot=True), ("transformers", "jax", "flax")),
-    "transformers, Flax, integer labels": (lambda work: flax(work, one_hot=False), ("transformers", "jax", "flax")),
+    "transformers, torch": (lambda work: torch_step(work, "float32"), TORCH),
+    "transformers, torch, bf16 autocast": (lambda work: torch_step(work, "bfloat16"), TORCH),
+    "transformers, torch.compile": (lambda work: torch_step(work, "float32", compiled=True), TORCH),
+    "transformers, torch.compile, bf16 autocast": (lambda work: torch_step(work, "bfloat16", compiled=True), TORCH),
+    "transformers, Flax": (lambda work: flax(work, one_hot=True), FLAX),
+    "transformers, Flax, integer labels": (lambda work: flax(work, one_hot=False), FLAX),
 }
 
 

@@ -139,103 +139,51 @@ class ImageWork(Work):
 
 BERT = dict(vocab_size=30_522, num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2_048)
 BART = dict(
-    vocab_size=32_000,
-    d_model=512,
-    max_position_embeddings=LENGTH,
-    encoder_layers=2,
-    encoder_attention_heads=8,
-    encoder_ffn_dim=2_048,
-    decoder_layers=2,
-    decoder_attention_heads=8,
-    decoder_ffn_dim=2_048,
+    **dict(vocab_size=32_000, d_model=512, max_position_embeddings=LENGTH),
+    **dict(encoder_layers=2, encoder_attention_heads=8, encoder_ffn_dim=2_048),
+    **dict(decoder_layers=2, decoder_attention_heads=8, decoder_ffn_dim=2_048),
 )
 T5 = dict(
-    decoder_start_token_id=0,
-    vocab_size=32_128,
-    d_model=512,
-    d_kv=64,
-    num_layers=2,
-    num_decoder_layers=2,
-    num_heads=8,
-    dropout_rate=0.1,
+    **dict(decoder_start_token_id=0, vocab_size=32_128, d_model=512, d_kv=64),
+    **dict(num_layers=2, num_decoder_layers=2, num_heads=8, dropout_rate=0.1),
 )
 VIT = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1_536, patch_size=16)
+LLAMA = dict(
+    **dict(vocab_size=32_000, hidden_size=512, intermediate_size=1_376, num_hidden_layers=4),
+    **dict(num_attention_heads=8, num_key_value_heads=8, tie_word_embeddings=True),
+)
+DISTILBERT = dict(vocab_size=30_522, dim=512, n_layers=4, n_heads=8, hidden_dim=2_048)
+GPT2 = dict(vocab_size=32_000, n_positions=LENGTH, n_embd=512, n_layer=4, n_head=8)
+MARIAN = dict(BART, pad_token_id=1, decoder_start_token_id=1)
+T5_1_1 = dict(T5, d_ff=1_024, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 TEXTS = {
-    "bert": TextWork(
-        architecture="BertForPreTraining", model_type="bert", config=BERT, objective="MaskedLM+NextSentence"
-    ),
-    "distilbert": TextWork(
-        architecture="DistilBertForMaskedLM",
-        model_type="distilbert",
-        config=dict(vocab_size=30_522, dim=512, n_layers=4, n_heads=8, hidden_dim=2_048),
-        objective="MaskedLM",
-    ),
-    "gpt2": TextWork(
-        architecture="GPT2LMHeadModel",
-        model_type="gpt2",
-        config=dict(vocab_size=32_000, n_positions=LENGTH, n_embd=512, n_layer=4, n_head=8),
-        objective="CausalLM",
-    ),
-    "llama": TextWork(
-        architecture="LlamaForCausalLM",
-        model_type="llama",
-        config=dict(
-            vocab_size=32_000,
-            hidden_size=512,
-            intermediate_size=1_376,
-            num_hidden_layers=4,
-            num_attention_heads=8,
-            num_key_value_heads=8,
-            tie_word_embeddings=True,
-        ),
-        objective="CausalLM",
-    ),
-    "marian": TextWork(
-        architecture="MarianMTModel",
-        model_type="marian",
-        config=dict(BART, pad_token_id=1, decoder_start_token_id=1),
-        objective="Infilling",
-        target=LENGTH,
-    ),
-    "bart": TextWork(
-        architecture="BartForConditionalGeneration",
-        model_type="bart",
-        config=BART,
-        objective="Infilling",
-        target=LENGTH,
-    ),
-    "mbart": TextWork(
-        architecture="MBartForConditionalGeneration",
-        model_type="mbart",
-        config=BART,
-        objective="Infilling",
-        target=LENGTH,
-    ),
-    "t5": TextWork(
-        architecture="T5ForConditionalGeneration",
-        model_type="t5",
-        config=dict(T5, d_ff=2_048),
-        objective="SpanCorruption",
-        target=29,
-    ),
-    "t5-v1.1": TextWork(
-        architecture="T5ForConditionalGeneration",
-        model_type="t5",
-        config=dict(T5, d_ff=1_024, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
-        objective="SpanCorruption",
-        target=29,
-    ),
+    name: TextWork(
+        architecture=architecture,
+        model_type=name.partition("-")[0],
+        config=config,
+        objective=objective,
+        target={"Infilling": LENGTH, "SpanCorruption": 29}.get(objective),
+    )
+    for name, architecture, config, objective in (
+        ("bert", "BertForPreTraining", BERT, "MaskedLM+NextSentence"),
+        ("distilbert", "DistilBertForMaskedLM", DISTILBERT, "MaskedLM"),
+        ("gpt2", "GPT2LMHeadModel", GPT2, "CausalLM"),
+        ("llama", "LlamaForCausalLM", LLAMA, "CausalLM"),
+        ("marian", "MarianMTModel", MARIAN, "Infilling"),
+        ("bart", "BartForConditionalGeneration", BART, "Infilling"),
+        ("mbart", "MBartForConditionalGeneration", BART, "Infilling"),
+        ("t5", "T5ForConditionalGeneration", dict(T5, d_ff=2_048), "SpanCorruption"),
+        ("t5-v1.1", "T5ForConditionalGeneration", T5_1_1, "SpanCorruption"),
+    )
 }
 """Four layers × 512 (two and two where there are an encoder and a decoder), about 30 million parameters."""
 IMAGES = {
-    "resnet50": ImageWork(architecture="ResNetForImageClassification", model_type="resnet", batch=8, config={}),
-    "convnext-tiny": ImageWork(
-        architecture="ConvNextForImageClassification",
-        model_type="convnext",
-        batch=4,
-        config={"drop_path_rate": 0.1},
-    ),
-    "vit-small": ImageWork(architecture="ViTForImageClassification", model_type="vit", batch=8, config=VIT),
+    name: ImageWork(architecture=architecture, model_type=model_type, batch=batch, config=config)
+    for name, model_type, architecture, batch, config in (
+        ("resnet50", "resnet", "ResNetForImageClassification", 8, {}),
+        ("convnext-tiny", "convnext", "ConvNextForImageClassification", 4, {"drop_path_rate": 0.1}),
+        ("vit-small", "vit", "ViTForImageClassification", 8, VIT),
+    )
 }
 TINY = {
     "tiny-bert": TEXTS["bert"].tiny(

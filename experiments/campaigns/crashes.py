@@ -22,17 +22,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from pydoc_data.topics import topics
 
 from data.forms import TextForm
 from data.text.source import Text
 from experiments.campaigns.equality import differences, end_differences
 from experiments.campaigns.lives import LAST, PHASES, Campaign, CrashError
+from experiments.campaigns.runs import help_texts, here, how
 from experiments.experiment import Experiment, Phase, load
 from models.bert import BertConfig
 from objectives import MaskedLM, NextSentence, Sum
 from training.checkpoints import Checkpoints
-from training.hardware import machine
 from training.optimizers import AdamW
 
 LATE = ("Between the last step and the end, by what was not there yet when it died:",)
@@ -99,21 +98,20 @@ def die_after_last_step(whole: Campaign, campaign: Campaign, kills: int) -> list
 
 
 def _all_differences(whole: Campaign, campaign: Campaign) -> list[str]:
-    different = [*differences(whole.folder, campaign.folder), *filter(None, [campaign.broken()])]
-    if campaign._unfinished():
-        different.append(f"left behind: {campaign._unfinished()}")
-    return different + end_differences(whole.folder, campaign.folder)
+    left = [f"left behind: {names}"] if (names := campaign._unfinished()) else []
+    broken = filter(None, [campaign.broken()])
+    folders = whole.folder, campaign.folder
+    return [*differences(*folders), *broken, *left, *end_differences(*folders)]
 
 
 def table(deaths: collections.Counter, phases: Sequence[str] = PHASES) -> str:
     """Markdown: deaths by signal and phase."""
     signals = sorted({"SIGKILL", "SIGTERM"} | {name for name, _ in deaths}, key=lambda name: (name != "SIGKILL", name))
+    lines = {name: [deaths[name, phase] for phase in phases] for name in signals}
+    lines["all"] = [sum(column) for column in zip(*lines.values(), strict=True)]
     rows = ["| | " + " | ".join(phases) + " | all |", "|---|" + "--:|" * (len(phases) + 1)]
-    for name in signals:
-        counts = [deaths[name, phase] for phase in phases]
-        rows.append(f"| {name} | " + " | ".join(map(str, [*counts, sum(counts)])) + " |")
-    counts = [sum(deaths[name, phase] for name in signals) for phase in phases]
-    return "\n".join([*rows, "| all | " + " | ".join(map(str, [*counts, sum(counts)])) + " |"])
+    rows += [f"| {name} | {' | '.join(map(str, [*counts, sum(counts)]))} |" for name, counts in lines.items()]
+    return "\n".join(rows)
 
 
 def options() -> argparse.ArgumentParser:
@@ -140,11 +138,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ.setdefault("LACUNA_CACHE", str(folder / "cache"))
-        (folder / "texts").mkdir()
-        for topic, text in sorted(topics.items())[:60]:
-            (folder / "texts" / f"{topic}.txt").write_text(text)
+        texts = help_texts(folder / "texts", 60)
         steps = (10 if arguments.processes == 1 else 4) * arguments.kills + 20
-        source = ["--data.source", str(folder / "texts")] if arguments.experiment == __file__ else []
+        source = ["--data.source", str(texts)] if arguments.experiment == __file__ else []
         flags = [arguments.experiment, *source, "--steps", str(steps)]
         whole = Campaign(flags, folder / "undisturbed", arguments.processes)
         whole.undisturbed()
@@ -182,7 +178,7 @@ def main() -> None:
             f"Parameters, optimizer state, metrics and digests of the examples of all {steps} steps, the model, the report and"
             f" the result are {result}.",
             "",
-            "; ".join(f"{name} {value}" for name, value in machine().items()),
+            here(),
             "",
         ]
     )
@@ -194,7 +190,7 @@ def main() -> None:
 
 def write(path: Path, heading: str, text: str) -> None:
     """Replace the part of the page under `heading`, or add it."""
-    head = "# Runs that were killed\n\n" + " ".join((__doc__ or "").split("\n\n")[2].split()) + "\n\n"
+    head = "# Runs that were killed\n\n" + how(__doc__) + "\n\n"
     parts = path.read_text().split("\n## ")[1:] if path.exists() else []
     kept = [f"## {part.strip()}\n" for part in parts if not part.startswith(f"{heading}\n")]
     path.parent.mkdir(parents=True, exist_ok=True)

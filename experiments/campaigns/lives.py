@@ -85,18 +85,12 @@ class Campaign:
         victim = self.rng.choice(lives)
         pids = [victim.pid, *children(victim.pid)] if number == signal.SIGKILL else [victim.pid]
         writing = bool(self._unfinished() - before)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.rng.choice(pids), number)
-        self._join(lives, [0, -number, 128 + number] if self.processes == 1 else None)
-        if all(life.exitcode == 0 for life in lives):
+        if not self._ended(lives, self.rng.choice(pids), number):
             return False
         if number == signal.SIGKILL:  # what is there now was there when it died
             writing = bool(self._unfinished() - before)
         met = "writing" if writing else "start-up" if self._step() == first else "training"
-        self.deaths[signal.Signals(number).name, met] += 1
-        broken = self.broken()
-        if broken:
-            raise CrashError(f"after {signal.Signals(number).name} while {met}: {broken}")
+        self._count(number, met)
         return True
 
     def kill_after_last_step(self, last: int, window: float) -> bool:
@@ -127,17 +121,25 @@ class Campaign:
             if time.monotonic() - begin > LONGEST:
                 raise CrashError(f"a life of {LONGEST:.0f} s has not come to its end")
             time.sleep(0.002)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.rng.choice(lives).pid, number)
-        self._join(lives, [0, -number, 128 + number] if self.processes == 1 else None)
-        if all(life.exitcode == 0 for life in lives):
+        if not self._ended(lives, self.rng.choice(lives).pid, number):
             return False
         there = [whole.exists(), *((self.folder / name).exists() for name in ("model", "report.html"))]
-        self.deaths[signal.Signals(number).name, LAST[next((i for i, x in enumerate(there) if not x), 3)]] += 1
-        broken = self.broken()
-        if broken:
-            raise CrashError(f"after {signal.Signals(number).name} behind the last step: {broken}")
+        self._count(number, LAST[next((i for i, x in enumerate(there) if not x), 3)])
         return True
+
+    def _ended(self, lives, pid: int, number: int) -> bool:
+        """Send a signal to a process and wait for the end of all; `False` where the run was done before."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        self._join(lives, [0, -number, 128 + number] if self.processes == 1 else None)
+        return any(life.exitcode for life in lives)
+
+    def _count(self, number: int, met: str) -> None:
+        """Count a death by a signal, by what it met; raise where it left a file that is broken."""
+        name = signal.Signals(number).name
+        self.deaths[name, met] += 1
+        if broken := self.broken():
+            raise CrashError(f"after {name} at {met}: {broken}")
 
     def _await(self, phase: str, lives, before: set, first: int) -> bool:
         """Wait for the moment; `False` where the run ends before."""

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import jax
@@ -29,11 +28,12 @@ from data.text.source import Text
 from experiments.assembly.assemble import assemble
 from experiments.assembly.assembly import Assembly
 from experiments.bert.pretrain import base
+from experiments.campaigns.runs import help_texts, here, how, leave
 from experiments.cli import prepare_process
 from experiments.experiment import Phase
 from models.bert import BertConfig
 from training.checkpoints import Checkpoints
-from training.hardware import machine, peak_memory
+from training.hardware import peak_memory
 from training.loop import Schedule, Stage, Watch, fit
 from training.metrics import MetricsLog
 from training.progress import ProgressBar
@@ -198,21 +198,10 @@ def row(what: str, shares: np.ndarray, limit: float) -> str:
 
 def page(summary: str, rows: list[str]) -> str:
     """Markdown: what was measured and how, a summary, the table."""
-    lines = [
-        "# What a run pays for beside its steps",
-        "",
-        "`make overheads` measures this and writes this page. " + " ".join((__doc__ or "").split("\n\n")[2].split()),
-        "",
-        summary,
-        "",
-        "| | on the clock | of the processor | wanted, at most | counted |",
-        "|---|--:|--:|--:|--:|",
-        *rows,
-        "",
-        "; ".join(f"{name} {value}" for name, value in machine().items()),
-        "",
-    ]
-    return "\n".join(lines)
+    lines = ["# What a run pays for beside its steps", ""]
+    lines += [f"`make overheads` measures this and writes this page. {how(__doc__)}", "", summary, ""]
+    lines += ["| | on the clock | of the processor | wanted, at most | counted |", "|---|--:|--:|--:|--:|"]
+    return "\n".join([*lines, *rows, "", here(), ""])
 
 
 def main() -> None:
@@ -224,13 +213,10 @@ def main() -> None:
     prepare_process()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "texts").mkdir()
-        for topic, text in topics.items():
-            (folder / "texts" / f"{topic}.txt").write_text(text)
         experiment = dataclasses.replace(
             base(),
             model=BertConfig(hidden_size=512, num_hidden_layers=4, num_attention_heads=8, intermediate_size=2048),
-            data=Text(source=str(folder / "texts"), held_out=0.1),
+            data=Text(source=str(help_texts(folder / "texts")), held_out=0.1),
             batch_size=16,
             steps=100_000,
             phases=(Phase(1.0, TextForm(128)),),
@@ -257,11 +243,7 @@ def main() -> None:
         f" checkpoint {cost[0]:.2f} s and {cost[1]:.2f} s. Shares of the step, of pairs of {arguments.steps} steps: median and"
         " quartiles. A negative one is noise around zero."
     )
-    text = page(summary, rows)
-    print(text)
-    if arguments.write:
-        arguments.write.parent.mkdir(parents=True, exist_ok=True)
-        arguments.write.write_text(text)
+    leave(page(summary, rows), arguments.write)
 
 
 if __name__ == "__main__":

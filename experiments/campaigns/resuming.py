@@ -17,14 +17,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from pydoc_data.topics import topics
 
 from data.forms import TextForm
 from data.text.source import Text
+from experiments.campaigns.runs import help_texts, here, how, leave
 from experiments.experiment import Experiment, Phase
 from models.bert import BertConfig
 from objectives import MaskedLM
-from training.hardware import machine
 from training.metrics import read_metrics
 from training.optimizers import AdamW
 
@@ -77,36 +76,18 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "texts").mkdir()
-        for topic, text in sorted(topics.items())[:60]:
-            (folder / "texts" / f"{topic}.txt").write_text(text)
         layers = ["--model.num-hidden-layers", str(arguments.layers)]
-        run = [__file__, "--data.source", str(folder / "texts"), *layers, *flags]
+        run = [__file__, "--data.source", str(help_texts(folder / "texts", 60)), *layers, *flags]
         fresh, resumed = live(run, folder / "run"), live(run, folder / "run")
     ratios = [after / before for before, after in zip(fresh, resumed, strict=True)]
-    text = "\n".join(
-        [
-            "# Memory of a run that goes on",
-            "",
-            " ".join((__doc__ or "").split("\n\n")[2].split()),
-            "",
-            f"`python -m experiments.campaigns.resuming --layers {arguments.layers}`",
-            "",
-            "| most in memory, GB | begins | goes on | ratio |",
-            "|---|--:|--:|--:|",
-            *(
-                f"| {what} | {fresh[i] / 1e9:.2f} | {resumed[i] / 1e9:.2f} | {ratios[i]:.2f} |"
-                for i, what in enumerate(("when the first step is done", "in all"))
-            ),
-            "",
-            "; ".join(f"{name} {value}" for name, value in machine().items()),
-            "",
-        ]
-    )
-    print(text)
-    if arguments.write:
-        arguments.write.parent.mkdir(parents=True, exist_ok=True)
-        arguments.write.write_text(text)
+    rows = [
+        f"| {what} | {fresh[i] / 1e9:.2f} | {resumed[i] / 1e9:.2f} | {ratios[i]:.2f} |"
+        for i, what in enumerate(("when the first step is done", "in all"))
+    ]
+    lines = ["# Memory of a run that goes on", "", how(__doc__), ""]
+    lines += [f"`python -m experiments.campaigns.resuming --layers {arguments.layers}`", ""]
+    lines += ["| most in memory, GB | begins | goes on | ratio |", "|---|--:|--:|--:|", *rows, "", here(), ""]
+    leave("\n".join(lines), arguments.write)
     raise SystemExit(1 if max(ratios) > LIMIT else 0)
 
 

@@ -1,4 +1,5 @@
-"""Runs of a campaign: `lacuna train` in a process, with its output and its CPU time beside the run's folder."""
+"""What campaigns have in common: texts to train on, pages, and runs of `lacuna train` in a process, with its output and its
+CPU time beside the run's folder."""
 
 import json
 import os
@@ -6,7 +7,36 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import IO, Any
+
+from training.hardware import machine
+
+
+def help_texts(folder: Path, most: int | None = None) -> Path:
+    """Python's help topics as files of text in a folder: something to train on that is always there."""
+    folder.mkdir(parents=True)
+    for topic, text in sorted(topics.items())[:most]:
+        (folder / f"{topic}.txt").write_text(text)
+    return folder
+
+
+def leave(text: str, path: Path | None) -> None:
+    """Print a page, and write it where there is a path."""
+    print(text)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def how(doc: str | None) -> str:
+    """The third paragraph of a campaign's docstring, which says how it measures, in one line."""
+    return " ".join((doc or "").split("\n\n")[2].split())
+
+
+def here() -> str:
+    """The machine, in a line."""
+    return "; ".join(f"{name} {value}" for name, value in machine().items())
 
 
 def slug(name: str) -> str:
