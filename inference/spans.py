@@ -83,12 +83,7 @@ def by_logits(
 
 
 def null_score(
-    windows: Sequence[Window],
-    logits: Sequence[Logits],
-    context: str,
-    *,
-    longest: int = 30,
-    candidates: int = 20,
+    windows: Sequence[Window], logits: Sequence[Logits], context: str, *, longest: int = 30, candidates: int = 20
 ) -> float:
     """By how much the logits of no answer are above those of the best, which a threshold is chosen for; infinite without one."""
     answers = summed(windows, logits, context, longest, candidates, most=1)

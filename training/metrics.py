@@ -53,11 +53,7 @@ class MetricsLog:
             self.writers = (JsonLines(folder / "metrics.jsonl", step), TensorBoard(folder / "tensorboard", step), *more)
 
     def write(
-        self,
-        step: int,
-        split: str,
-        values: Mapping[str, float | int],
-        time: Mapping[str, float | int] | None = None,
+        self, step: int, split: str, values: Mapping[str, float | int], time: Mapping[str, float | int] | None = None
     ) -> None:
         with self._told():
             for writer in self.writers:

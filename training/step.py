@@ -205,13 +205,7 @@ def mean(amount: float, weight: float) -> float:
 
 
 def targets_step(
-    variables: dict[str, Any],
-    batch: Example,
-    *,
-    model: Model,
-    objective: Objective,
-    seed: int,
-    axis: str | None = None,
+    variables: dict[str, Any], batch: Example, *, model: Model, objective: Objective, seed: int, axis: str | None = None
 ) -> dict[str, Targets]:
     """What is right on a batch `[1, batch, ...]`, the labels counted: `[classes]`, of each how many are asked for."""
     seen, _ = corrupted(objective, seed, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))

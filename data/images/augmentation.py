@@ -194,12 +194,7 @@ def pasted_box(key: Key[Array, ""], fraction: Float[Array, ""], height: int, wid
 
 
 def _box(
-    top: Int[Array, ""],
-    bottom: Int[Array, ""],
-    left: Int[Array, ""],
-    right: Int[Array, ""],
-    height: int,
-    width: int,
+    top: Int[Array, ""], bottom: Int[Array, ""], left: Int[Array, ""], right: Int[Array, ""], height: int, width: int
 ) -> Bool[Array, "height width"]:
     """True from `top` and `left` up to before `bottom` and `right`."""
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]

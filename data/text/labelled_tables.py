@@ -134,11 +134,7 @@ def _tfds(name: str, named: Named) -> Opened:
 
     label = named.label
     builder = tfds_builder(
-        name,
-        named.all,
-        "a folder, nor a .tsv or .jsonl file",
-        WIKIPEDIA_DUMP,
-        f"set --data.features {named.roles}",
+        name, named.all, "a folder, nor a .tsv or .jsonl file", WIKIPEDIA_DUMP, f"set --data.features {named.roles}"
     )
     feature = builder.info.features[label]
     classes = tuple(feature.names) if isinstance(feature, tfds.features.ClassLabel) else ()

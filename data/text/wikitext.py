@@ -51,12 +51,7 @@ def prose(wikitext: str, namespaces: Collection[str] = NAMESPACES) -> str:
         source, tables = _TABLE.subn("", source)
     source = _without_last_sections(source)
     text = _text(mwparserfromhell.parse(source), namespaces)
-    unclosed = (
-        "|",
-        "!",
-        "{|",
-        *(f"{namespace}:" for namespace in namespaces),
-    )  # tables and files that did not parse
+    unclosed = ("|", "!", "{|", *(f"{namespace}:" for namespace in namespaces))  # tables and files that did not parse
     blocks: list[list[str]] = [[]]
     for line in text.split("\n"):
         if line.strip() and not line.lstrip("[ ").lower().startswith(unclosed) and _BREAK not in line:
@@ -134,16 +129,7 @@ _CHARACTERS = {
     **{"'": "'", "' \"": "' \"", "\" '": "\" '", "'s": "'s", "!": "|", "=": "=", "circa": "c. ", "c.": "c. "},
 }
 _QUOTES = frozenset({"quote", "blockquote", "bquote", "quotation", "cquote"})
-_RANGES = {
-    "to": " to ",
-    "-": "–",
-    "–": "–",
-    "and": " and ",
-    "or": " or ",
-    "by": " by ",
-    "x": " × ",
-    "to(-)": " to ",
-}
+_RANGES = {"to": " to ", "-": "–", "–": "–", "and": " and ", "or": " or ", "by": " by ", "x": " × ", "to(-)": " to "}
 
 
 def _template_text(template: nodes.Template, namespaces: Collection[str]) -> str:

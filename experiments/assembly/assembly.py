@@ -190,10 +190,7 @@ class Assembly(Feed):
         return self.spread.compile(step, donate=False)
 
     def asked(
-        self,
-        variables: PyTree,
-        batch: Mapping[str, np.ndarray],
-        pick: Callable[[Mapping[str, Any]], dict[str, Any]],
+        self, variables: PyTree, batch: Mapping[str, np.ndarray], pick: Callable[[Mapping[str, Any]], dict[str, Any]]
     ) -> dict[str, np.ndarray]:
         """What `pick` takes of the student's outputs on a batch `[rows, ...]`, computed where the variables lie.
 

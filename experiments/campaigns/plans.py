@@ -33,11 +33,7 @@ RECORDS, PAGE = DOCS / "plans.json", DOCS / "plans.md"
 RECIPES = "experiments/bert/pretrain.py"
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v4:4x4x4", "v6e:4x4")
 ROWS, EXAMPLES = 32, 256_000_000
-LAYOUTS = {
-    "pmap": Parallel(),
-    "jit, data 256": Parallel("jit"),
-    "jit, data 16 × fsdp 16": Parallel("jit", fsdp=16),
-}
+LAYOUTS = {"pmap": Parallel(), "jit, data 256": Parallel("jit"), "jit, data 16 × fsdp 16": Parallel("jit", fsdp=16)}
 FAMILY = {
     "GPT-2 xl": ("experiments/gpt2/pretrain.py:xl", {"fsdp": 16}, "dots"),
     "BART-large": ("experiments/bart/pretrain.py:large", {"fsdp": 16}, "full"),

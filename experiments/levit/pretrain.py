@@ -51,10 +51,7 @@ def levit_256() -> Experiment:
         model=LevitConfig.levit_256(dtype="bfloat16", scan_layers=True),
         objective=ClassDistillation(Classification(smoothing=0.1), alpha=0.5, hard=True),
         data=Images(
-            source="imagenet2012",
-            rand_augment=2,
-            repeats=3,
-            augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25),
+            source="imagenet2012", rand_augment=2, repeats=3, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)
         ),
         optimizer=AdamW(
             learning_rate=2e-3,

@@ -58,11 +58,7 @@ def asked(paragraph: str, draw: random.Random) -> Iterator[dict[str, Any]]:
         text = question(sentence, span, draw)
         place = begin + span.start()
         if text and paragraph[place : place + len(span.group())] == span.group():
-            yield {
-                "question": text,
-                "context": paragraph,
-                "answers": {"text": [span.group()], "answer_start": [place]},
-            }
+            yield {"question": text, "context": paragraph, "answers": {"text": [span.group()], "answer_start": [place]}}
 
 
 def questions(pages: Documents, number: int, unanswerable: float) -> Iterator[dict[str, Any]]:

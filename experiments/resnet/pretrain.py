@@ -25,11 +25,7 @@ def digits() -> Experiment:
         "resnet",
         "ResNetForImageClassification",
         ResNetConfig(
-            embedding_size=32,
-            hidden_sizes=(32, 64, 128),
-            depths=(1, 1, 1),
-            layer_type="basic",
-            labels=DIGITS,
+            embedding_size=32, hidden_sizes=(32, 64, 128), depths=(1, 1, 1), layer_type="basic", labels=DIGITS
         ),
         Classification(smoothing=0.1),
     )

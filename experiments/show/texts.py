@@ -20,11 +20,7 @@ CAPTION = (
     " right where the guess is wrong."
 )
 
-GROUPS = (
-    ("tokens", "sentence_ids"),
-    ("other_tokens", "other_sentence_ids"),
-    ("tokens", "document_ids"),
-)
+GROUPS = (("tokens", "sentence_ids"), ("other_tokens", "other_sentence_ids"), ("tokens", "document_ids"))
 """Texts that data give, and what they are divided by."""
 
 LABELS = {

@@ -162,11 +162,7 @@ def base_16() -> Experiment:
 
 def large_16() -> Experiment:
     """L/16 with the recipe of `base_16`."""
-    return dataclasses.replace(
-        base_16(),
-        name="vit-large-16",
-        model=of_shape(ViTConfig.large, hidden_dropout_prob=0.1),
-    )
+    return dataclasses.replace(base_16(), name="vit-large-16", model=of_shape(ViTConfig.large, hidden_dropout_prob=0.1))
 
 
 def fine_tuned() -> Experiment:

@@ -49,11 +49,7 @@ class MultipleChoice(Task):
         return [[next(read) for _ in choices] for _, choices in given]
 
     def answer(
-        self,
-        reader: TextReader,
-        given: tuple[str, Sequence[str]],
-        read: Any,
-        outputs: list[dict[str, np.ndarray]],
+        self, reader: TextReader, given: tuple[str, Sequence[str]], read: Any, outputs: list[dict[str, np.ndarray]]
     ) -> list[Answer]:
         scores = softmax(np.concatenate([each["logits"] for each in outputs]))
         best = np.argsort(-scores, kind="stable")[: self.top_k].tolist()

@@ -92,11 +92,7 @@ class QuestionAnswering(Task):
         return question[: offsets[self.max_question_len - 1][1]] if cut_off else question
 
     def answer(
-        self,
-        reader: TextReader,
-        given: tuple[str, str],
-        read: list[Encoding],
-        outputs: list[dict[str, np.ndarray]],
+        self, reader: TextReader, given: tuple[str, str], read: list[Encoding], outputs: list[dict[str, np.ndarray]]
     ) -> Answer | list[Answer]:
         windows, context = windows_of(read, self.align_to_words), given[1]
         logits = [(each["start_logits"], each["end_logits"]) for each in outputs]

@@ -156,10 +156,7 @@ class NameTable:
 
 def linear(published: str, ours: str) -> tuple[Name, Name]:
     """Weight and bias of a linear layer."""
-    return (
-        Name(f"{published}.weight", f"{ours}/kernel", transposed),
-        Name(f"{published}.bias", f"{ours}/bias"),
-    )
+    return (Name(f"{published}.weight", f"{ours}/kernel", transposed), Name(f"{published}.bias", f"{ours}/bias"))
 
 
 def norm(published: str, ours: str) -> tuple[Name, Name]:

@@ -60,10 +60,7 @@ class Read:
 
 
 def read_parameters(
-    handles: Mapping[str, Any],
-    there: Mapping[str, str],
-    table: NameTable,
-    shapes: Mapping[str, jax.ShapeDtypeStruct],
+    handles: Mapping[str, Any], there: Mapping[str, str], table: NameTable, shapes: Mapping[str, jax.ShapeDtypeStruct]
 ) -> tuple[Read, set[str]]:
     """The parameters of these `shapes`, and the published tensors that were wanted for them."""
     parameters, missing, misshapen, used = {}, [], [], set()

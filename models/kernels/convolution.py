@@ -26,13 +26,7 @@ COLUMNS = 14
 """How many columns at a time the gradient of a depthwise kernel adds up within one loop."""
 
 
-def convolve(
-    x: Image,
-    kernel: Kernel,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    groups: int = 1,
-) -> Image:
+def convolve(x: Image, kernel: Kernel, stride: Pair = (1, 1), padding: Pair = (0, 0), groups: int = 1) -> Image:
     """The cross-correlation of `x`, padded with zeros on both sides, with `kernel`, in the dtype of `x`.
 
     The kernel's gradient is in the kernel's dtype (`models.kernels.linear`).

@@ -30,9 +30,7 @@ def embedding(
 
 
 def last_token(
-    input_ids: Int[Array, "batch length"],
-    padding: int | None,
-    attention_mask: Int[Array, "batch length"] | None = None,
+    input_ids: Int[Array, "batch length"], padding: int | None, attention_mask: Int[Array, "batch length"] | None = None
 ) -> Int[Array, " batch"]:
     """The place of each row's last token that is not `padding`, and that the mask has not 0 at; the last place where neither
     says which are padding."""

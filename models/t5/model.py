@@ -249,11 +249,7 @@ class T5EncoderModel(T5Base):
     """
 
     def __call__(
-        self,
-        input_ids: Ids,
-        attention_mask: Mask | None = None,
-        segment_ids: Ids | None = None,
-        **settings: Any,
+        self, input_ids: Ids, attention_mask: Mask | None = None, segment_ids: Ids | None = None, **settings: Any
     ) -> ModelOutput:
         return self.encoder(self.embed(input_ids), attention_mask, segment_ids, CallSettings(**settings))
 

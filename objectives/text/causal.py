@@ -68,11 +68,7 @@ class CausalLM(Objective):
         asked = present[1:] & ~begins[1:]
         place = jnp.arange(len(tokens), dtype=jnp.int32)
         begin = jax.lax.cummax(jnp.where(begins, place, 0))
-        seen = {
-            **example,
-            "input_ids": tokens[:-1],
-            "attention_mask": present[:-1].astype(tokens.dtype),
-        }
+        seen = {**example, "input_ids": tokens[:-1], "attention_mask": present[:-1].astype(tokens.dtype)}
         if not self.across_documents:
             seen |= {"position_ids": (place - begin)[:-1], "segment_ids": document_ids[:-1]}
         if self.prefix_rate:

@@ -18,17 +18,7 @@ from data.contract import Batch, Config, Examples
 from data.errors import DataError
 from data.forms import ChoiceForm
 from data.ragged import stacked
-from data.text.annotated.rows import (
-    Annotated,
-    Opened,
-    Parts,
-    Raw,
-    Row,
-    documents,
-    table_rows,
-    text_of,
-    whole_number,
-)
+from data.text.annotated.rows import Annotated, Opened, Parts, Raw, Row, documents, table_rows, text_of, whole_number
 from data.text.corpus import Corpus
 from data.text.labelled import both_kept
 from data.text.source import PreparedText

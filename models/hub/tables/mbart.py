@@ -4,6 +4,5 @@ from models.hub.names import norm
 from models.hub.tables import bart
 
 TABLE = bart.TABLE.extended(
-    *norm("model.encoder.layer_norm", "model/encoder/norm"),
-    *norm("model.decoder.layer_norm", "model/decoder/norm"),
+    *norm("model.encoder.layer_norm", "model/encoder/norm"), *norm("model.decoder.layer_norm", "model/decoder/norm")
 )
