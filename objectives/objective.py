@@ -154,6 +154,12 @@ class Objective:
         object.__setattr__(bound, "binding", Binding(vocabulary))
         return bound
 
+    def check_fractions(self, *names: str) -> None:
+        """Raise `ObjectiveError` where one of these settings is none."""
+        for name in names:
+            if not 0 <= vars(self)[name] <= 1:
+                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
+
     def check_config(self, config: Any) -> None:
         """Raise `ObjectiveError` where a field of `agrees` and the model's config say two things."""
         for ours, its in self.agrees.items():

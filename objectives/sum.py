@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -10,6 +11,16 @@ import tyro
 from jaxtyping import Array, Float, Key
 
 from objectives.objective import Binding, Example, Losses, Objective, ObjectiveError, Sums, Targets
+
+
+def of_each(attribute: str) -> property:
+    """The names under an attribute of all parts, each once."""
+    return property(lambda self: tuple(dict.fromkeys(name for part in self.parts for name in getattr(part, attribute))))
+
+
+def of_any(attribute: str) -> property:
+    """Whether an attribute of a part is true."""
+    return property(lambda self: any(getattr(part, attribute) for part in self.parts))
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -80,44 +91,20 @@ class Sum(Objective):
         return tuple(missing)
 
     @property
-    def writes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self._joined("writes")
-
-    @property
-    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self._joined("takes")
-
-    @property
-    def causal(self) -> bool:  # type: ignore[override]
-        return any(part.causal for part in self.parts)
-
-    @property
     def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         return tuple(names for part in self.parts for names in part.asks)
 
-    @property
-    def agrees(self) -> Mapping[str, str]:  # type: ignore[override]
-        return {}  # fields are the parts', which `check_config` asks
+    writes, takes, needs = map(of_each, ("writes", "takes", "needs"))
+    causal, arranges = map(of_any, ("causal", "arranges"))
+    agrees: ClassVar[Mapping[str, str]] = MappingProxyType({})  # fields are the parts', which `check_config` asks
 
     @property
     def units(self) -> Mapping[str, str]:  # type: ignore[override]
         return {name: unit for part in self.parts for name, unit in part.units.items()}
 
     @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self._joined("needs")
-
-    @property
     def overlap(self) -> int:  # type: ignore[override]
         return max(part.overlap for part in self.parts)
-
-    @property
-    def arranges(self) -> bool:  # type: ignore[override]
-        return any(part.arranges for part in self.parts)
-
-    def _joined(self, attribute: str) -> tuple[str, ...]:
-        """The names under an attribute of all parts, each once."""
-        return tuple(dict.fromkeys(name for part in self.parts for name in getattr(part, attribute)))
 
     def check_config(self, config: Any) -> None:
         super().check_config(config)
@@ -176,6 +163,11 @@ class Sum(Objective):
         return given
 
 
+def of_inner(name: str) -> property:
+    """An attribute that an objective has of the one that it wraps."""
+    return property(lambda self: getattr(self.inner, name))
+
+
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Objective):
     """Base of an objective that wraps another one, which it is in all that it does not define itself.
@@ -190,45 +182,9 @@ class Wrapper(Objective):
     def inner(self) -> Objective:
         return getattr(self, self.wrapped)
 
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inner.reads
-
-    @property
-    def writes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inner.writes
-
-    @property
-    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inner.takes
-
-    @property
-    def causal(self) -> bool:  # type: ignore[override]
-        return self.inner.causal
-
-    @property
-    def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
-        return self.inner.asks
-
-    @property
-    def agrees(self) -> Mapping[str, str]:  # type: ignore[override]
-        return {}  # fields are the other's, which `check_config` asks
-
-    @property
-    def units(self) -> Mapping[str, str]:  # type: ignore[override]
-        return self.inner.units
-
-    @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inner.needs
-
-    @property
-    def overlap(self) -> int:  # type: ignore[override]
-        return self.inner.overlap
-
-    @property
-    def arranges(self) -> bool:  # type: ignore[override]
-        return self.inner.arranges
+    reads, writes, takes, causal, asks = map(of_inner, ("reads", "writes", "takes", "causal", "asks"))
+    units, needs, overlap, arranges = map(of_inner, ("units", "needs", "overlap", "arranges"))
+    agrees: ClassVar[Mapping[str, str]] = MappingProxyType({})  # fields are the other's, which `check_config` asks
 
     def check_config(self, config: Any) -> None:
         super().check_config(config)

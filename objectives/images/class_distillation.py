@@ -46,8 +46,7 @@ class ClassDistillation(Wrapper):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise ObjectiveError(f"alpha={self.alpha}: a fraction must lie in [0, 1]")
+        self.check_fractions("alpha")
         if not self.temperature > 0:
             raise ObjectiveError(f"temperature={self.temperature}: expected more than 0")
 

@@ -5,20 +5,19 @@ Raffel et al., "T5", 2019, arXiv 1910.10683, section 3.2.1; the S-denoiser of Ta
 """
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
-from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.label_loss import LabelLoss
+from objectives.losses import IGNORED
+from objectives.objective import Example, ObjectiveError
 
 
 @dataclasses.dataclass(frozen=True)
-class CausalLM(Objective):
+class CausalLM(LabelLoss):
     """Every token is asked of those before it. A window of `length + 1` tokens gives `length` inputs and labels.
 
     Attributes:
@@ -31,15 +30,15 @@ class CausalLM(Objective):
     reads: ClassVar[tuple[str, ...]] = ("tokens", "document_ids")
     causal: ClassVar[bool] = True
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
-    units: ClassVar[Mapping[str, str]] = MappingProxyType({"causal_lm_loss": NATS})
+    loss_name: ClassVar[str] = "causal_lm_loss"
+    accuracy_name: ClassVar[str] = "next_token_accuracy"
     overlap: ClassVar[int] = 1
 
     across_documents: bool = True
     prefix_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prefix_rate <= 1:
-            raise ObjectiveError(f"prefix_rate={self.prefix_rate}: a fraction must lie in [0, 1]")
+        self.check_fractions("prefix_rate")
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -86,13 +85,3 @@ class CausalLM(Objective):
         end = 1 + jnp.floor(jax.random.uniform(end_key, (window,)) * (size - 1)).astype(jnp.int32)
         end = jnp.where(jax.random.uniform(share_key, (window,)) < self.prefix_rate, jnp.minimum(end, size - 1), 0)
         return jnp.arange(window) - begin < end[begin]
-
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Cross-entropy of the tokens that follow."""
-        return {"causal_lm_loss": cross_entropy(self.output(outputs), batch["labels"])}
-
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {"next_token_accuracy": accuracy(self.output(outputs), batch["labels"])}
-
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
-        return {"causal_lm_loss": Targets(batch["labels"], self.output(outputs).shape[-1], "next_token_accuracy")}

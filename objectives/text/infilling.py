@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int, Key
 from objectives.draws import choose, poisson, shuffled
 from objectives.losses import IGNORED
 from objectives.objective import Example, ObjectiveError
-from objectives.text.seq2seq import Seq2Seq
+from objectives.text.seq2seq import DENOISED, Seq2Seq
 
 SPARE_DRAWS = 16
 """Spans drawn beyond the budget, for those of length zero: with a mean of 3 they fall short once in 10²⁰ texts."""
@@ -47,13 +47,7 @@ class Infilling(Seq2Seq):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("tokens", "sentence_ids")
-    writes: ClassVar[tuple[str, ...]] = (
-        "input_ids",
-        "attention_mask",
-        "labels",
-        "decoder_input_ids",
-        "decoder_attention_mask",
-    )
+    writes: ClassVar[tuple[str, ...]] = DENOISED
 
     start: str = "last"
     permute_sentences: bool = True
@@ -67,9 +61,7 @@ class Infilling(Seq2Seq):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("mask_rate", "delete_rate", "infill_rate", "random_rate", "rotate_rate"):
-            if not 0 <= vars(self)[name] <= 1:
-                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
+        self.check_fractions("mask_rate", "delete_rate", "infill_rate", "random_rate", "rotate_rate")
         if self.mean_span < 1:
             raise ObjectiveError(f"mean_span={self.mean_span}: spans must have a word on average")
 

@@ -6,20 +6,19 @@ whole-word variant after the released `create_pretraining_data.py`.
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
-from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.label_loss import LabelLoss
+from objectives.losses import IGNORED
+from objectives.objective import Example, ObjectiveError
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM(Objective):
+class MaskedLM(LabelLoss):
     """15 % of the tokens are chosen again each time an example is seen; the model predicts the originals at those alone.
 
     Attributes:
@@ -35,7 +34,8 @@ class MaskedLM(Objective):
     writes: ClassVar[tuple[str, ...]] = ("input_ids", "masked_positions", "labels")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "masked_positions")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("prediction_logits", "logits"),)
-    units: ClassVar[Mapping[str, str]] = MappingProxyType({"masked_lm_loss": NATS})
+    loss_name: ClassVar[str] = "masked_lm_loss"
+    accuracy_name: ClassVar[str] = "masked_accuracy"
     needs: ClassVar[tuple[str, ...]] = ("mask",)
 
     rate: float = 0.15
@@ -112,13 +112,3 @@ class MaskedLM(Objective):
 
         _, taken = jax.lax.scan(take, jnp.zeros((), jnp.int32), sizes[order])
         return candidate & jnp.zeros(length, bool).at[order].set(taken)[word]
-
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Cross-entropy of the originals at the masked positions."""
-        return {"masked_lm_loss": cross_entropy(self.output(outputs), batch["labels"])}
-
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {"masked_accuracy": accuracy(self.output(outputs), batch["labels"])}
-
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
-        return {"masked_lm_loss": Targets(batch["labels"], self.output(outputs).shape[-1], "masked_accuracy")}

@@ -7,22 +7,22 @@ Devlin et al., "BERT", 2018, arXiv 1810.04805, section 3.1 (task 2); the pairing
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from objectives.losses import NATS, accuracy, cross_entropy, two_classes
-from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.label_loss import LabelLoss
+from objectives.losses import two_classes
+from objectives.objective import Example, ObjectiveError
 from objectives.text.segments import WRITES, Segment, lay_out, sentence_reaching, target_length, tokens_before
 
 IS_NEXT, IS_RANDOM = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class NextSentence(Objective):
+class NextSentence(LabelLoss):
     """Lays out `[CLS] A [SEP] B [SEP]`, where B follows A in the text or was drawn from another document.
 
     What stands around the two is what the tokenizer puts there, here BERT's.
@@ -37,7 +37,9 @@ class NextSentence(Objective):
     writes: ClassVar[tuple[str, ...]] = (*WRITES, "next_sentence_label")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("seq_relationship_logits", "logits"),)
-    units: ClassVar[Mapping[str, str]] = MappingProxyType({"next_sentence_loss": NATS})
+    loss_name: ClassVar[str] = "next_sentence_loss"
+    accuracy_name: ClassVar[str] = "next_sentence_accuracy"
+    answer: ClassVar[str] = "next_sentence_label"
     needs: ClassVar[tuple[str, ...]] = ("pad", "cls", "sep")
     arranges: ClassVar[bool] = True
 
@@ -48,9 +50,7 @@ class NextSentence(Objective):
     def __post_init__(self) -> None:
         if self.weight < 0:
             raise ObjectiveError(f"weight={self.weight} of the loss: expected 0 or more")
-        for name in ("random_rate", "short_rate"):
-            if not 0 <= vars(self)[name] <= 1:
-                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
+        self.check_fractions("random_rate", "short_rate")
 
     def length_read(self, length: int) -> int:
         return 2 * length
@@ -87,20 +87,10 @@ class NextSentence(Objective):
             "next_sentence_label": jnp.where(is_random, IS_RANDOM, IS_NEXT),
         }
 
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Cross-entropy of "follows" (0) against "drawn from elsewhere" (1)."""
-        amount, count = cross_entropy(two_classes(self.output(outputs)), batch["next_sentence_label"])
-        return {"next_sentence_loss": (self.weight * amount, count)}
+    @property
+    def factor(self) -> float:  # type: ignore[override]
+        return self.weight
 
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {"next_sentence_accuracy": accuracy(self.output(outputs), batch["next_sentence_label"])}
-
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
-        return {
-            "next_sentence_loss": Targets(
-                batch["next_sentence_label"],
-                self.output(outputs).shape[-1],
-                "next_sentence_accuracy",
-                factor=self.weight,
-            )
-        }
+    def logits(self, outputs: Mapping[str, Array]) -> Array:
+        """Of "follows" (0) and "drawn from elsewhere" (1)."""
+        return two_classes(self.output(outputs))

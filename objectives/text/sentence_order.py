@@ -6,22 +6,22 @@ Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of Language Repres
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from objectives.losses import IGNORED, NATS, accuracy, cross_entropy, two_classes
-from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.label_loss import LabelLoss
+from objectives.losses import IGNORED, two_classes
+from objectives.objective import Example
 from objectives.text.segments import WRITES, Segment, lay_out, sentence_reaching, target_length, tokens_before
 
 IN_ORDER, SWAPPED = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class SentenceOrder(Objective):
+class SentenceOrder(LabelLoss):
     """Lays out `[CLS] A [SEP] B [SEP]`, where B follows A in the text, or A follows B.
 
     A text of one sentence is cut within it, at any token (the released code takes a segment of another document then,
@@ -36,7 +36,9 @@ class SentenceOrder(Objective):
     writes: ClassVar[tuple[str, ...]] = (*WRITES, "sentence_order_label")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("sop_logits", "seq_relationship_logits", "logits"),)
-    units: ClassVar[Mapping[str, str]] = MappingProxyType({"sentence_order_loss": NATS})
+    loss_name: ClassVar[str] = "sentence_order_loss"
+    accuracy_name: ClassVar[str] = "sentence_order_accuracy"
+    answer: ClassVar[str] = "sentence_order_label"
     needs: ClassVar[tuple[str, ...]] = ("pad", "cls", "sep")
     arranges: ClassVar[bool] = True
 
@@ -44,9 +46,7 @@ class SentenceOrder(Objective):
     short_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("swap_rate", "short_rate"):
-            if not 0 <= vars(self)[name] <= 1:
-                raise ObjectiveError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
+        self.check_fractions("swap_rate", "short_rate")
 
     def length_read(self, length: int) -> int:
         return 2 * length
@@ -75,16 +75,6 @@ class SentenceOrder(Objective):
             "sentence_order_label": jnp.where(alone, IGNORED, jnp.where(swapped, SWAPPED, IN_ORDER)),
         }
 
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Cross-entropy of "in order" (0) against "swapped" (1)."""
-        return {"sentence_order_loss": cross_entropy(two_classes(self.output(outputs)), batch["sentence_order_label"])}
-
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {"sentence_order_accuracy": accuracy(self.output(outputs), batch["sentence_order_label"])}
-
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
-        return {
-            "sentence_order_loss": Targets(
-                batch["sentence_order_label"], self.output(outputs).shape[-1], "sentence_order_accuracy"
-            )
-        }
+    def logits(self, outputs: Mapping[str, Array]) -> Array:
+        """Of "in order" (0) and "swapped" (1)."""
+        return two_classes(self.output(outputs))

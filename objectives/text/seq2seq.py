@@ -5,19 +5,21 @@ Vaswani et al., "Attention Is All You Need", 2017, arXiv 1706.03762, section 5.4
 """
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
-from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+from objectives.label_loss import LabelLoss
+from objectives.losses import IGNORED
+from objectives.objective import Example, ObjectiveError
+
+DENOISED = ("input_ids", "attention_mask", "labels", "decoder_input_ids", "decoder_attention_mask")
+"""What an objective writes that corrupts a text and asks for it back."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Seq2Seq(Objective):
+class Seq2Seq(LabelLoss):
     """Pairs of `input_ids` and `labels` as the data give them, the labels `IGNORED` behind their end.
 
     Attributes:
@@ -30,7 +32,8 @@ class Seq2Seq(Objective):
     writes: ClassVar[tuple[str, ...]] = ("decoder_input_ids", "decoder_attention_mask")
     takes: ClassVar[tuple[str, ...]] = ("input_ids", "decoder_input_ids")
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (("logits",),)
-    units: ClassVar[Mapping[str, str]] = MappingProxyType({"seq2seq_loss": NATS})
+    loss_name: ClassVar[str] = "seq2seq_loss"
+    accuracy_name: ClassVar[str] = "target_accuracy"
 
     start: str = "eos"
     label_smoothing: float = 0.0
@@ -38,6 +41,10 @@ class Seq2Seq(Objective):
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ObjectiveError(f"label_smoothing={self.label_smoothing}: a fraction must lie in [0, 1)")
+
+    @property
+    def smoothing(self) -> float:  # type: ignore[override]
+        return self.label_smoothing
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -60,20 +67,6 @@ class Seq2Seq(Objective):
             "labels": labels,
             "decoder_input_ids": shift_right(labels, start, self.vocabulary.pad),
             "decoder_attention_mask": (labels != IGNORED).astype(labels.dtype),
-        }
-
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Cross-entropy of the target's tokens."""
-        return {"seq2seq_loss": cross_entropy(self.output(outputs), batch["labels"], self.label_smoothing)}
-
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {"target_accuracy": accuracy(self.output(outputs), batch["labels"])}
-
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
-        return {
-            "seq2seq_loss": Targets(
-                batch["labels"], self.output(outputs).shape[-1], "target_accuracy", self.label_smoothing
-            )
         }
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int, Key
 from objectives.draws import choose
 from objectives.losses import IGNORED
 from objectives.objective import Example, ObjectiveError
-from objectives.text.seq2seq import Seq2Seq
+from objectives.text.seq2seq import DENOISED, Seq2Seq
 
 MODES = ("R", "S", "X")
 """Regular, sequential and extreme denoising."""
@@ -96,13 +96,7 @@ class SpanCorruption(Seq2Seq):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("tokens", "document_ids")
-    writes: ClassVar[tuple[str, ...]] = (
-        "input_ids",
-        "attention_mask",
-        "labels",
-        "decoder_input_ids",
-        "decoder_attention_mask",
-    )
+    writes: ClassVar[tuple[str, ...]] = DENOISED
     needs: ClassVar[tuple[str, ...]] = ("pad", "eos", "sentinels")  # type: ignore[assignment]
 
     start: str = "pad"
