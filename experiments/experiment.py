@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import cloudpickle
 import tyro
 
-from data.contract import Source
+from data.contract import Outline, Source
 from data.forms import Form, TextForm
 from data.text.source import Text
 from evaluation.evaluation import Best, Evaluation
@@ -131,6 +131,11 @@ class Experiment:
     def vocabulary_size(self) -> int:
         """Tokens that the model has room for, or classes that it tells apart."""
         return self.model.vocab_size or len(self.model.labels)
+
+    @property
+    def outline(self) -> Outline:
+        """What stands for the data where a program is made without them."""
+        return self.data.suited_to(self.model.model_type).outline(self.vocabulary_size, self.objective.needs)
 
     def form(self, phase: int) -> Form:
         """What the examples of a phase look like.

@@ -133,13 +133,7 @@ def plan_on(
     """`plan` for given devices, the topology telling their speed."""
     if experiment.initial_model is not None:
         experiment = open_initial(experiment, outlined=True).adopted_by(experiment)
-    assembly = assemble(
-        experiment,
-        data=experiment.data.suited_to(experiment.model.model_type).outline(
-            experiment.vocabulary_size, experiment.objective.needs
-        ),
-        devices=devices,
-    ).at(phase)
+    assembly = assemble(experiment, data=experiment.outline, devices=devices).at(phase)
     found = reckon(assembly, topology, phase)
     if not compiled:
         return found
@@ -216,12 +210,8 @@ def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
     """
     model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat)
     experiment = dataclasses.replace(experiment, model=model)
-    data = experiment.data.suited_to(experiment.model.model_type).outline(
-        experiment.vocabulary_size, experiment.objective.needs
-    )
-    return float(
-        assemble(experiment, data=data, devices=jax.devices("cpu")).lower_train_step(phase).cost_analysis()["flops"]
-    )
+    outlined = assemble(experiment, data=experiment.outline, devices=jax.devices("cpu"))
+    return float(outlined.lower_train_step(phase).cost_analysis()["flops"])
 
 
 def param_shardings(assembly: Assembly) -> PyTree:

@@ -71,7 +71,8 @@ def by_logits(
     """The answers of the highest sums of a start and an end logit, the best first, with their probabilities among each other.
 
     Args:
-        impossible: whether there may be no answer: an empty one, which is the best where `null_score` is above `threshold`.
+        impossible: whether there may be no answer: an empty one, which is the best where its logits are above those of the best
+            other one by more than `threshold`.
         candidates: starts and ends of each window that are looked at, and answers that the probabilities are over.
     """
     answers = summed(windows, logits, context, longest, candidates)
@@ -80,14 +81,6 @@ def by_logits(
         answers.sort(key=lambda answer: -answer["score"] + (threshold if not answer["answer"] else 0))
     shares = softmax(np.array([answer["score"] for answer in answers]))
     return [{**answer, "score": float(share)} for answer, share in zip(answers, shares, strict=True)][:top_k]
-
-
-def null_score(
-    windows: Sequence[Window], logits: Sequence[Logits], context: str, *, longest: int = 30, candidates: int = 20
-) -> float:
-    """By how much the logits of no answer are above those of the best, which a threshold is chosen for; infinite without one."""
-    answers = summed(windows, logits, context, longest, candidates, most=1)
-    return null_logit(logits) - answers[0]["score"] if answers else np.inf
 
 
 def null_logit(logits: Sequence[Logits]) -> float:

@@ -154,7 +154,7 @@ class Objective:
         object.__setattr__(bound, "binding", Binding(vocabulary))
         return bound
 
-    def check_fractions(self, *names: str) -> None:
+    def _check_fractions(self, *names: str) -> None:
         """Raise `ObjectiveError` where one of these settings is none."""
         for name in names:
             if not 0 <= vars(self)[name] <= 1:

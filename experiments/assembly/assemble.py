@@ -10,7 +10,7 @@ import jax
 from data.contract import Outline, Prepared
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start, longest_form
-from experiments.assembly.shapes import boxed_frozen, boxed_shapes, boxed_state_shapes
+from experiments.assembly.shapes import boxed_frozen, boxed_state_shapes
 from experiments.experiment import Experiment
 from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
 from experiments.run_folder import own_tokenizer
@@ -101,7 +101,7 @@ def _join(
         example = data.training(longest_form(experiment).read_by(training_objective), experiment.seed)[0]
         losses = check_parts(training_objective, model, example, f"data source {experiment.data.source!r}")
         optimizer = experiment.optimizer.build(
-            experiment.steps, student.depth, axes_of(boxed_shapes(student)["params"])
+            experiment.steps, student.depth, axes_of(student.boxed_shapes()["params"])
         )
         updates = [Update(optimizer, phase.trainable, experiment.average_decay) for phase in experiment.phases]
         axes = [logical_axes(boxed_state_shapes(student, update)) for update in updates]

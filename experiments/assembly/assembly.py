@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from data.forms import Form
 from experiments.assembly.feed import EVALUATION_SEED, Feed
-from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes, boxed_state, boxed_state_shapes
+from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_state, boxed_state_shapes
 from experiments.experiment import ExperimentError
 from experiments.initial import Initial
 from experiments.teacher import Teacher
@@ -79,7 +79,7 @@ class Assembly(Feed):
     def initial_state(self) -> TrainState:
         """Step 0 on the devices, from the seed or from `initial_model`."""
         if self.experiment.initial_model is not None:
-            shapes = nn.unbox(boxed_shapes(self.student))
+            shapes = nn.unbox(self.student.boxed_shapes())
             variables = jax.tree.map(lambda x, shape: x.astype(shape.dtype), self.published_variables(), shapes)
             return self.spread.put(self.update.first(variables))
         if self.experiment.initial_layers is not None:

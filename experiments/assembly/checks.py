@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from data.forms import Form
-from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes
+from experiments.assembly.shapes import abstract_batch, boxed_frozen
 from experiments.experiment import Experiment, ExperimentError
 from models.model import Model
 from objectives import Objective, ObjectiveError
@@ -55,7 +55,7 @@ def check_parts(objective: Objective, model: Model, example: Mapping[str, np.nda
     if not set(model.inputs) & set(seen):
         raise ObjectiveError(f"{name} takes {', '.join(model.inputs)}, of which {data} gives nothing")
     student, *teacher = model.members
-    variables = nn.unbox(boxed_shapes(student))
+    variables = nn.unbox(student.boxed_shapes())
     frozen = nn.unbox(boxed_frozen(*teacher)) if teacher else None
     outputs = jax.eval_shape(
         lambda variables, batch, frozen: forward(model, variables, batch, frozen=frozen), variables, seen, frozen

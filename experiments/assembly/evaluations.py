@@ -13,7 +13,7 @@ from evaluation.metric import Metric, MetricError
 from evaluation.metrics.objective import OfObjective
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.evaluator import Evaluator
-from experiments.assembly.shapes import abstract_batch, boxed_frozen, boxed_shapes
+from experiments.assembly.shapes import abstract_batch, boxed_frozen
 from experiments.assembly.written import Writer, check_writer
 from experiments.experiment import ExperimentError
 from objectives.objective import Example
@@ -105,7 +105,7 @@ def check_metric(metric: Metric, outputs: Mapping[str, Any], seen: Example, eval
 def _shapes(assembly: Assembly) -> tuple[Example, Mapping[str, Any]]:
     """Shapes of a held-out batch, as the model sees it, and of its outputs."""
     seen, _ = abstract_batch(assembly.objective, assembly.held_out()[0], 2)
-    variables = nn.unbox(boxed_shapes(assembly.student))
+    variables = nn.unbox(assembly.student.boxed_shapes())
     frozen = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
     run = lambda variables, seen, frozen: forward(assembly.model, variables, seen, frozen=frozen)  # noqa: E731
     return seen, jax.eval_shape(run, variables, seen, frozen)

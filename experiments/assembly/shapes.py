@@ -23,14 +23,9 @@ def boxed_state_shapes(model: Model, update: Update) -> TrainState:
     return jax.eval_shape(update.first, model.boxed_shapes())
 
 
-def boxed_shapes(model: Model) -> dict[str, PyTree]:
-    """Shapes of a model's variables with their logical axes still on them."""
-    return model.boxed_shapes()
-
-
 def boxed_frozen(teacher: Model) -> PyTree:
-    """The same of a teacher's, as a student that is joined with it wants them."""
-    return as_teacher(boxed_shapes(teacher))
+    """Shapes of a teacher's variables with their logical axes still on them, as a student that is joined with it wants them."""
+    return as_teacher(teacher.boxed_shapes())
 
 
 def abstract_batch(objective: Objective, example: Mapping[str, np.ndarray], batch_size: int):

@@ -55,8 +55,7 @@ def assembled(work: Work, kind: str = "pmap", dtype: str = "float32", trainable:
         phases=(Phase(1.0, form, trainable),),
         parallel=Parallel(kind=kind),
     )
-    outline = source.outline(experiment.vocabulary_size, experiment.objective.needs)
-    assembly, random = assemble(experiment, data=outline), np.random.default_rng(0)
+    assembly, random = assemble(experiment, data=experiment.outline), np.random.default_rng(0)
     blank = assembly.data.training(assembly.form(0), 0)[0]
     batch = {name: work.drawn(name, (work.batch, *np.shape(x)), random) for name, x in blank.items() if name != "index"}
     return assembly, batch

@@ -46,9 +46,7 @@ def work() -> tuple[dict[int, float], float]:
     experiment = dataclasses.replace(
         load("experiments/bert/pretrain.py:large"), batch_size=1, parallel=Parallel("jit", devices=1)
     )
-    assembly = assemble(
-        experiment, data=experiment.data.outline(experiment.vocabulary_size, experiment.objective.needs)
-    )
+    assembly = assemble(experiment, data=experiment.outline)
     flops = {phase.form.length: assembly.work(n)[1] for n, phase in enumerate(experiment.phases)}
     params = jax.eval_shape(assembly.boxed_state).params
     return flops, float(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params)))

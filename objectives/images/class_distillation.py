@@ -46,7 +46,7 @@ class ClassDistillation(Wrapper):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        self.check_fractions("alpha")
+        self._check_fractions("alpha")
         if not self.temperature > 0:
             raise ObjectiveError(f"temperature={self.temperature}: expected more than 0")
 

@@ -38,7 +38,7 @@ class CausalLM(LabelLoss):
     prefix_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        self.check_fractions("prefix_rate")
+        self._check_fractions("prefix_rate")
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]

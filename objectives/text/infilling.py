@@ -61,7 +61,7 @@ class Infilling(Seq2Seq):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_fractions("mask_rate", "delete_rate", "infill_rate", "random_rate", "rotate_rate")
+        self._check_fractions("mask_rate", "delete_rate", "infill_rate", "random_rate", "rotate_rate")
         if self.mean_span < 1:
             raise ObjectiveError(f"mean_span={self.mean_span}: spans must have a word on average")
 

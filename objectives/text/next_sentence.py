@@ -50,7 +50,7 @@ class NextSentence(LabelLoss):
     def __post_init__(self) -> None:
         if self.weight < 0:
             raise ObjectiveError(f"weight={self.weight} of the loss: expected 0 or more")
-        self.check_fractions("random_rate", "short_rate")
+        self._check_fractions("random_rate", "short_rate")
 
     def length_read(self, length: int) -> int:
         return 2 * length

@@ -46,7 +46,7 @@ class SentenceOrder(LabelLoss):
     short_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        self.check_fractions("swap_rate", "short_rate")
+        self._check_fractions("swap_rate", "short_rate")
 
     def length_read(self, length: int) -> int:
         return 2 * length

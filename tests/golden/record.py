@@ -97,13 +97,12 @@ def shapes(reference: str) -> Iterator[str]:
     """`path: shape dtype axes` of each variable of the model, with its logical axes."""
     import jax
 
-    from experiments.assembly.shapes import boxed_shapes
     from experiments.experiment import load
     from models import hub
 
     experiment = load(f"experiments/{reference}")
     model = hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
-    boxed = boxed_shapes(model)
+    boxed = model.boxed_shapes()
     for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box):
         axes, value = (" ".join(map(str, leaf.names)), leaf.unbox()) if is_box(leaf) else ("", leaf)
         name = "/".join(str(getattr(key, "key", key)) for key in path)
