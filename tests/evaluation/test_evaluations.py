@@ -16,6 +16,7 @@ from evaluation.metrics.f1 import F1
 from experiments.assembly.assemble import assemble
 from experiments.assembly.evaluations import check_evaluations
 from tests.evaluation import layouts
+from tests.marks import first_fast
 from tests.training.test_supervisor import free_port
 from training.parallel import Parallel
 
@@ -45,11 +46,12 @@ def test_each_example_counts_once(alone):
     np.testing.assert_array_equal(alone["counts"], np.bincount(alone["labels"], minlength=10))
 
 
-@pytest.mark.parametrize("layout", ["pmap", "jit", "rows alone"])
+@pytest.mark.parametrize("layout", first_fast(["pmap", "jit", "rows alone"]))
 def test_any_layout_gives_the_same(alone, layout):
     same(layouts.run(layout), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 def test_two_processes_give_the_same(alone, layout, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

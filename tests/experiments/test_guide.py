@@ -37,6 +37,7 @@ def test_explains_what_the_guide_promises(paper, texts, environment):
     assert not any(rows[n][1] == "[MASK]" for n in asked)
 
 
+@pytest.mark.slow
 def test_trains_to_a_curve_that_falls(paper, texts, environment):
     flags = ("--steps", "60", "--evaluate-every", "30", "--evaluation-examples", "16", "--checkpoint-every", "60")
     done = run(paper, texts, environment, "train", *flags)

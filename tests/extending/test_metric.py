@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.experiments.training_runs.test_runs import lacuna, python_m
 from training.metrics import read_metrics
 
@@ -52,6 +54,7 @@ def recipe() -> Experiment:
 '''
 
 
+@pytest.mark.slow
 def test_a_metric_of_one_file_decides_which_checkpoint_is_best(environment, tmp_path: Path):
     file, folder = tmp_path / "balanced.py", tmp_path / "run"
     file.write_text(FILE)

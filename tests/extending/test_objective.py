@@ -48,6 +48,7 @@ def recipe() -> Experiment:
 '''
 
 
+@pytest.mark.slow
 def test_it_is_trained_on_the_totals_of_whole_batches(environment, tmp_path: Path):
     """Cut into four, the first batch has the loss that the equation gives for all of it."""
     file, folder = tmp_path / "correlation.py", tmp_path / "run"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from experiments.assembly.assemble import assemble
 from experiments.experiment import load
@@ -80,6 +81,7 @@ def recipe() -> Experiment:
 '''
 
 
+@pytest.mark.slow
 def test_a_source_of_one_file_is_trained_on_and_its_classes_are_the_model_s(environment, tmp_path: Path):
     file, folder = tmp_path / "shapes.py", tmp_path / "run"
     file.write_text(FILE)

@@ -9,11 +9,12 @@ otherwise. `tests.golden.compare` compares two commits to the bit on one machine
 import pytest
 
 from tests.golden import compare, record
+from tests.marks import first_fast
 
 RECIPES, STEPS = (record.HERE / name for name in ("recipes", "steps"))
 QUICK = ["bert/pretrain.py:demo", "t5/pretrain.py:demo", "gpt2/pretrain.py:demo"]
-"""Recipes of text whose steps `make test` computes anew; `compare` computes all. The bits of altered pictures, and so the
-digest of examples, depend on the processor and on how XLA optimises."""
+"""Recipes of text whose steps the tests compute anew, `make test` those of the first; `compare` computes all. The bits of altered
+pictures, and so the digest of examples, depend on the processor and on how XLA optimises."""
 
 
 def test_every_recipe_is_recorded():
@@ -28,7 +29,7 @@ def test_a_recipe_is_as_recorded(file, variants):
     assert record.recipe_text(file, variants) == recorded.read_text()
 
 
-@pytest.mark.parametrize("reference", QUICK)
+@pytest.mark.parametrize("reference", first_fast(QUICK))
 def test_first_steps_are_as_recorded(reference):
     recorded = STEPS / record.text_file(reference)
     for before, after in zip(recorded.read_text().splitlines(), record.steps_text(reference).splitlines(), strict=True):

@@ -10,12 +10,13 @@ from inference import pipeline
 from inference.readers.reader import apply
 from inference.readers.text import TextReader
 from tests.inference.small_folders import TEXTS
+from tests.marks import first_fast
 
 WORDS = [*TEXTS[0].split(), *TEXTS[1].split()]
 TASKS = {
+    "text-classification": ("BertForSequenceClassification", {"truncation": True}),
     "fill-mask": ("BertForMaskedLM", {}),
     "feature-extraction": ("BertModel", {}),
-    "text-classification": ("BertForSequenceClassification", {"truncation": True}),
     "token-classification": ("BertForTokenClassification", {"aggregation_strategy": "simple", "stride": 5}),
     "question-answering": ("BertForQuestionAnswering", {"top_k": 3, "doc_stride": 6}),
     "multiple-choice": ("BertForMultipleChoice", {}),
@@ -47,7 +48,7 @@ def far(one, other) -> float:
     return 0.0 if one == other else np.inf
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", first_fast(TASKS))
 def test_what_stands_beside_a_text_changes_nothing(task, folder, monkeypatch):
     """Alone, in a batch of one, of three, and of many, in any order. XLA:CPU computes small products in other orders than great
     ones, which counts where logits are far apart: so these are of the size of a trained model's."""

@@ -207,6 +207,7 @@ def test_the_second_picture_has_chances_of_its_own():
     assert all(within(int((nearest == kind).sum()), int(clear.sum()), 0.25) for kind in range(4))
 
 
+@pytest.mark.slow
 def test_an_example_is_the_same_to_the_bit_whatever_its_batch():
     augmentation = Augmentation(color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0)
     pictures = jnp.asarray(np.stack([picture(i) for i in range(8)]))

@@ -4,6 +4,8 @@ import pytest
 
 from experiments import matrix
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table() -> str:

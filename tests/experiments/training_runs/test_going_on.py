@@ -22,6 +22,8 @@ from objectives import MaskedLM
 from training.loop import Interrupted
 from training.parallel import TrainingError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def patch():

@@ -17,6 +17,8 @@ from tests.experiments.small import small
 from tests.experiments.training_runs.test_going_on import back_at
 from training.parallel import TrainingError
 
+pytestmark = pytest.mark.slow
+
 HEAD = "^(transform|seq_relationship)"
 """Of `BertForPreTraining`: what stands between the last hidden states and both losses."""
 
