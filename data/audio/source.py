@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from data.audio.examples import AudioExamples
+from data.audio.examples import Alteration, AudioExamples
 from data.audio.look import Looked, looked_at
 from data.audio.processor import WaveformProcessor
 from data.audio.recordings import (
@@ -47,6 +47,7 @@ class Audio(Source):
         training_splits: of a source that has several to train on, as `librispeech` has; `train` where empty.
         sampling_rate: to which all are resampled.
         do_normalize: each recording less its mean and over its deviation.
+        alteration: what is done to those that are trained on.
     """
 
     documents: ClassVar[str] = "recordings"
@@ -57,6 +58,7 @@ class Audio(Source):
     training_splits: tuple[str, ...] = ()
     sampling_rate: int = 16_000
     do_normalize: bool = True
+    alteration: Alteration = Alteration()
 
     @property
     def processor(self) -> WaveformProcessor:
@@ -88,7 +90,10 @@ class Audio(Source):
         """What the source names."""
         if self.source == SENTENCES:
             return Opened(
-                {name: dataclasses.replace(split, values=()) for name, split in open_sentences().splits.items()}
+                {
+                    name: dataclasses.replace(split, values=())
+                    for name, split in open_sentences(self.cache_folder).splits.items()
+                }
             )
         if is_path(self.source):
             return open_files(self.source)
@@ -168,6 +173,7 @@ class PreparedAudio(Prepared):
             lengths=self.lengths[items],
             processor=self.audio.processor,
             targets=self.chosen(items),
+            alteration=self.audio.alteration,
             form=form,
             seed=seed,
         )
@@ -193,7 +199,7 @@ class LabelledAudio(Audio):
     def opened(self, broken: Broken, say: Say) -> Opened:
         path = Path(self.source).expanduser()
         if self.source == WORDS:
-            return open_words()
+            return open_words(self.cache_folder)
         if not is_path(self.source):
             return open_tfds(self.source, two(self.features), "a folder of class folders, nor a .tsv or .jsonl file")
         if path.is_dir():

@@ -1,20 +1,25 @@
 """Speech that is synthesised by eSpeak NG, which `pip install espeakng-loader` brings: words to tell apart, and sentences.
 
-It is the same on every machine with the same version, and as many voices and speeds as are wanted speak it: enough to try a
-recipe on, and no more like people than that.
+Enough to try a recipe on, and no more like people than that. eSpeak draws breath and flutter at random: what it has said once is
+kept in the cache, and is the same from then on.
 """
 
 import ctypes
 import dataclasses
 import functools
+import hashlib
 import itertools
 import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int16
 
 from data.audio.recordings import Arrays, Opened
 from data.errors import DataError
+from data.files import locked, whole_file
 
 WORDS, SENTENCES = "spoken_words", "spoken_sentences"
 """The names of the two sources."""
@@ -25,9 +30,25 @@ VOICES = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5"
 HELD_OUT_VOICES = ("m7", "f5")
 SPEEDS, PITCHES = (120, 150, 180, 210), (30, 50, 70)
 SENTENCE_COUNT, SENTENCE_HELD_OUT = 1_600, 160
+SPLITS = ("train", "validation")
 
 SYNCHRONOUS, SPEED, PITCH, PLAIN = 2, 1, 3, 1
 """Numbers of eSpeak's interface (`speak_lib.h`): of the output, of the two parameters, of texts in UTF-8."""
+
+
+class Utterance(NamedTuple):
+    """A text and how it is said.
+
+    Attributes:
+        voice: a variant such as `m3` or `f2`.
+        speed: words a minute.
+        pitch: from 0 to 99.
+    """
+
+    text: str
+    voice: str = "m1"
+    speed: int = 160
+    pitch: int = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +59,16 @@ class Speaker:
     rate: int
     parts: list[np.ndarray]
 
-    def say(self, text: str, voice: str, speed: int = 160, pitch: int = 50) -> Int16[np.ndarray, " samples"]:
-        """A text in American English.
-
-        Args:
-            voice: a variant such as `m3` or `f2`.
-            speed: words a minute.
-            pitch: from 0 to 99.
-        """
+    def say(self, utterance: Utterance) -> Int16[np.ndarray, " samples"]:
+        """The recording of a text in American English."""
         self.parts.clear()
-        self.library.espeak_SetVoiceByName(f"en-us+{voice}".encode())
-        for parameter, value in ((SPEED, speed), (PITCH, pitch)):
+        self.library.espeak_SetVoiceByName(f"en-us+{utterance.voice}".encode())
+        for parameter, value in ((SPEED, utterance.speed), (PITCH, utterance.pitch)):
             self.library.espeak_SetParameter(parameter, value, 0)
-        spoken = text.encode("utf-8")
+        spoken = utterance.text.encode("utf-8")
         size = ctypes.c_size_t(len(spoken) + 1)
         if self.library.espeak_Synth(spoken, size, 0, 0, 0, PLAIN, None, None) or not self.parts:
-            raise DataError(f"eSpeak cannot say {text!r}")
+            raise DataError(f"eSpeak cannot say {utterance.text!r}")
         return np.concatenate(self.parts)
 
 
@@ -87,38 +102,40 @@ def speaker() -> Speaker:
     return Speaker(library, rate, parts)
 
 
-def open_words() -> Opened:
+def open_words(cache: Path) -> Opened:
     """`COMMANDS` in all voices, speeds and pitches; the voices that are held out say nothing that is trained on."""
-    takes = itertools.product(range(len(COMMANDS)), VOICES, SPEEDS, PITCHES)
-    sides: dict[str, list] = {"train": [], "validation": []}
-    for label, voice, speed, pitch in takes:
-        sides["validation" if voice in HELD_OUT_VOICES else "train"].append((label, voice, speed, pitch))
-    splits = {
-        side: Arrays(
-            [speaker().say(COMMANDS[label], *take) for label, *take in chosen],
-            speaker().rate,
-            np.array([label for label, *_ in chosen], np.int32),
-        )
-        for side, chosen in sides.items()
-    }
+    takes = list(itertools.product(range(len(COMMANDS)), VOICES, SPEEDS, PITCHES))
+    sides = [[take for take in takes if (take[1] in HELD_OUT_VOICES) == held_out] for held_out in (False, True)]
+    splits = {}
+    for split, chosen in zip(SPLITS, sides, strict=True):
+        spoken = said([Utterance(COMMANDS[label], *take) for label, *take in chosen], cache)
+        splits[split] = dataclasses.replace(spoken, values=np.array([label for label, *_ in chosen], np.int32))
     return Opened(splits, COMMANDS)
 
 
-def open_sentences() -> Opened:
+def open_sentences(cache: Path) -> Opened:
     """Parts of sentences of 2 to 5 words out of news that gensim brings, each in one of the voices; those held out are others."""
     texts = phrases(SENTENCE_COUNT + SENTENCE_HELD_OUT)
-    takes = list(itertools.product(SPEEDS, VOICES, PITCHES))
+    takes = list(itertools.product(VOICES, SPEEDS, PITCHES))
     drawn = np.random.default_rng(0).integers(len(takes), size=len(texts))
-    spoken = []
-    for text, (speed, voice, pitch) in zip(texts, (takes[number] for number in drawn), strict=True):
-        spoken.append(speaker().say(text, voice, speed, pitch))
-    cut = SENTENCE_COUNT
-    return Opened(
-        {
-            "train": Arrays(spoken[:cut], speaker().rate, texts[:cut]),
-            "validation": Arrays(spoken[cut:], speaker().rate, texts[cut:]),
-        }
-    )
+    utterances = [Utterance(text, *takes[number]) for text, number in zip(texts, drawn, strict=True)]
+    parts = (slice(None, SENTENCE_COUNT), slice(SENTENCE_COUNT, None))
+    return Opened({split: said(utterances[part], cache) for split, part in zip(SPLITS, parts, strict=True)})
+
+
+def said(utterances: Sequence[Utterance], cache: Path) -> Arrays:
+    """The recordings of some utterances, each with its text; spoken once, and read from the cache from then on."""
+    digest = hashlib.sha256(repr(utterances).encode()).hexdigest()[:32]
+    path = cache / "synthesised" / f"{digest}.npz"
+    with locked(path):
+        if not path.exists():
+            recordings = [speaker().say(utterance) for utterance in utterances]
+            ends = np.cumsum([len(samples) for samples in recordings])
+            with whole_file(path) as temporary:
+                np.savez(temporary, samples=np.concatenate(recordings), ends=ends, rate=speaker().rate)
+        with np.load(path) as arrays:
+            samples, ends, rate = arrays["samples"], arrays["ends"], int(arrays["rate"])
+    return Arrays(np.split(samples, ends[:-1]), rate, [utterance.text for utterance in utterances])
 
 
 def phrases(count: int) -> list[str]:

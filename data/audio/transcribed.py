@@ -47,7 +47,7 @@ class Transcribed(Audio):
 
     def opened(self, broken: Broken, say: Say) -> Opened:
         if self.source == SENTENCES:
-            return open_sentences()
+            return open_sentences(self.cache_folder)
         if is_path(self.source):
             return open_rows(self.source, two(self.features), broken, say)
         return open_tfds(self.source, two(self.features), "a .tsv or .jsonl file of audio files and texts")
@@ -120,7 +120,7 @@ class PreparedTranscripts(PreparedAudio):
         if form.target < 1:
             raise DataError("target=0: the form of transcripts says how many tokens they have at most")
         tokens = np.array([len(self.targets[item]) for item in items])
-        fits = (self.lengths[items] <= form.length) & (tokens <= form.target)
+        fits = (self.audio.alteration.longest(self.lengths[items]) <= form.length) & (tokens <= form.target)
         if not fits.all() and self.audio.broken == "refuse":
             worst = items[~fits][0]
             raise DataError(

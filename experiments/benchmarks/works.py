@@ -10,6 +10,8 @@ LENGTH, MASKED = 128, 20
 """Tokens of a text, and of those the masked ones in the batches of others."""
 SIZE, LABELS = 224, 1_000
 """Pixels on a side of a picture, and its classes."""
+SECONDS, SPOKEN = 5, 64
+"""Length of a recording, and tokens of its transcript."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,40 @@ class ImageWork(Work):
         return {"pixel_values": pixel_values, "labels": random.integers(0, LABELS, self.batch)}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioWork(Work):
+    """Recordings of `SECONDS`, transcribed."""
+
+    objective: str = "Ctc"
+
+    @property
+    def items(self):
+        return self.batch * SECONDS, "seconds of audio"
+
+    def data(self):
+        from data.audio.transcribed import Transcribed
+        from data.forms import AudioForm
+
+        return Transcribed(), AudioForm(SECONDS * 16_000, target=SPOKEN)
+
+    def drawn(self, name, shape, random):
+        import numpy as np
+
+        if name == "input_values":
+            return random.normal(size=shape).astype(np.float32)
+        if name == "attention_mask":
+            return np.ones(shape, np.int32)
+        return random.integers(5, self.config["vocab_size"], shape, dtype=np.int32)
+
+    def batch_of_theirs(self, numpy):
+        random, shape = numpy.random.default_rng(0), (self.batch, SECONDS * 16_000)
+        return {
+            "input_values": random.normal(size=shape).astype(numpy.float32),
+            "attention_mask": numpy.ones(shape, numpy.int64),
+            "labels": random.integers(5, self.config["vocab_size"], (self.batch, SPOKEN)),
+        }
+
+
 BERT = dict(vocab_size=30_522, num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2_048)
 BART = dict(
     **dict(vocab_size=32_000, d_model=512, max_position_embeddings=LENGTH),
@@ -185,6 +221,11 @@ IMAGES = {
         ("vit-small", "vit", "ViTForImageClassification", 8, VIT),
     )
 }
+AUDIO = {
+    "wav2vec2-base": AudioWork(
+        architecture="Wav2Vec2ForCTC", model_type="wav2vec2", batch=2, config=dict(vocab_size=32, layerdrop=0.0)
+    )
+}
 TINY = {
     "tiny-bert": TEXTS["bert"].tiny(
         vocab_size=2_000, num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=32
@@ -194,4 +235,4 @@ TINY = {
     ),
 }
 """Models of no interest, to see in seconds that a benchmark runs."""
-WORK = TEXTS | IMAGES | TINY
+WORK = TEXTS | IMAGES | AUDIO | TINY

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.audio.synthesised import speaker
+from data.audio.synthesised import Utterance, speaker
 from data.wikipedia_dump.wikipedia_dump_dataset_builder import sample
 from tests.documented.commands import ROOT
 from tests.experiments.conftest import environment  # noqa: F401
@@ -45,7 +45,7 @@ def clone(tmp_path_factory) -> Path:
     write_annotated(folder, sorted(topics.items())[:60])
     write_task(folder, sorted(topics.items())[:8])
     shutil.copyfile(next((folder / "my_pictures").rglob("*.png")), folder / "cat.jpg")
-    soundfile.write(folder / "word.wav", speaker().say("yes", "f1"), speaker().rate)
+    soundfile.write(folder / "word.wav", speaker().say(Utterance("yes")), speaker().rate)
     shutil.copyfile(sample(), folder / "enwiki-latest-pages-articles.xml.bz2")
     words = {"one": "uno", "two": "dos", "three": "tres", "four": "cuatro", "five": "cinco", "six": "seis"}
     sums = [

@@ -13,6 +13,7 @@ from models.config import ModelConfig
 from models.model import Model
 from models.outputs import ModelOutput
 from objectives import Objective, Sum
+from objectives.audio.contrastive import perplexity
 from training.parallel import Parallel, logical_axes
 from training.state import Update
 from training.step import host_values, train_step
@@ -47,7 +48,7 @@ class Diversity(Objective):
 
     def losses(self, totals):
         mean = totals["chosen"] / totals["count"]
-        return {"diversity_loss": 1 - jnp.exp(-(mean * jnp.log(mean)).sum()) / len(mean)}
+        return {"diversity_loss": 1 - perplexity(mean[None]) / len(mean)}
 
 
 @dataclasses.dataclass(frozen=True)

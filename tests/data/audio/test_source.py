@@ -9,6 +9,7 @@ import pytest
 
 from data import DataError
 from data.audio.characters import Characters
+from data.audio.examples import Alteration
 from data.audio.processor import WaveformProcessor
 from data.audio.source import Audio, LabelledAudio
 from data.audio.transcribed import Transcribed
@@ -80,7 +81,7 @@ def test_a_recording_has_the_length_of_its_bucket_and_the_order_is_a_function_of
     for one, other in zip(*batches, strict=True):
         assert all((one[name] == other[name]).all() for name in one)
     lengths = {batch["input_values"].shape[-1] for batch in batches[0]}
-    assert lengths == set(map(int, examples.buckets.lengths)) and len(lengths) == 3
+    assert lengths == set(examples.buckets.lengths.ravel().tolist()) and len(lengths) == 3
     assert {int(n) for batch in batches[0][:3] for n in batch["attention_mask"].sum(-1).ravel()} == set(
         data.lengths.tolist()
     )
@@ -106,6 +107,32 @@ def test_of_a_long_recording_a_part_is_shown_from_a_place_that_the_example_decid
     np.testing.assert_array_equal(
         begin[0]["input_values"], data.recordings[0].waveform(int(begin.places[0]), RATE)[:1_000]
     )
+
+
+def test_what_is_trained_on_is_altered_and_what_is_held_out_is_not(table: Path, tmp_path: Path) -> None:
+    slow = prepared(transcribed(table, alteration=Alteration((0.5,)), do_normalize=False), tmp_path)
+    form = AudioForm(length=6_000, target=12)
+    example, held_out = slow.training(form, 0)[0], slow.held_out(form)[0]
+    place = int(slow.training(form, 0).items(np.array([0]))[0])
+    samples = slow.lengths[slow.training_items[place]]
+    assert example["attention_mask"].sum() == 2 * samples
+    spectrum = np.abs(np.fft.rfft(example["input_values"][: 2 * samples]))
+    hertz = spectrum.argmax() * RATE / (2 * samples)
+    assert hertz == pytest.approx((200 + 50 * slow.training_items[place]) / 2, abs=RATE / (2 * samples))
+    assert held_out["attention_mask"].sum() == slow.lengths[slow.held_out_items[0]]
+    plain, noisy = (
+        prepared(transcribed(table, alteration=Alteration(noise=level), do_normalize=False), tmp_path).training(
+            form, 0
+        )[0]
+        for level in (None, 20.0)
+    )
+    heard = plain["attention_mask"] > 0
+    noise = (noisy["input_values"] - plain["input_values"])[heard]
+    assert 20 * np.log10(plain["input_values"][heard].std() / noise.std()) == pytest.approx(20, abs=0.5)
+    with pytest.raises(DataError, match=r"longer than an example"):
+        slow.training(AudioForm(length=3_000, target=12), 0)
+    with pytest.raises(DataError, match="expected some numbers"):
+        Alteration(())
 
 
 @pytest.mark.parametrize("splits", [False, True])

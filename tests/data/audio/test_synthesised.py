@@ -1,4 +1,4 @@
-"""Synthesised speech: the same each time, other voices and other phrases held out."""
+"""Synthesised speech: kept once it is said, other voices and other phrases held out."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from data import DataError
 from data.audio import synthesised
 from data.audio.source import Audio
-from data.audio.synthesised import COMMANDS, open_sentences, open_words, phrases, speaker
+from data.audio.synthesised import COMMANDS, Utterance, open_sentences, open_words, phrases, said, speaker
 from data.audio.transcribed import Transcribed
 from data.forms import AudioForm
 from tests.data.audio.samples import silent
@@ -21,30 +21,31 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesised, "SENTENCE_HELD_OUT", 4)
 
 
-def test_a_text_is_spoken_the_same_each_time_and_otherwise_by_others() -> None:
-    first, again, other = (speaker().say("seven", voice) for voice in ("m1", "m1", "f2"))
-    assert first.dtype == np.int16 and 0.2 < len(first) / speaker().rate < 1.5
-    np.testing.assert_array_equal(first, again)
-    assert len(first) != len(other) or (first != other).any()
-    assert len(speaker().say("seven", "m1", speed=120)) > len(first)
+def test_what_is_said_is_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utterances = [Utterance("seven"), Utterance("seven", "f2"), Utterance("seven", speed=90), Utterance("no")]
+    first = said(utterances, tmp_path)
+    lengths = [len(samples) for samples in first.waveforms]
+    assert all(0.2 < length / first.rate < 1.6 for length in lengths) and lengths[2] > lengths[0] > lengths[3]
+    assert first.waveforms[0].dtype == np.int16 and first.values == ["seven", "seven", "seven", "no"]
+    monkeypatch.setattr(synthesised, "speaker", None)
+    for one, again in zip(first.waveforms, said(utterances, tmp_path).waveforms, strict=True):
+        np.testing.assert_array_equal(one, again)
 
 
-def test_words_that_are_held_out_are_said_by_voices_never_heard(few: None) -> None:
-    opened = open_words()
+def test_words_that_are_held_out_are_said_by_voices_never_heard(few: None, tmp_path) -> None:
+    opened = open_words(tmp_path)
     train, held_out = opened.splits["train"], opened.splits["validation"]
     assert opened.classes == COMMANDS
     assert (len(train), len(held_out)) == (10 * 10, 10 * 2)
     assert np.bincount(train.values).tolist() == [10] * 10
-    heard = {samples.tobytes() for samples in train.waveforms}
-    assert not heard & {samples.tobytes() for samples in held_out.waveforms}
 
 
-def test_phrases_are_plain_words_and_those_held_out_are_others(few: None) -> None:
+def test_phrases_are_plain_words_and_those_held_out_are_others(few: None, tmp_path) -> None:
     texts = phrases(2_000)
     assert len(set(texts)) == 2_000 and all(2 <= len(text.split()) <= 5 for text in texts)
     assert set("".join(texts)) <= set("abcdefghijklmnopqrstuvwxyz ")
     assert texts[:50] == phrases(50)
-    opened = open_sentences()
+    opened = open_sentences(tmp_path)
     train, held_out = (set(opened.splits[split].values) for split in ("train", "validation"))
     assert len(train) == 12 and len(held_out) == 4 and not train & held_out
 
