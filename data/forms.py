@@ -233,6 +233,7 @@ class AudioForm(Form):
         length: samples of an example, at most.
         target: tokens of a transcript, at most; 0 where there is none.
         buckets: how many lengths batches have, at most, which is how many programs are compiled.
+        of_bucket: whether it is of one bucket, and longer recordings are of others.
     """
 
     items: ClassVar[str] = "samples"
@@ -240,6 +241,10 @@ class AudioForm(Form):
     length: int = 250_000
     target: int = 0
     buckets: int = 1
+    of_bucket: tyro.conf.Suppress[bool] = dataclasses.field(default=False, repr=False)
+
+    def of_lengths(self, *lengths: int) -> Self:
+        return dataclasses.replace(super().of_lengths(*lengths), of_bucket=True)
 
     @property
     def amount(self) -> int:

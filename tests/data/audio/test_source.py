@@ -1,5 +1,6 @@
 """Sources of recordings: what they hold, what their examples look like, and what is refused in a sentence."""
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -196,6 +197,8 @@ def test_what_does_not_fit_is_refused_in_one_sentence(table: Path, tmp_path: Pat
         data.examples(np.arange(6), AudioForm(length=3_000, target=5), 0)
     with pytest.raises(DataError, match="target=0"):
         data.examples(np.arange(6), AudioForm(length=3_000), 0)
+    of_bucket = dataclasses.replace(FORM.of_lengths(1_900), buckets=1)
+    assert len(data.examples(np.arange(6), of_bucket, 0)) == 4, "longer ones are of another bucket"
     skipping = prepared(transcribed(table, broken="skip"), tmp_path)
     assert len(skipping.examples(skipping.training_items, AudioForm(length=1_900, target=12), 0)) < len(
         skipping.training_items
