@@ -6,7 +6,7 @@ A file of `inference/tasks` holds one. A task of your own is a file anywhere: `l
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -38,6 +38,7 @@ class Task:
         windowed: whether `read` makes a list of each input, and `answer` gets a list of outputs.
         block: inputs that `answers` gets at a time; as many as the reader's where it is 0.
         example: a command that shows it, with `{model}` for the folder.
+        counted: what the size of an input is counted in; empty where inputs take about as long as each other.
     """
 
     name: ClassVar[str]
@@ -50,6 +51,7 @@ class Task:
     windowed: ClassVar[bool] = False
     block: ClassVar[int] = 0
     example: ClassVar[str] = ""
+    counted: ClassVar[str] = ""
 
     @classmethod
     def of_name(cls, name: str) -> "Task | None":
@@ -140,6 +142,14 @@ class Task:
             outputs: those asked for, by their first names, without padding; a list of them where the task is `windowed`.
         """
         raise NotImplementedError
+
+    def size(self, given: Any) -> float:
+        """How much there is to do for an input, in `counted`; 0 where that is not known."""
+        return 0.0
+
+    def watched(self, on_progress: Callable[[float], Any]) -> "Task":
+        """The task, telling how much of that has just been done."""
+        return self
 
     def printed(self, answer: Any) -> str:
         """An answer as the command line prints it."""

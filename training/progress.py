@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 SILENCE_SECONDS = 2.0
@@ -31,6 +31,34 @@ def working(what: str, say: Callable[[str], object] = say, after: float = SILENC
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def counting(what: str, total: float, every: float = 20.0) -> Iterator[Callable[[float], None]]:
+    """How much of a `total` is done, by a function that is called with each further part: a bar with the time left on a
+    terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn(what),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda part: bar.advance(task, part)
+        return
+    done, said = 0.0, time.perf_counter()
+
+    def count(part: float) -> None:
+        nonlocal done, said
+        done += part
+        if time.perf_counter() - said > every:
+            said = time.perf_counter()
+            say(f"{what}: {done:,.0f} of {total:,.0f}")
+
+    yield count
 
 
 class ProgressBar:

@@ -1,5 +1,6 @@
 """`lacuna predict`: ask a model."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from inference.pipeline import pipeline
 from inference.task import Task
 from inference.writing import Writing
 from models.config import nearest
-from training.progress import working
+from training.progress import counting, working
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +62,15 @@ def main(arguments: list[str]) -> None:
     if unknown or task is None:
         raise ExperimentError(refusal(task, unknown))
     lines = asked(task, options)
-    with working(f"opening {options.model}"):
-        ask = pipeline(task, options.model)
-    for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
-        print(task.printed(answer), flush=True)
+    with contextlib.ExitStack() as stack:
+        if task.counted and options.text not in ((), ("-",)):
+            lines = list(lines)
+            total = sum(task.size(given) for _, given in lines)
+            task = task.watched(stack.enter_context(counting(task.counted, total)))
+        with working(f"opening {options.model}"):
+            ask = pipeline(task, options.model)
+        for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
+            print(task.printed(answer), flush=True)
 
 
 def ruled(task: Writing, arguments: list[str], program: str) -> tuple[Writing, list[str]]:

@@ -20,8 +20,8 @@ from models.config import ModelError
 from models.layers.attention import Cache
 from models.model import Model
 
-WIDTHS = (4, 32, 128)
-"""Widths of prompts that programs are compiled for, below the longest."""
+SHORT_PROMPT = 4
+"""Tokens that a text is begun with where none came before: programs are compiled for so many, and for the most."""
 LONGEST_PROMPT = 5
 """Tokens that a text is begun with, and what announces the text before it."""
 
@@ -160,7 +160,7 @@ class Listener:
     def aligned(self, prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Prompts and their mask in a shape that is compiled for, padded on the left."""
         longest, most = max(map(len, prompts)), self.most_before + LONGEST_PROMPT
-        width = next((width for width in WIDTHS if longest <= width < most), most)
+        width = SHORT_PROMPT if longest <= SHORT_PROMPT else most
         ids, mask = np.zeros((len(prompts), longest), np.int32), np.zeros((len(prompts), longest), np.int32)
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)], mask[row, : len(prompt)] = prompt, 1

@@ -82,7 +82,7 @@ class Recording:
         self.window = extractor.frames
         self.timestamps = timestamps or self.frames > self.window
         self.spectrogram = extractor(waveform) if self.clips else None
-        self.seek = self.clips[0][0] if self.clips else 0
+        self.seek = self.clips[0][0] if self.clips else self.frames
         self.before: list[int] = []
         self.segments: list[Segment] = []
         self.language: str | None = None
@@ -170,6 +170,8 @@ def transcribe(
     recordings = [Recording(waveform, extractor, bool(timestamps)) for waveform in waveforms]
     for recording in recordings:
         recording.language = language
+        if on_progress is not None:
+            on_progress(recording.seek / SECOND)  # a pause that it begins with
     for numbers in windows(recordings):
         heard = listen(listener, {first + number: recordings[number] for number in numbers}, decoding)
         for number, one in zip(numbers, heard, strict=True):

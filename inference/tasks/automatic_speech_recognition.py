@@ -1,12 +1,17 @@
 """`automatic-speech-recognition`: what is said in recordings."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from data.audio.log_mel import SAMPLING_RATE
+from data.audio.reading import length_of
+from data.errors import DataError
 from inference.readers.sound import SoundReader
 from inference.speech import Decoding, Transcript, transcribe
 from inference.speech.subtitles import subtitles
@@ -30,6 +35,7 @@ class AutomaticSpeechRecognition(Decoding, Task):
     asks = (Output("logits", "targets vocabulary"),)
     fields = ()
     block: ClassVar[int] = 8
+    counted: ClassVar[str] = "seconds of audio"
     example = "lacuna predict automatic-speech-recognition RECORDING --model {model}"
 
     return_timestamps: Literal[False, True, "word"] = False
@@ -57,6 +63,16 @@ class AutomaticSpeechRecognition(Decoding, Task):
         chunks = [{"text": part.text, "timestamp": (round(part.start, 2), round(part.end, 2))} for part in parts]
         language = {"language": transcript.language} if transcript.language else {}
         return {"text": transcript.text, **language, **({"chunks": chunks} if stamped else {})}
+
+    def size(self, given: Any) -> float:
+        """Seconds, where the header of a file says how long it is."""
+        with contextlib.suppress(DataError):  # which reading it says in its turn
+            if isinstance(given, str | Path):
+                return (length_of(given, str(given), SAMPLING_RATE) or 0) / SAMPLING_RATE
+        return 0.0
+
+    def watched(self, on_progress: Callable[[float], Any]) -> Task:
+        return dataclasses.replace(self, on_progress=on_progress)
 
     def printed(self, answer: dict[str, Any]) -> str:
         if self.form == "text":

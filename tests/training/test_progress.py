@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from training import progress
-from training.progress import ProgressBar, working
+from training.progress import ProgressBar, counting, working
 
 VALUES = {"masked_accuracy": 0.25, "masked_lm_loss": 6.25, "next_sentence_accuracy": 0.5, "next_sentence_loss": 0.7}
 RATES = {"tokens_per_second": 12345.6, "mfu": 0.31}
@@ -86,3 +86,10 @@ def test_only_what_takes_long_is_said():
     time.sleep(0.1)
     assert said == ["a long thing"]
     assert progress.SILENCE_SECONDS <= 2.0
+
+
+def test_how_much_of_a_total_is_done(capsys):
+    with counting("seconds of audio", 60.0, every=0.0) as done:
+        done(20.0)
+        done(30.4)
+    assert capsys.readouterr().err == "seconds of audio: 20 of 60\nseconds of audio: 50 of 60\n"

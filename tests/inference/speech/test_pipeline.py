@@ -1,5 +1,6 @@
 """`automatic-speech-recognition` on the folder of a tiny model with random parameters."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -11,6 +12,8 @@ from flax import linen as nn
 
 from data.audio.features import SpectrogramExtractor
 from data.errors import DataError
+from experiments.commands import predict
+from experiments.experiment import ExperimentError
 from inference.pipeline import pipeline
 from models import hub
 from models.config import ModelError
@@ -75,8 +78,9 @@ def test_chunks_are_in_order_and_within_the_recording(ask, timestamps):
 
 def test_how_much_has_been_heard(ask):
     heard = []
-    ask([noise(2.6), noise(0.5)], on_progress=heard.append)
-    assert sum(heard) == pytest.approx(3.1)
+    pause = np.zeros(40_000, np.float32)
+    ask([noise(2.6), np.concatenate([pause, noise(0.5), pause]), pause], on_progress=heard.append)
+    assert sum(heard) == pytest.approx(2.6 + 5.5 + 2.5)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +103,23 @@ def test_a_folder_whose_files_disagree_is_refused(folder, tmp_path):
     SpectrogramExtractor(80, chunk_length=1).write(tmp_path)
     with pytest.raises(ModelError, match="100 frames and 80 mels, and the model hears 100 and 6"):
         pipeline(NAME, tmp_path)
+
+
+def test_the_command_writes_subtitles_and_counts_seconds(folder, tmp_path, capsys, monkeypatch):
+    counted = []
+
+    @contextlib.contextmanager
+    def counting(what, total):
+        counted.append((what, total))
+        yield counted.append
+
+    monkeypatch.setattr(predict, "counting", counting)
+    files = [str(tmp_path / f"{number}.wav") for number in range(2)]
+    for seed, file in enumerate(files):
+        soundfile.write(file, noise(1.5, seed), 16_000)
+    predict.main([NAME, *files, "--model", str(folder), "--form", "vtt"])
+    written = capsys.readouterr().out
+    assert written.count("WEBVTT") == 2 and " --> " in written
+    assert counted[0] == ("seconds of audio", 3.0) and sum(counted[1:]) == pytest.approx(3.0)
+    with pytest.raises(ExperimentError, match="there is no audio file nowhere"):
+        predict.main([NAME, "nowhere.wav", "--model", str(folder)])
