@@ -103,7 +103,7 @@ def writing_sibling(
         name=name,
         data=data,
         batch_size=32,
-        phases=(Phase(1.0, PairForm(64, 64, buckets=8)),),
+        phases=(Phase(1.0, PairForm(64, 64, buckets=12)),),
         evaluate_every=1_000,
         checkpoint_every=1_000,
         evaluations=(translated(Translation(generation=FrozenDict(num_beams=4, max_length=64)), examples=256),),

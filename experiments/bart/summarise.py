@@ -44,7 +44,7 @@ def synopses() -> Experiment:
         demo().model,
         Seq2Seq(label_smoothing=0.1),
         SYNOPSES,
-        phases=(Phase(1.0, PairForm(128, 32, buckets=8)),),
+        phases=(Phase(1.0, PairForm(128, 32, buckets=12)),),
         evaluations=(summarised(task, examples=256),),
         best=Best("written/rouge_l", more_is_better=True),
     )

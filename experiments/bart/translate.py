@@ -62,7 +62,7 @@ def bible() -> Experiment:
         ),
         Seq2Seq(label_smoothing=0.1),
         dataclasses.replace(BIBLE, features=("es", "en"), source_vocab_size=4_096),
-        phases=stages(PairForm(64, 64, buckets=8), 0.5),
+        phases=stages(PairForm(64, 64, buckets=12), 0.5),
     )
 
 
@@ -82,7 +82,7 @@ def ro_en() -> Experiment:
         optimizer=AdamW(learning_rate=3e-5, warmup_steps=2_500, b2=0.98, weight_decay=0.0, clip_norm=None),
         batch_size=256,
         steps=steps,
-        phases=stages(PairForm(128, 128, buckets=8), 0.75),
+        phases=stages(PairForm(128, 128, buckets=16), 0.75),
         evaluate_every=5_000,
         checkpoint_every=5_000,
         evaluations=on_test(translated, task, data, steps, 1_999),

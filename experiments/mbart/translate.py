@@ -80,7 +80,7 @@ def _published(source: str, target: str, source_language: str, target_language: 
         optimizer=AdamW(learning_rate=3e-5, warmup_steps=2_500, b2=0.98, weight_decay=0.0, clip_norm=None),
         batch_size=64,
         steps=steps,
-        phases=(Phase(1.0, PairForm(128, 128, buckets=8)),),
+        phases=(Phase(1.0, PairForm(128, 128, buckets=16)),),
         evaluate_every=4_000,
         checkpoint_every=4_000,
         evaluations=on_test(translated, task, data, steps, 1_999),

@@ -48,7 +48,7 @@ def synopses() -> Experiment:
         Seq2Seq(start="pad"),
         dataclasses.replace(SYNOPSES, kind="unigram", prefix=PREFIX),
         optimizer=Adafactor(learning_rate=0.01, constant_steps=1_000),
-        phases=(Phase(1.0, PairForm(128, 32, buckets=8)),),
+        phases=(Phase(1.0, PairForm(128, 32, buckets=12)),),
         evaluations=(summarised(task, examples=256),),
         best=Best("written/rouge_l", more_is_better=True),
     )
@@ -77,7 +77,7 @@ def cnn() -> Experiment:
     """CNN and Daily Mail's highlights of their articles, with T5-base."""
     features = ("article", "highlights")
     data = Pairs("cnn_dailymail", features=features, kind="unigram", prefix=PREFIX, held_out_split="validation")
-    base = fine_tuned("t5-base-cnn", data, PairForm(512, 512, buckets=8))
+    base = fine_tuned("t5-base-cnn", data, PairForm(512, 512, buckets=16))
     task = Summarization(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=200))
     evaluations = on_test(summarised, task, data, base.steps, 11_490)
     return dataclasses.replace(base, evaluations=evaluations, best=Best("written/rouge2", more_is_better=True))

@@ -48,7 +48,7 @@ def bible() -> Experiment:
 def _published(name: str, source: str, features: tuple[str, str], language: str) -> Experiment:
     prefix = f"translate English to {language}: "
     data = Pairs(source=source, features=features, kind="unigram", prefix=prefix, held_out_split="validation")
-    base = fine_tuned(name, data, PairForm(512, 512, buckets=8))
+    base = fine_tuned(name, data, PairForm(512, 512, buckets=16))
     task = Translation(generation=FrozenDict(num_beams=4, length_penalty=0.6, max_length=256))
     evaluations = on_test(translated, task, data, base.steps, 3_003)
     return dataclasses.replace(base, evaluations=evaluations, best=Best("written/bleu", more_is_better=True))

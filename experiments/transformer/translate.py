@@ -42,7 +42,7 @@ def demo() -> Experiment:
             learning_rate=2e-3, warmup_steps=400, decay="inverse_sqrt", b2=0.98, eps=1e-9, weight_decay=0.0
         ),
         batch_size=32,
-        phases=(Phase(1.0, PairForm(64, 64, buckets=8)),),
+        phases=(Phase(1.0, PairForm(64, 64, buckets=12)),),
         evaluations=(translated(_task(64), examples=256, every=1_500),),
     )
 
@@ -61,7 +61,7 @@ def base() -> Experiment:
         optimizer=_published(model.d_model),
         batch_size=384,
         steps=100_000,
-        phases=(Phase(1.0, PairForm(64, 64, buckets=8)),),
+        phases=(Phase(1.0, PairForm(64, 64, buckets=16)),),
         evaluations=(translated(_task(128), "newstest2014", data=test, every=100_000, examples=3_003),),
         log_every=100,
     )
