@@ -145,6 +145,7 @@ ELSEWHERE = {
     "gpt2/classify.py:": "openai-community/gpt2",
     **dict.fromkeys(("wav2vec2/ctc.py:", "wav2vec2/keywords.py:"), "facebook/wav2vec2-base"),
     "mbart/translate.py:": "facebook/mbart-large-cc25",
+    "openai/whisper": "openai/whisper",
     "pretrain.py:": "",
     "translate.py:": "",
 }
