@@ -85,6 +85,7 @@ def test_nobody_speaks_where_that_is_likely_and_the_text_is_not(average, expecte
     listener = Scripted.of_script(heard("|0|you|0.4|", average, no_speech=0.9), heard("|0|d|0.2|"))
     (answer,) = transcribe(listener, ONE_SECOND, [noise(1.5)])
     assert answer.text == expected
+    np.testing.assert_array_equal(listener.asked[1][0][:50], ONE_SECOND(noise(1.5))[100:150])
 
 
 @pytest.mark.parametrize("recording", [silence(0), silence(0.5), silence(40), 1e-3 * noise(40)])
