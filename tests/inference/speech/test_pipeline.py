@@ -56,6 +56,7 @@ def test_what_a_recording_may_come_as(ask, tmp_path):
         assert ask(one) == expected
 
 
+@pytest.mark.slow
 def test_recordings_alone_and_together(ask):
     """Also what is drawn at random is a recording's own."""
     given = [noise(0.7), noise(2.3, seed=1), np.zeros(8_000, np.float32), noise(0.4, seed=2)]
@@ -68,6 +69,7 @@ def test_recordings_alone_and_together(ask):
     assert together[2] == {"text": "", "chunks": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timestamps", [True, "word"])
 def test_chunks_are_in_order_and_within_the_recording(ask, timestamps):
     answer = ask(noise(2.6), return_timestamps=timestamps)
@@ -76,6 +78,7 @@ def test_chunks_are_in_order_and_within_the_recording(ask, timestamps):
     assert "".join(chunk["text"] for chunk in answer["chunks"]).split() == answer["text"].split()
 
 
+@pytest.mark.slow
 def test_how_much_has_been_heard(ask):
     heard = []
     pause = np.zeros(40_000, np.float32)
@@ -105,6 +108,7 @@ def test_a_folder_whose_files_disagree_is_refused(folder, tmp_path):
         pipeline(NAME, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_writes_subtitles_and_counts_seconds(folder, tmp_path, capsys, monkeypatch):
     counted = []
 
