@@ -49,7 +49,7 @@ setup(
             "whisper-normalizer>=0.1.15",
         ],
         "audio": ["soundfile>=0.13", "soxr>=1.0", "av>=15"],
-        "demo": ["gensim>=4.4", "scikit-learn>=1.7", "espeakng-loader>=0.2"],
+        "demo": ["gensim>=4.4", "scikit-learn>=1.7", "espeakng-loader>=0.2", "soundfile>=0.13", "soxr>=1.0"],
         "test": [
             "pytest>=9",
             "pytest-xdist>=3.8",

@@ -2,11 +2,11 @@
 
 Graves et al., "Connectionist Temporal Classification", ICML 2006; the search over prefixes: Hannun, Maas, Jurafsky, Ng:
 "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs", 2014, arXiv 1408.2873,
-algorithm 1, without a language model.
+algorithm 1.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +46,22 @@ def greedy(logits: Float[np.ndarray, "frames vocab"], blank: int) -> list[Run]:
     return runs_of(logits.argmax(axis=-1).tolist(), blank)
 
 
-def beam_search(log_probabilities: LogProbabilities, blank: int, beams: int) -> list[int]:
-    """The likeliest tokens, all their paths taken together, among the `beams` best prefixes of each frame."""
+def nothing_known(prefix: tuple[int, ...], ended: bool) -> float:
+    """What is known of texts without a language model."""
+    return 0.0
+
+
+def beam_search(
+    log_probabilities: LogProbabilities,
+    blank: int,
+    beams: int,
+    known: Callable[[tuple[int, ...], bool], float] = nothing_known,
+) -> list[int]:
+    """The likeliest tokens, all their paths taken together, among the `beams` best prefixes of each frame.
+
+    Args:
+        known: what is added to the log probability of a prefix, or of a text that has ended.
+    """
     nothing = -np.inf
     # Of each prefix the log probabilities of its paths that end with a blank, and of those that end with its last token.
     kept: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, nothing)}
@@ -69,9 +83,11 @@ def beam_search(log_probabilities: LogProbabilities, blank: int, beams: int) -> 
                     add((*prefix, token), 1, with_blank + frame[token])
                 else:
                     add((*prefix, token), 1, both + frame[token])
-        best = sorted(found.items(), key=lambda item: (-np.logaddexp(*item[1]), item[0]))[:beams]
+        best = sorted(found.items(), key=lambda item: (-np.logaddexp(*item[1]) - known(item[0], False), item[0]))[
+            :beams
+        ]
         kept = {prefix: (scores[0], scores[1]) for prefix, scores in best}
-    return list(max(kept, key=lambda prefix: np.logaddexp(*kept[prefix])))
+    return list(max(kept, key=lambda prefix: np.logaddexp(*kept[prefix]) + known(prefix, True)))
 
 
 def aligned(log_probabilities: LogProbabilities, tokens: Sequence[int], blank: int) -> list[Run]:

@@ -78,8 +78,12 @@ def resampled(
     """The waveform at another rate, by soxr at high quality; `round(samples · sampling_rate / rate)` samples."""
     if rate == sampling_rate:
         return np.ascontiguousarray(waveform, np.float32)
-    import soxr
-
+    try:
+        import soxr
+    except ModuleNotFoundError:
+        raise DataError(
+            f"from {rate} to {sampling_rate} Hz takes soxr, which is missing: install the `audio` extra"
+        ) from None
     return soxr.resample(np.ascontiguousarray(waveform, np.float32), rate, sampling_rate)
 
 

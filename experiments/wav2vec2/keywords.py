@@ -32,13 +32,13 @@ def spoken() -> Experiment:
         data=LabelledAudio(source="spoken_words"),
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=50, b2=0.98),
         batch_size=32,
-        steps=600,
+        steps=300,
         phases=(Phase(1.0, AudioForm(12_000, buckets=2)),),
-        evaluate_every=150,
+        evaluate_every=75,
         evaluation_examples=240,
         evaluations=(Evaluation(metrics=(Accuracy(),)),),
         best=Best("accuracy", more_is_better=True),
-        checkpoint_every=150,
+        checkpoint_every=75,
         log_every=1,
     )
 

@@ -1,17 +1,20 @@
 """Speech recognition with a model that spells: a token for each frame."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from data.audio.characters import Characters
 from data.audio.reading import Waveform
-from inference.ctc import Run, aligned, beam_search, greedy, log_softmax
+from inference.ctc import Run, aligned, beam_search, greedy, log_softmax, nothing_known
 from inference.readers.waveform import FRAMES, WaveformReader
 from inference.scores import check_count
+from inference.speech.ngrams import NGrams
 from inference.task import Output, Task
 from inference.tasks.automatic_speech_recognition import AutomaticSpeechRecognition
 from models.config import ModelError
@@ -28,6 +31,9 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
     Attributes:
         return_timestamps: of each `word`, as `True` has it, or `char`.
         num_beams: prefixes that are kept in the search for the text; 1 takes the likeliest token of each frame.
+        language_model: an ARPA file, whose words are written as the model spells them; wants more than one beam.
+        language_weight: what its log probabilities are multiplied with.
+        word_score: added for each word.
         chunk_length_s: seconds of a window; 0 reads each recording at once.
         stride_length_s: seconds on either side of a window that are seen and left out; a sixth of the window where `None`.
     """
@@ -38,12 +44,17 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
     windowed = True
 
     return_timestamps: Literal[False, True, "word", "char"] = False
+    language_model: str | Path | None = None
+    language_weight: float = 2.0
+    word_score: float = -1.0
     chunk_length_s: float = 0.0
     stride_length_s: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("num_beams", self.num_beams)
+        if self.language_model is not None and self.num_beams == 1:
+            raise ModelError("a language model chooses among several texts: set num_beams above 1")
         if self.return_timestamps not in (False, True, "word", "char"):
             raise ModelError(f"return_timestamps={self.return_timestamps!r}: expected a truth value, word or char")
         if self.chunk_length_s < 0 or (self.chunk_length_s and not 0.02 <= self.stride < self.chunk_length_s / 2):
@@ -63,6 +74,30 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
                 f"{reader.folder} has a vocabulary of {characters.size} characters, and a model of"
                 f" {reader.model.config.vocab_size}"
             )
+
+    def _known(self, characters: Characters) -> Callable[[tuple[int, ...], bool], float]:
+        """What the language model adds to the log probability of a prefix, whose last word counts when it has ended."""
+        if self.language_model is None:
+            return nothing_known
+        model, delimiter = NGrams.read(self.language_model), characters.ids[characters.delimiter]
+
+        @functools.cache
+        def whole(prefix: tuple[int, ...]) -> tuple[float, tuple[str, ...]]:
+            """The score and the words of a prefix that ends with a word."""
+            begin = len(prefix) - prefix[::-1].index(delimiter) if delimiter in prefix else 0
+            score, before = whole(prefix[: begin - 1]) if begin else (0.0, ())
+            word = characters.decode(prefix[begin:])
+            if not word:
+                return score, before
+            return score + self.language_weight * model.log_probability(word, before) + self.word_score, (*before, word)
+
+        def known(prefix: tuple[int, ...], ended: bool) -> float:
+            if not ended and delimiter not in prefix:
+                return 0.0
+            end = len(prefix) if ended else len(prefix) - 1 - prefix[::-1].index(delimiter)
+            return whole(prefix[:end])[0]
+
+        return known
 
     def answers(self, reader: WaveformReader, given: Sequence[Any], first: int = 0) -> list[dict[str, Any]]:
         return Task.answers(self, reader, given, first)
@@ -95,7 +130,7 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
             runs = greedy(logits, blank)
         else:
             scores = log_softmax(logits)
-            runs = aligned(scores, beam_search(scores, blank, self.num_beams), blank)
+            runs = aligned(scores, beam_search(scores, blank, self.num_beams, self._known(characters)), blank)
         answer: dict[str, Any] = {"text": characters.decode([run.token for run in runs])}
         if self.return_timestamps or self.form in ("srt", "vtt"):
             said = [run for run in runs if run.token not in characters.special_ids]
