@@ -69,30 +69,4 @@ def named(names: str) -> Objective:
     return objectives[0] if len(objectives) == 1 else Sum(*objectives)
 
 
-__all__ = [
-    "KINDS",
-    "AnswerSpan",
-    "Augmented",
-    "CausalLM",
-    "ClassDistillation",
-    "Classification",
-    "Contrastive",
-    "Ctc",
-    "Distillation",
-    "Infilling",
-    "Losses",
-    "MaskedAutoencoder",
-    "MaskedImage",
-    "MaskedLM",
-    "MixtureOfDenoisers",
-    "NextSentence",
-    "Objective",
-    "ObjectiveError",
-    "Regression",
-    "ReplacedTokenDetection",
-    "SentenceOrder",
-    "Seq2Seq",
-    "SpanCorruption",
-    "Sum",
-    "named",
-]
+__all__ = ["KINDS", "Augmented", "Losses", "Objective", "ObjectiveError", "Sum", "named", *KINDS]
