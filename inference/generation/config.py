@@ -61,7 +61,7 @@ class GenerationConfig:
         max_length: the same with the prompt counted; where both are `None` 20 new tokens, or fewer where a model has no room.
         min_new_tokens: tokens before which a text does not end; as `min_length` says where `None`.
         min_length: the same with the prompt counted.
-        do_sample: draw tokens at random; the likeliest each time where not.
+        do_sample: draw tokens at random; the likeliest each time where not. Of beams, the candidates to go on with are drawn.
         temperature: the logits are divided by it before drawing.
         top_h: draw from the likeliest of 100 that together have this part of their entropy; from all where `None`.
         top_k: draw from the k likeliest alone; from all where 0.
@@ -169,12 +169,10 @@ class GenerationConfig:
             raise ModelError(f"stop_strings={self.stop_strings!r}: expected strings of at least one character")
         if self.return_timestamps and self.no_timestamps_token_id is None:
             raise ModelError("return_timestamps: no_timestamps_token_id is missing, behind which timestamps begin")
-        if self.do_sample and self.num_beams > 1:
-            raise ModelError(f"do_sample with num_beams={self.num_beams}: beams of random tokens are not implemented")
-        if not self.do_sample and self.num_return_sequences > self.num_beams:
+        if (not self.do_sample or self.num_beams > 1) and self.num_return_sequences > self.num_beams:
             raise ModelError(
                 f"num_return_sequences={self.num_return_sequences}: there are {self.num_beams} beam(s); with"
-                " do_sample any number of texts can be drawn"
+                " do_sample and without beams any number of texts can be drawn"
             )
 
     def _check_tokens(self) -> None:

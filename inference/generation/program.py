@@ -116,7 +116,7 @@ def begin(plan: Plan, variables: dict[str, Any], prompts: Prompts) -> Writing:
     tokens, limit, source = prompts.input_ids[rows], prompts.limit[rows], prompts.source[rows]
     written = Written(tokens, used, limit, source, prompts.stops, prompt=length)
     if settings.num_beams > 1:
-        state = plan.search.start(jnp.repeat(prompts.states[:, None], each, axis=1))
+        state = plan.search.start(prompts.keys, jnp.repeat(prompts.states[:, None], each, axis=1))
     else:
         ways = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
         keys = jax.vmap(ways, in_axes=(0, None))(prompts.keys, jnp.arange(each)).reshape(-1)

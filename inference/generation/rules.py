@@ -213,37 +213,41 @@ def among(tokens: Int[Array, "rows count"], vocab: int) -> Bool[Array, "rows voc
 # ── What is drawn from ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def warped(logits: Scores, settings: GenerationConfig) -> Scores:
-    """Logits to draw from: over the temperature, then -inf outside of what each of the other settings leaves, in turn."""
-    logits = logits / settings.temperature
+def warped(logits: Scores, settings: GenerationConfig, least: int = 1) -> Scores:
+    """Logits to draw from: over the temperature, then -inf outside of what each of the other settings leaves, in turn.
+
+    Args:
+        least: so many tokens are left by each; by top-h one.
+    """
+    logits, least = logits / settings.temperature, min(least, logits.shape[-1])
     if settings.top_h is not None:
         logits = top_h(logits, settings.top_h)
     if 0 < settings.top_k < logits.shape[-1]:
-        least = jax.lax.top_k(logits, settings.top_k)[0][:, -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        lowest = jax.lax.top_k(logits, max(settings.top_k, least))[0][:, -1:]
+        logits = jnp.where(logits < lowest, -jnp.inf, logits)
     if settings.top_p < 1:
         ascending = jnp.sort(logits, axis=-1)
         below = jnp.cumsum(jax.nn.softmax(ascending, axis=-1), axis=-1)  # probability of a token and all less likely
-        kept = (below > 1 - settings.top_p).at[:, -1].set(True)
-        least = jnp.where(kept, ascending, jnp.inf).min(axis=-1, keepdims=True)
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        kept = (below > 1 - settings.top_p).at[:, -least:].set(True)
+        lowest = jnp.where(kept, ascending, jnp.inf).min(axis=-1, keepdims=True)
+        logits = jnp.where(logits < lowest, -jnp.inf, logits)
     if settings.min_p is not None:
         probabilities = jax.nn.softmax(logits, axis=-1)
-        logits = keep(logits, probabilities >= settings.min_p * probabilities.max(axis=-1, keepdims=True))
+        logits = keep(logits, probabilities >= settings.min_p * probabilities.max(axis=-1, keepdims=True), least)
     if settings.typical_p < 1:
-        logits = typical(logits, settings.typical_p)
+        logits = typical(logits, settings.typical_p, least)
     if 0 < settings.epsilon_cutoff < 1:
-        logits = keep(logits, jax.nn.softmax(logits, axis=-1) >= settings.epsilon_cutoff)
+        logits = keep(logits, jax.nn.softmax(logits, axis=-1) >= settings.epsilon_cutoff, least)
     if 0 < settings.eta_cutoff < 1:
         epsilon = settings.eta_cutoff
-        least = jnp.minimum(epsilon, np.sqrt(epsilon) * jnp.exp(-entropy(logits)))
-        logits = keep(logits, jax.nn.softmax(logits, axis=-1) >= least)
+        lowest = jnp.minimum(epsilon, np.sqrt(epsilon) * jnp.exp(-entropy(logits)))
+        logits = keep(logits, jax.nn.softmax(logits, axis=-1) >= lowest, least)
     return logits
 
 
-def keep(logits: Scores, kept: Bool[Array, "rows vocab"]) -> Scores:
-    """The logits that are kept, the likeliest token always among them."""
-    return jnp.where(kept | (logits == logits.max(axis=-1, keepdims=True)), logits, -jnp.inf)
+def keep(logits: Scores, kept: Bool[Array, "rows vocab"], least: int) -> Scores:
+    """The logits that are kept, so many of the likeliest tokens always among them."""
+    return jnp.where(kept | (logits >= jax.lax.top_k(logits, least)[0][:, -1:]), logits, -jnp.inf)
 
 
 def entropy(logits: Scores) -> Float[Array, "rows 1"]:
@@ -252,7 +256,7 @@ def entropy(logits: Scores) -> Float[Array, "rows 1"]:
     return terms.sum(axis=-1, keepdims=True)
 
 
-def typical(logits: Scores, mass: float) -> Scores:
+def typical(logits: Scores, mass: float, least: int) -> Scores:
     """Keep the tokens whose surprise is nearest to the entropy, until they have the probability `mass` together."""
     normalized = jax.nn.log_softmax(logits, axis=-1)
     distance = jnp.abs(-normalized - entropy(logits))
@@ -261,7 +265,7 @@ def typical(logits: Scores, mass: float) -> Scores:
     before = jnp.cumsum(jnp.exp(jnp.take_along_axis(normalized, order, axis=-1)), axis=-1)
     last = jnp.minimum((before < mass).sum(axis=-1, keepdims=True), logits.shape[-1] - 1)
     most = jnp.take_along_axis(nearest, last, axis=-1)
-    return jnp.where(distance > jnp.maximum(most, nearest[:, :1]), -jnp.inf, logits)
+    return jnp.where(distance > jnp.maximum(most, nearest[:, least - 1 : least]), -jnp.inf, logits)
 
 
 def top_h(logits: Scores, part: float) -> Scores:

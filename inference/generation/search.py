@@ -163,6 +163,7 @@ class Beams:
         lengths: (batch, beams) tokens of the whole ones.
         improvable: (batch,) whether a followed one may still become better than the worst whole one.
         stuck: whether none can be followed further.
+        keys: (batch,) of the random tokens.
         stops: (batch, beams) the state of stop strings of those followed.
         logs, whole_logs: (batch, beams, new) log probabilities of the tokens, under the rules; `None` unless kept.
     """
@@ -176,15 +177,16 @@ class Beams:
     lengths: Array
     improvable: Array
     stuck: Array
+    keys: Array
     stops: Array
     logs: Array | None
     whole_logs: Array | None
 
 
 class BeamSearch(Search):
-    """The likeliest of several texts that are followed side by side."""
+    """The likeliest of several texts that are followed side by side; of texts that are drawn, where tokens are."""
 
-    def start(self, stops: Int[Array, "batch beams"]) -> Beams:
+    def start(self, keys: Key[Array, " batch"], stops: Int[Array, "batch beams"]) -> Beams:
         batch = len(stops)
         beams = self.settings.num_beams
         tokens = jnp.full((batch, beams, self.new), self.padding, jnp.int32)
@@ -200,6 +202,7 @@ class BeamSearch(Search):
             lengths=jnp.zeros((batch, beams), jnp.int32),
             improvable=jnp.ones(batch, bool),
             stuck=jnp.zeros((), bool),
+            keys=keys,
             stops=stops,
             logs=logs,
             whole_logs=logs,
@@ -213,11 +216,13 @@ class BeamSearch(Search):
         written = prompts.replace(tokens=jnp.concatenate([prompts.tokens, written], axis=1))
         limit = rearrange(prompts.limit, "(batch beam) -> batch beam", beam=beams)[:, :1]
         logs = apply_rules(rules(settings, self.ends), jax.nn.log_softmax(logits), written, state.step)
+        if settings.do_sample:
+            logs = warped(logs, settings, least=max(2, 1 + len(self.ends)))
         logs = jax.nn.log_softmax(logs) if settings.renormalize_logits else logs
         logs = rearrange(logs, "(batch beam) vocab -> batch beam vocab", beam=beams)
         # More candidates than beams: even if every best one ends, as many are left to be followed.
         count = max(2, 1 + len(self.ends)) * beams
-        best, index = jax.lax.top_k((logs + state.scores[..., None]).reshape(batch, -1), count)
+        best, index = self._candidates((logs + state.scores[..., None]).reshape(batch, -1), count, state)
         origin, chosen = index // vocab, (index % vocab).astype(jnp.int32)
         here = (0, 0, state.step)
         texts = jax.lax.dynamic_update_slice(of_rows(state.tokens, origin), chosen[..., None], here)
@@ -239,6 +244,17 @@ class BeamSearch(Search):
         )
         rows = (of_rows(origin, place) + jnp.arange(batch)[:, None] * beams).reshape(-1)
         return self._judge(state, limit), of_rows(chosen, place).reshape(-1), rows
+
+    def _candidates(self, totals: Float[Array, "batch each"], count: int, state: Beams) -> tuple[Array, Array]:
+        """The scores of the likeliest candidates, or of as many that are drawn one after the other, and their places; the best
+        first. Drawn ones are the likeliest behind Gumbel noise (Kool, van Hoof, Welling, 2019, arXiv 1903.06059)."""
+        if not self.settings.do_sample:
+            return jax.lax.top_k(totals, count)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(state.keys, state.step)
+        noise = jax.vmap(lambda key: jax.random.gumbel(key, totals.shape[1:]))(keys)
+        _, drawn = jax.lax.top_k(totals + noise, count)
+        best, order = jax.lax.top_k(of_rows(totals, drawn), count)
+        return best, of_rows(drawn, order)
 
     def _close(self, state: Beams, best, ended, texts, text_logs) -> Beams:
         """Keep the best of the whole texts and of the candidates that have just ended."""

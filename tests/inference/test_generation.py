@@ -117,6 +117,24 @@ def test_drawn_tokens_are_as_frequent_as_they_are_likely(model, drawn):
         assert chisquare(counts, np.array(wanted) / sum(wanted) * DRAWS).pvalue > 1e-4
 
 
+def test_beams_of_drawn_tokens_are_as_frequent_as_they_are_likely():
+    """The best of four candidates drawn one after the other without putting back, by the probabilities of all such draws."""
+    settings = GenerationConfig(
+        max_new_tokens=1, do_sample=True, num_beams=2, eos_token_id=(), temperature=30.0, top_k=6
+    )
+    rows = np.repeat(PROMPTS[:1], DRAWS, axis=0), np.repeat(MASK[:1], DRAWS, axis=0)
+    found = np.asarray(generate(GPT2, variables_of(GPT2), *rows, settings, key=jax.random.key(0)).sequences)[:, -1]
+    logits = warped(jnp.asarray(probabilities(GPT2, prompt(0)), jnp.float32)[None], settings)[0]
+    shares, expected = np.asarray(jax.nn.softmax(logits), np.float64), np.zeros(7)
+    for drawn in itertools.permutations(np.flatnonzero(shares), 4):
+        left = 1 - np.cumsum([0, *shares[list(drawn[:-1])]])
+        expected[max(drawn, key=lambda token: shares[token])] += np.prod(shares[list(drawn)] / left)
+    assert expected.sum() == pytest.approx(1, abs=1e-4) and (expected > 0.01).sum() > 1
+    expected /= expected.sum()
+    seen, likely = np.bincount(found, minlength=7), expected > 0
+    assert not seen[~likely].any() and chisquare(seen[likely], expected[likely] * DRAWS).pvalue > 1e-4
+
+
 def test_a_text_draws_the_same_whatever_is_beside_it():
     settings = GenerationConfig(max_new_tokens=8, do_sample=True, eos_token_id=())
     draw = functools.partial(generate, GPT2, variables_of(GPT2), settings=settings)
@@ -179,7 +197,7 @@ def test_rows_of_a_cache_have_a_memory_in_common():
         ({"do_sample": True, "temperature": 0.0}, "temperature=0.0: expected a number above 0"),
         ({"do_sample": True, "top_p": 1.2}, "top_p=1.2: expected a probability"),
         ({"early_stopping": "soon"}, "early_stopping='soon': expected True, False or 'never'"),
-        ({"do_sample": True, "num_beams": 2}, "beams of random tokens are not implemented"),
+        ({"do_sample": True, "num_beams": 2, "num_return_sequences": 3}, "there are 2 beam"),
         ({"num_return_sequences": 2}, "there are 1 beam"),
         ({"top_k": 5}, "top_k is of use with do_sample alone"),
         ({"num_beam": 5}, "no setting 'num_beam': did you mean 'num_beams'"),
