@@ -1,7 +1,8 @@
 """Recordings of any length: windows one after the other, each from where the one before it ends to say something whole.
 
-The order of the steps and the thresholds are those of the authors' `transcribe`, but for two things. Where nothing sounds for two
-seconds or more a recording is cut, so that silence is never asked what it says. And several recordings are heard at a time.
+The order of the steps and the thresholds are those of the authors' `transcribe`, but for three things. Where nothing sounds for
+two seconds or more a recording is cut, so that silence is never asked what it says. What begins or ends within silence of 0.2 s
+or more begins where that ends, or ends where it begins. And several recordings are heard at a time.
 """
 
 import dataclasses
@@ -23,8 +24,8 @@ SECOND = SAMPLING_RATE // HOP
 """Frames of a spectrogram."""
 QUIET = 10 ** (-55 / 20)
 """Root mean square of a frame, full scale being 1, below which nothing sounds: -55 dB."""
-PAUSE, MARGIN = 2 * SECOND, SECOND // 10
-"""Frames of silence that a recording is cut at, and that are left on both sides of what sounds."""
+PAUSE, MARGIN, SHORTEST = 2 * SECOND, SECOND // 10, SECOND // 5
+"""Frames of silence that a recording is cut at, that are left on both sides of what sounds, and that no segment ends in."""
 TOGETHER = 8
 """Recordings that are heard at a time."""
 
@@ -50,22 +51,27 @@ class Transcript:
     language: str | None
 
 
-def sounding(waveform: Float32[np.ndarray, " samples"]) -> list[tuple[int, int]]:
-    """The frames from which to which something sounds: all but pauses of two seconds or more."""
+def silences(waveform: Float32[np.ndarray, " samples"]) -> list[tuple[int, int]]:
+    """The frames from which to which nothing sounds, for 0.2 s or more; of a recording in which nothing does, all."""
     frames = -(-len(waveform) // HOP)
     rows = np.pad(waveform, (0, frames * HOP - len(waveform))).reshape(frames, HOP)
     loud = np.flatnonzero(np.sqrt((rows.astype(np.float64) ** 2).mean(axis=1)) >= QUIET)
     if not len(loud):
-        return []
-    edges = np.concatenate([[-1], loud, [frames]])
-    gaps = [(int(a) + 1, int(b)) for a, b in itertools.pairwise(edges) if b - a - 1 >= PAUSE]
-    begins = [0, *(end - MARGIN for _, end in gaps if end < frames)]
-    ends = [*(begin + MARGIN for begin, _ in gaps if begin > 0), frames]
-    if gaps and gaps[0][0] == 0:
-        begins = begins[1:]
-    if gaps and gaps[-1][1] == frames:
-        ends = ends[:-1]
-    return list(zip(begins, ends, strict=True))
+        return [(0, frames)]
+    edges = itertools.pairwise([-1, *loud.tolist(), frames])
+    return [(before + 1, behind) for before, behind in edges if behind - before - 1 >= SHORTEST]
+
+
+def sounding(frames: int, gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The frames from which to which a recording is heard: all but pauses of two seconds or more."""
+    gaps = [(begin, end) for begin, end in gaps if end - begin >= min(PAUSE, frames)]
+    begins = [0, *(end - MARGIN for _, end in gaps)]
+    ends = [*(begin + MARGIN for begin, _ in gaps), frames]
+    return [
+        (begin, end)
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        if not (number == 0 and gaps and gaps[0][0] == 0) and not (number == len(gaps) > 0 and gaps[-1][1] == frames)
+    ]
 
 
 class Recording:
@@ -77,8 +83,9 @@ class Recording:
     """
 
     def __init__(self, waveform: Float32[np.ndarray, " samples"], extractor: SpectrogramExtractor, timestamps: bool):
-        self.clips = sounding(waveform)
         self.frames = -(-len(waveform) // HOP)
+        self.silences = silences(waveform)
+        self.clips = sounding(self.frames, self.silences) if self.frames else []
         self.window = extractor.frames
         self.timestamps = timestamps or self.frames > self.window
         self.spectrogram = extractor(waveform) if self.clips else None
@@ -108,6 +115,7 @@ class Recording:
             self.move(self.seek + self.size)
             return []
         segments, moved = self._segments(heard, listener)
+        segments = [dataclasses.replace(one, **self.within_sound(one.start, one.end)) for one in segments]
         segments = [segment for segment in segments if segment.text.strip() and segment.start != segment.end]
         self.segments += segments
         trusted = decoding.condition_on_previous_text and heard.temperature <= 0.5
@@ -115,6 +123,14 @@ class Recording:
         self.before = [*self.before, *written] if trusted else []
         self.move(self.seek + (moved or self.size))
         return segments
+
+    def within_sound(self, start: float, end: float) -> dict[str, float]:
+        """Times that do not lie in silence: a start where that ends, an end where it begins."""
+        begun, ended = start, end
+        for begin, stop in self.silences:
+            begun = stop / SECOND if begin / SECOND <= begun < stop / SECOND else begun
+            ended = begin / SECOND if begin / SECOND < ended <= stop / SECOND else ended
+        return dict(start=begun, end=ended) if begun < ended else dict(start=start, end=end)
 
     def move(self, seek: int) -> None:
         """Go on from a frame; from the next clip where this one is over."""
@@ -179,7 +195,7 @@ def transcribe(
             began, size, features, count = recording.seek, recording.size, recording.features(), len(recording.segments)
             new = recording.take(one, listener, decoding)
             if timestamps == "word" and new:
-                recording.segments[count:] = with_words(listener, features[None], size, began, new, recording.language)
+                recording.segments[count:] = with_words(listener, features[None], size, began, new, recording)
             if on_progress is not None:
                 on_progress((recording.seek - began) / SECOND)
     return [
@@ -218,13 +234,14 @@ def with_words(
     size: int,
     seek: int,
     segments: Sequence[Segment],
-    language: str | None,
+    recording: Recording,
 ) -> list[Segment]:
     """The segments of a window with their words, which begin and end them."""
-    words = timed(listener, features, size, [segment.tokens for segment in segments], language)
+    words = timed(listener, features, size, [segment.tokens for segment in segments], recording.language)
     found, offset = [], seek / SECOND
     for segment, own in zip(segments, words, strict=True):
-        own = tuple(word.later(offset) for word in own)
+        own = [word.later(offset) for word in own]
+        own = tuple(dataclasses.replace(word, **recording.within_sound(word.start, word.end)) for word in own)
         times = dict(start=own[0].start, end=own[-1].end) if own else {}
         found.append(dataclasses.replace(segment, words=own, **times))
     return found

@@ -5,7 +5,7 @@ import pytest
 
 from data.audio.features import SpectrogramExtractor
 from inference.speech import Decoding, transcribe
-from inference.speech.transcription import sounding
+from inference.speech.transcription import silences, sounding
 from models.config import ModelError
 from tests.inference.speech.scripted import IDS, START, UNSTAMPED, Scripted, heard
 
@@ -95,15 +95,32 @@ def test_silence_says_nothing_and_nobody_is_asked(recording):
     assert answer.text == "" and answer.segments == () and not listener.asked
 
 
+def heard_of(recording: np.ndarray) -> list[tuple[int, int]]:
+    return sounding(-(-len(recording) // 160), silences(recording))
+
+
 def test_pauses_are_left_out():
     """What sounds keeps its place; 0.1 s of silence stay on both sides of it."""
     recording = np.concatenate([silence(3), noise(0.5), silence(1), noise(0.3), silence(5), noise(0.6), silence(2.5)])
-    assert sounding(recording) == [(290, 490), (970, 1_050)]
+    assert heard_of(recording) == [(290, 490), (970, 1_050)]
     listener = Scripted.of_script(heard("|0.1|ab|0.6|"), heard("|0.6|c|0.9|"), heard("|0.1|d|0.7|"))
     (answer,) = transcribe(listener, ONE_SECOND, [recording], timestamps=True)
-    assert [round(one.start, 2) for one in answer.segments] == [2.9, 3.9, 9.7]
-    assert sounding(noise(3)) == [(0, 300)]
-    assert sounding(np.concatenate([noise(1), silence(1.9), noise(1), silence(1.9)])) == [(0, 580)]
+    windows = [features for features, _ in listener.asked]
+    whole = ONE_SECOND(recording)
+    for begin, window in zip((290, 390, 970), windows, strict=True):
+        np.testing.assert_array_equal(window[:80], whole[begin : begin + 80])
+    assert answer.text == "abcd" and heard_of(noise(3)) == [(0, 300)]
+    assert heard_of(np.concatenate([noise(1), silence(1.9), noise(1), silence(1.9)])) == [(0, 580)]
+    assert heard_of(np.concatenate([noise(1), silence(2), noise(1), silence(2)])) == [(0, 110), (290, 410)]
+
+
+def test_nothing_begins_or_ends_in_silence():
+    """Times that a model rounds, or guesses, go to where the sound begins or ends; those within it stay."""
+    recording = np.concatenate([silence(0.3), noise(0.3), silence(0.3), noise(0.5), silence(0.1), noise(0.5)])
+    script = heard("|0|ab|0.8||0.8|c|0.96||0.96|d"), heard("|0|e|0.44||0.48|f|1|"), heard("|0|g|0.02|")
+    (answer,) = transcribe(Scripted.of_script(*script), ONE_SECOND, [recording], timestamps=True)
+    times = [(round(one.start, 2), round(one.end, 2), one.text) for one in answer.segments]
+    assert times[:4] == [(0.3, 0.6, "ab"), (0.9, 0.96, "c"), (0.96, 1.4, "e"), (1.44, 1.96, "f")]
 
 
 def test_recordings_are_heard_side_by_side():
