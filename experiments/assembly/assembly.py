@@ -111,7 +111,7 @@ class Assembly(Feed):
         return parts.spread.whole_shapes(parts.boxed_state_shapes())
 
     def published_variables(self) -> PyTree:
-        """Those of `initial_model`. Where the data have labels, or the model's head answers questions about texts, a head that it
+        """Those of `initial_model`. Where the data have labels, or the head's outputs are of other meaning, a head that it
         lacks or has for other labels is initialised from the seed, as is what a checkpoint of another type lacks (`begins_as`);
         positions of pictures are resized."""
         experiment, config = self.experiment, self.experiment.model
@@ -130,6 +130,8 @@ class Assembly(Feed):
         if self.data.vocabulary.labels or self.student.labelled is False:
             named["initialize"] = key
             named |= {"labels": config.labels} if config.labels else {}
+        if config.vocab_size != self.initial.config.vocab_size:  # a vocabulary of the transcripts
+            named["vocab_size"] = config.vocab_size
         model, variables = hub.load(**named)
         if config.image_size != model.config.image_size:
             model, variables = model.at_image_size(variables, config.image_size)

@@ -3,7 +3,9 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -65,7 +67,7 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
     """What is asked of a recording; a file shows its waveform and spectrogram, and what is masked of them."""
     path, rate = assembly.experiment.run_folder / f"example-{number}.png", assembly.experiment.data.sampling_rate
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(path, heard(seen), seen, rate)
+    draw(path, heard(seen), seen, rate, step=math.prod(assembly.experiment.model.conv_stride) / rate)
     yield f"{path}: the waveform and its spectrogram, masked frames grey"
     values, samples = seen["input_values"], len(heard(seen))
     yield f"input_values {values.shape} {values.dtype}, {samples:,} of them heard: {samples / rate:.2f} s"
@@ -88,8 +90,12 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
         yield f"gumbel_temperature {float(seen['gumbel_temperature']):.3f}"
 
 
-def draw(path, samples: Float[np.ndarray, " samples"], seen: Example, rate: int) -> None:
-    """The waveform above its spectrogram, with a grey stripe for each masked frame and a mark for the first one's distractors."""
+def draw(path: Path, samples: Float[np.ndarray, " samples"], seen: Example, rate: int, step: float) -> None:
+    """The waveform above its spectrogram, with a grey stripe for each masked frame and a mark for the first one's distractors.
+
+    Args:
+        step: seconds from one frame to the next.
+    """
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
@@ -100,7 +106,6 @@ def draw(path, samples: Float[np.ndarray, " samples"], seen: Example, rate: int)
     )
     mask = seen.get("mask_time_indices")
     if mask is not None:
-        step = len(seen["input_values"]) / mask.size / rate
         for frame in np.flatnonzero(mask):
             for one in axes:
                 one.axvspan(frame * step, (frame + 1) * step, color="grey", alpha=0.35, linewidth=0)

@@ -146,6 +146,8 @@ class Wav2Vec2ForCTC(Wav2Vec2Base):
     """Output: `logits` (batch, frames, vocab), of the tokens and, at `pad_token_id`, of the blank; with what `Wav2Vec2Model`
     gives."""
 
+    labelled: ClassVar[bool | None] = False
+
     @nn.compact
     def __call__(
         self,
