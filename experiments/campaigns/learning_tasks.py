@@ -79,6 +79,7 @@ class Way:
     seeds: int | None = None
 
     def flags(self, task: Task, checkpoints: Checkpoints) -> list[str]:
+        """Flags of `lacuna train` beside those of the data."""
         folder = vars(checkpoints)[self.of]
         flags = list(task.small) if self.of == "small" else []
         if not self.scratch:
@@ -221,7 +222,7 @@ def of_choices(experiment: Experiment, checkpoint: Path) -> dict[str, Figures]:
 
 
 def rate(value: float) -> tuple[str, str]:
-    """Flags of a rate of learning."""
+    """Flags of a learning rate."""
     return "--optimizer.learning-rate", str(value)
 
 
@@ -272,7 +273,7 @@ def table(task: Task, runs: Mapping[str, list[dict[str, Any]]], baselines: Mappi
 
 def results(name: str, way: str, checkpoints: Checkpoints, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Of the runs of a task that are trained in one way, which are done first where they are not."""
-    task, source, found = TASKS[name], str((arguments.material / name).resolve()), []
+    task, source, done = TASKS[name], str((arguments.material / name).resolve()), []
     for seed in arguments.seeds[: WAYS[way].seeds]:
         folder = arguments.runs / name / f"{way}-{seed}"
         if not arguments.finished:
@@ -280,8 +281,8 @@ def results(name: str, way: str, checkpoints: Checkpoints, arguments: argparse.N
             trained(task.recipe, folder, flags)
         if (folder / "result.json").exists():
             result = json.loads((folder / "result.json").read_text())
-            found.append(result | {"core_minutes": core_minutes(folder)})
-    return found
+            done.append(result | {"core_minutes": core_minutes(folder)})
+    return done
 
 
 def measured(name: str, checkpoints: Checkpoints, arguments: argparse.Namespace) -> str:

@@ -88,11 +88,11 @@ def mails(package: Path) -> Iterator[tuple[str, str, str]]:
 def sides(texts: Sequence[str]) -> list[str]:
     """The split of each text."""
     hashes = np.array([content_hash(text.encode()) for text in texts], np.uint64)
-    sizes, found = np.array([len(text) for text in texts]), np.full(len(texts), "train", object)
+    sizes, splits = np.array([len(text) for text in texts]), np.full(len(texts), "train", object)
     rest, validation = split_by_content(hashes, sizes, FIFTH, 0, "the package holds", "mail")
     _, test = split_by_content(hashes[rest], sizes[rest], FIFTH, 1, "the package holds", "mail")
-    found[validation], found[rest[test]] = "validation", "test"
-    return found.tolist()
+    splits[validation], splits[rest[test]] = "validation", "test"
+    return splits.tolist()
 
 
 def main() -> None:
