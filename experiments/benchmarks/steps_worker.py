@@ -1,6 +1,7 @@
 """One contestant of `steps`: builds its train step, warms up, then runs some steps for each line on stdin.
 
     python steps_worker.py CONTESTANT MODEL [BATCH]
+    python steps_worker.py CONTESTANT FOLDER                   of `tuning`: a step is all batches of a file, one after the other
 
 JAX_PLATFORMS says where, for torch too: `cpu`, or `cuda`, where both multiply float32 matrices in TF32, as JAX does unasked.
 Runs under the interpreter of the library it measures, which may be another than ours: so a contestant imports what it needs
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from experiments.benchmarks.works import LENGTH, WORK, Work
+from experiments.benchmarks.works import LENGTH, WORK, TuningWork, Work
 
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-4, 0.01, 1.0
 
@@ -28,11 +29,13 @@ Wait = Callable[[], object]
 
 
 def assembled(work: Work, kind: str = "pmap", dtype: str = "float32", trainable: str = ""):
-    """Our assembly for `work`, as `lacuna train` makes it but for the data, which are blank, and a batch to fill them with.
+    """Our assembly for `work`, as `lacuna train` makes it but for the data, which are blank, and batches to fill them with.
 
     Args:
         trainable: pattern of the parameters that are trained; all where it is empty.
     """
+    import itertools
+
     import numpy as np
 
     from experiments.assembly.assemble import assemble
@@ -42,6 +45,11 @@ def assembled(work: Work, kind: str = "pmap", dtype: str = "float32", trainable:
     from training.optimizers import AdamW
     from training.parallel import Parallel
 
+    optimizer = AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
+    if isinstance(work, TuningWork):
+        assembly = assemble(dataclasses.replace(work.recipe(), optimizer=optimizer, parallel=Parallel(kind=kind)))
+        batches = itertools.islice(assembly.batches(0, 0), work.batches)
+        return assembly, [{name: x[0] for name, x in batch.items() if name != "index"} for batch in batches]
     published = {"model_type": work.model_type, **work.published}
     source, form = work.data()
     experiment = Experiment(
@@ -50,7 +58,7 @@ def assembled(work: Work, kind: str = "pmap", dtype: str = "float32", trainable:
         model=hub.config_class(work.model_type).from_json(published, dtype=dtype),
         objective=named(work.objective),
         data=source,
-        optimizer=AdamW(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM),
+        optimizer=optimizer,
         batch_size=work.batch,
         phases=(Phase(1.0, form, trainable),),
         parallel=Parallel(kind=kind),
@@ -58,7 +66,7 @@ def assembled(work: Work, kind: str = "pmap", dtype: str = "float32", trainable:
     assembly, random = assemble(experiment, data=experiment.outline), np.random.default_rng(0)
     blank = assembly.data.training(assembly.form(0), 0)[0]
     batch = {name: work.drawn(name, (work.batch, *np.shape(x)), random) for name, x in blank.items() if name != "index"}
-    return assembly, batch
+    return assembly, [batch]
 
 
 def numbered(work: Work, batch, done: int):
@@ -74,7 +82,7 @@ def corruption(work: Work) -> tuple[Step, Wait]:
 
     from training.step import corrupted
 
-    assembly, batch = assembled(work)
+    assembly, (batch,) = assembled(work)
     done, seen = 0, None
     compiled = jax.jit(lambda rows: corrupted(assembly.training_objective, 0, rows)[0])
 
@@ -89,14 +97,15 @@ def ours(work: Work, kind: str, dtype: str, trainable: str = "") -> tuple[Step, 
     """The step that a run trains with: a fresh corruption of every batch is part of it."""
     import jax
 
-    assembly, batch = assembled(work, kind, dtype, trainable)
+    assembly, batches = assembled(work, kind, dtype, trainable)
     state, compiled, done = assembly.initial_state(), assembly.compile_train_step(), 0
 
     def step() -> None:
         nonlocal state, done
-        rows = {name: x[None] for name, x in numbered(work, batch, done).items()}
-        state, _ = compiled(state, assembly.spread.put_batch(rows))
-        done += work.batch
+        for batch in batches:
+            rows = {name: x[None] for name, x in numbered(work, batch, done).items()}
+            state, _ = compiled(state, assembly.spread.put_batch(rows))
+            done += work.batch
 
     return step, lambda: jax.block_until_ready(state)
 
@@ -118,15 +127,18 @@ def torch_step(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wa
     weights = [p for p in model.parameters() if p.ndim >= 2]
     groups = [dict(params=weights, weight_decay=WEIGHT_DECAY), dict(params=plain, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-    batch = {name: torch.from_numpy(x).to(PLATFORM) for name, x in work.batch_of_theirs(numpy).items()}
+    batches = [
+        {name: torch.from_numpy(x).to(PLATFORM) for name, x in batch.items()} for batch in work.batches_of_theirs(numpy)
+    ]
 
     def step() -> None:
-        with torch.autocast(PLATFORM, torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = compute(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            with torch.autocast(PLATFORM, torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = compute(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     return step, torch.cuda.synchronize if PLATFORM == "cuda" else lambda: None
 
@@ -226,7 +238,8 @@ def main() -> None:
     """Serve as the command line says."""
     name, model, *batch = sys.argv[1:]
     build, packages = CONTESTANTS[name]
-    work = dataclasses.replace(WORK[model], **({"batch": int(batch[0])} if batch else {}))
+    work = WORK[model] if model in WORK else TuningWork.open(model)
+    work = dataclasses.replace(work, **({"batch": int(batch[0])} if batch else {}))
     serve(lambda: build(work), packages)
 
 

@@ -4,6 +4,7 @@ Imported under the interpreter of any library that is measured: what belongs to 
 """
 
 import dataclasses
+import json
 from typing import Any
 
 LENGTH, MASKED = 128, 20
@@ -56,6 +57,10 @@ class Work:
     def batch_of_theirs(self, numpy) -> dict[str, Any]:
         """What the model of the other library is called with."""
         raise NotImplementedError
+
+    def batches_of_theirs(self, numpy) -> list[dict[str, Any]]:
+        """The same for each batch of a step."""
+        return [self.batch_of_theirs(numpy)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,6 +176,57 @@ class AudioWork(Work):
             "attention_mask": numpy.ones(shape, numpy.int64),
             "labels": random.integers(5, self.config["vocab_size"], (self.batch, SPOKEN)),
         }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuningWork(Work):
+    """Batches of real texts that a recipe fine-tunes on, as they lie in a folder; all of them are a step.
+
+    Attributes:
+        reference: the recipe.
+        settings: of its data, in the place of those that it has.
+        folder: where the batches are.
+        batches: how many.
+    """
+
+    reference: str
+    settings: dict[str, str]
+    folder: str
+    batches: int
+
+    @classmethod
+    def open(cls, folder: str) -> "TuningWork":
+        """What `save` left there."""
+        with open(f"{folder}/work.json", encoding="utf-8") as file:
+            return cls(**json.load(file), folder=folder)
+
+    def save(self, batches: list[dict[str, Any]], numpy) -> None:
+        about = {name: value for name, value in vars(self).items() if name != "folder"}
+        with open(f"{self.folder}/work.json", "w", encoding="utf-8") as file:
+            json.dump(about, file)
+        for number, batch in enumerate(batches):
+            numpy.savez(f"{self.folder}/{number}.npz", **batch)
+
+    @property
+    def items(self):
+        return self.batch * self.batches, "texts"
+
+    def recipe(self) -> Any:
+        """Our experiment."""
+        from experiments.experiment import load
+
+        recipe = load(self.reference)
+        return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, **self.settings), folder=self.folder)
+
+    def batches_of_theirs(self, numpy):
+        """Cut behind the longest text of each, as a collator pads them."""
+        found = []
+        for number in range(self.batches):
+            with numpy.load(f"{self.folder}/{number}.npz") as file:
+                batch = {name: file[name].astype(numpy.int64) for name in file.files}
+            longest = batch["attention_mask"].sum(axis=-1).max()
+            found.append({name: x[:, :longest] if x.ndim > 1 else x for name, x in batch.items()})
+        return found
 
 
 BERT = dict(vocab_size=30_522, num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2_048)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import gpu_steps, image_pipeline, partial, steps, steps_worker
-from experiments.benchmarks.works import WORK
+from experiments.benchmarks import gpu_steps, image_pipeline, partial, steps, steps_worker, tuning
+from experiments.benchmarks.works import WORK, TuningWork
 from experiments.commands import bench
 from objectives import Augmented
 from tests.experiments import small
@@ -66,12 +66,33 @@ def test_lacuna_bench(capsys, texts, tmp_path):
     assert found["benchmark"] == "bench" and len(found["seconds"]) == 2 and found["items_per_step"] == 8 * 16
 
 
+def test_fine_tuning_pads_little_and_steps_over_the_batches_of_its_recipe(tmp_path):
+    """On Python's documentation: the batches that are written are those of a run, with the same texts for both sides."""
+    tuning.documentation(tmp_path)
+    work, assembly = tuning.prepared("tags", tmp_path, tmp_path / "place", 3)
+    sides = [types.SimpleNamespace(name=name, seconds=s, times=[s]) for name, s in (("ours", 1.0), ("torch", 2.0))]
+    found = tuning.figures(work, assembly, sides)
+    assert found["padding_to_the_longest"] < found["padding"] < 0.15 and len(found["lengths"]) == 8
+    assert found["ratio"] == 2 and found["ours"] == found["tokens"] == 2 * found["torch"]
+    work = TuningWork.open(str(tmp_path / "place"))
+    theirs = work.batches_of_theirs(np)
+    run = [next(batches) for batches in [assembly.batches(0, 0)] for _ in theirs]
+    for batch, other in zip(run, theirs, strict=True):
+        shown = batch["attention_mask"][0].astype(bool)
+        assert shown.sum() == other["attention_mask"].sum() and shown.sum(axis=1).max() == other["input_ids"].shape[1]
+        for name in ("input_ids", "labels"):
+            np.testing.assert_array_equal(batch[name][0][shown], other[name][other["attention_mask"] > 0])
+    step, wait = steps_worker.ours(work, "pmap", "float32")
+    step()
+    assert (np.asarray(wait().step) == 3).all()
+
+
 @pytest.mark.parametrize("model", ["tiny-bert", "tiny-vit"])
 def test_ours_is_the_step_of_a_run(model):
     """The state moves as `Assembly.compile_train_step` moves it, on examples that the objective corrupts or augments."""
     step, wait = steps_worker.ours(WORK[model], "pmap", "float32")
     step()
-    assembly, batch = steps_worker.assembled(WORK[model])
+    assembly, (batch,) = steps_worker.assembled(WORK[model])
     assert isinstance(assembly.training_objective, Augmented) == (model == "tiny-vit")
     rows = {name: x[None] for name, x in steps_worker.numbered(WORK[model], batch, 0).items()}
     state, _ = assembly.compile_train_step()(assembly.initial_state(), assembly.spread.put_batch(rows))

@@ -1,8 +1,9 @@
-"""The benchmark of generation, tried on tiny models: both sides write, and one program reads and one writes."""
+"""The benchmarks of generation and of fine-tuning, tried on little: both sides write, and one program reads and one writes; both
+train on the same texts."""
 
 import json
 
-from experiments.benchmarks import generation
+from experiments.benchmarks import generation, tuning
 from tests.parity.reference import torch
 
 assert torch
@@ -16,3 +17,10 @@ def test_both_sides_write(monkeypatch, capsys):
     for result in results.values():
         assert result["programs"] == 2 and min(result.values()) > 0
         assert abs(result["ratio"] - result["ours"] / result["torch"]) < 1e-9
+
+
+def test_both_sides_fine_tune(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", "--recipes", "tags", "--rounds", "1", "--steps", "1"])
+    tuning.main()
+    (result,) = json.loads(capsys.readouterr().out.splitlines()[-1])["results"].values()
+    assert result["ratio"] > 0 and result["tokens"] > 0 and result["padding"] < 0.15
