@@ -56,7 +56,7 @@ def reference(head: str, norm: str = "group", **changes):
         num_negatives=5,
         mask_time_length=3,
         classifier_proj_size=20,
-        num_labels=LABELS,
+        **({"num_labels": LABELS} if head == "Wav2Vec2ForSequenceClassification" else {}),
         attn_implementation="eager",
         **SILENT,
     )
