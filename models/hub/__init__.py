@@ -8,9 +8,9 @@ Neither torch nor a pickle is ever touched.
 A `config.json` means what `transformers` takes it to mean. What is not implemented is refused with the field's name: decoders
 made of encoders (`is_decoder` of BERT, ELECTRA and T5), attention to an encoder in GPT-2 (`add_cross_attention`), `rope_type`s
 of Llama but default, linear, dynamic and llama3, its `partial_rotary_factor`, layers that are skipped in training and heads
-that are not tied (`encoder_layerdrop`, `decoder_layerdrop`, `tie_word_embeddings` of BART, mBART and Marian), vocabularies that
-Marian's encoder and decoder have each alone, activations with parameters (`prelu`, `xielu`), tokens' positions other than
-absolute ones in BERT (`position_embedding_type`), and adapters in Wav2Vec2 (`add_adapter`, `adapter_attn_dim`).
+that are not tied (`encoder_layerdrop`, `decoder_layerdrop`, `tie_word_embeddings` of BART, mBART, Marian and Whisper),
+vocabularies that Marian's encoder and decoder have each alone, activations with parameters (`prelu`, `xielu`), tokens' positions
+other than absolute ones in BERT (`position_embedding_type`), and adapters in Wav2Vec2 (`add_adapter`, `adapter_attn_dim`).
 `tests/parity/test_config_fields.py` tries every field.
 """
 
