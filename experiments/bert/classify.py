@@ -40,14 +40,14 @@ def mails() -> Experiment:
         name="bert-mails",
         model=BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1_536),
         data=LabelledText(source="mails", held_out=0.2),
-        optimizer=dataclasses.replace(base.optimizer, learning_rate=1.5e-4, warmup_steps=40, bias_correction=True),
+        optimizer=dataclasses.replace(base.optimizer, learning_rate=2e-4, warmup_steps=40, bias_correction=True),
         batch_size=16,
-        steps=360,
+        steps=450,
         phases=(Phase(1.0, TextForm(256, buckets=8)),),
         evaluations=(Evaluation(metrics=(Accuracy(), F1())),),
         best=Best("f1", more_is_better=True),
-        evaluate_every=180,
-        checkpoint_every=180,
+        evaluate_every=150,
+        checkpoint_every=150,
         log_every=1,
     )
 

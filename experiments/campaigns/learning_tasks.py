@@ -229,7 +229,9 @@ def rate(value: float) -> tuple[str, str]:
 SHORT = ("--phases.0.form.length", "128")
 """As many tokens as the small model has positions."""
 TASKS = {
-    "mails": Task("experiments/bert/classify.py", ("accuracy", "f1"), of_texts, (*rate(1e-3), *SHORT)),
+    "mails": Task(
+        "experiments/bert/classify.py", ("accuracy", "f1"), of_texts, (*rate(1e-3), *SHORT, "--steps", "360")
+    ),
     "tags": Task("experiments/bert/tag.py", ("word_accuracy",), of_tags, rate(2e-3)),
     "questions": Task(
         "experiments/bert/answer.py",
