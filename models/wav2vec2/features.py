@@ -1,5 +1,7 @@
 """From samples to frames: the convolutions over raw audio, and the projection to the encoder's width."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -99,13 +101,12 @@ def frame_mask(config: Wav2Vec2Config, attention_mask: Array, frames: int) -> Fr
     return jnp.arange(frames)[None] < config.frames(attention_mask.sum(axis=-1))[:, None]
 
 
-@jax.custom_jvp
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def scaled_gradient(x: Array, factor: float) -> Array:
     """`x`, whose gradient is multiplied by `factor`."""
     return x
 
 
 @scaled_gradient.defjvp
-def _scaled(primals, tangents):
-    x, factor = primals
-    return x, (tangents[0] * factor).astype(x.dtype)
+def _scaled(factor, primals, tangents):
+    return primals[0], (tangents[0] * factor).astype(primals[0].dtype)
