@@ -82,17 +82,25 @@ def finish(
         export(assembly, variables, folder / run_folder.MODEL, card=card, force=True)
     del variables
     say(f"writing {folder / run_folder.REPORT}")
-    items, flops = assembly.work(-1)
-    base = baselines(assembly, better)
-    result = {
+    result = {**described(assembly, better), "model_step": model_step, **measures, **figures}
+    shown = guesses(assembly, better)
+    if first:
+        write_report(folder, assembly, result, shown)
+        write_json(folder / run_folder.RESULT, result)
+    return result
+
+
+def described(assembly: Assembly, variables: Any) -> dict[str, Any]:
+    """What a result says beside its measures: sizes, work, baselines, machine and corpus."""
+    experiment, (items, flops) = assembly.experiment, assembly.work(-1)
+    base = baselines(assembly, variables)
+    return {
         "name": experiment.name,
         "architecture": experiment.architecture,
         "parameters": parameters_of(assembly),
         "steps": experiment.steps,
-        "model_step": model_step,
-        **measures,
         "baselines": base,
-        "training_baselines": baselines(assembly, better, training=True),
+        "training_baselines": baselines(assembly, variables, training=True),
         "units": units(assembly, base),
         "items": experiment.form(-1).items,
         "items_per_step": items,
@@ -102,13 +110,7 @@ def finish(
             "of": experiment.data.documents,
             **dict(zip(("training", "held_out"), assembly.data.counts, strict=True)),
         },
-        **figures,
     }
-    shown = guesses(assembly, better)
-    if first:
-        write_report(folder, assembly, result, shown)
-        write_json(folder / run_folder.RESULT, result)
-    return result
 
 
 def average_is_better(best: Best, measures: dict[str, dict[str, Any]]) -> bool:
