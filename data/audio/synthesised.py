@@ -1,15 +1,16 @@
 """Speech that is synthesised by eSpeak NG, which `pip install espeakng-loader` brings: words to tell apart, and sentences.
 
-Enough to try a recipe on, and no more like people than that. eSpeak draws breath and flutter at random: what it has said once is
-kept in the cache, and is the same from then on.
+Enough to try a recipe on, and no more like people than that. What eSpeak says depends on all that it has said before: each set
+is said by a library that is loaded for it, so that it is the same on each host, and kept in the cache.
 """
 
 import ctypes
 import dataclasses
-import functools
 import hashlib
 import itertools
 import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,9 +73,8 @@ class Speaker:
         return np.concatenate(self.parts)
 
 
-@functools.cache
 def speaker() -> Speaker:
-    """The one of this process.
+    """One that has said nothing yet.
 
     Raises:
         DataError: eSpeak is not installed.
@@ -85,7 +85,8 @@ def speaker() -> Speaker:
         raise DataError(
             "speech is synthesised by espeakng-loader, which is missing: install the `demo` extra"
         ) from None
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    with tempfile.TemporaryDirectory() as folder:  # a library that is loaded from elsewhere is another one
+        library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), folder))
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0)
     if rate < 1:
         raise DataError("eSpeak does not start: install espeakng-loader again")
@@ -129,10 +130,11 @@ def said(utterances: Sequence[Utterance], cache: Path) -> Arrays:
     path = cache / "synthesised" / f"{digest}.npz"
     with locked(path):
         if not path.exists():
-            recordings = [speaker().say(utterance) for utterance in utterances]
+            one = speaker()
+            recordings = [one.say(utterance) for utterance in utterances]
             ends = np.cumsum([len(samples) for samples in recordings])
             with whole_file(path) as temporary:
-                np.savez(temporary, samples=np.concatenate(recordings), ends=ends, rate=speaker().rate)
+                np.savez(temporary, samples=np.concatenate(recordings), ends=ends, rate=one.rate)
         with np.load(path) as arrays:
             samples, ends, rate = arrays["samples"], arrays["ends"], int(arrays["rate"])
     return Arrays(np.split(samples, ends[:-1]), rate, [utterance.text for utterance in utterances])

@@ -32,6 +32,14 @@ def test_what_is_said_is_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_array_equal(one, again)
 
 
+def test_what_was_said_before_changes_nothing(tmp_path) -> None:
+    utterances = [Utterance("seven", "m3"), Utterance("the river ran past", "f2")]
+    first = said(utterances, tmp_path / "first")
+    said([Utterance("no")], tmp_path / "again")
+    for one, again in zip(first.waveforms, said(utterances, tmp_path / "again").waveforms, strict=True):
+        np.testing.assert_array_equal(one, again)
+
+
 def test_words_that_are_held_out_are_said_by_voices_never_heard(few: None, tmp_path) -> None:
     opened = open_words(tmp_path)
     train, held_out = opened.splits["train"], opened.splits["validation"]
@@ -64,4 +72,4 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match="install the `demo` extra"):
-        speaker.__wrapped__()
+        speaker()
