@@ -254,7 +254,7 @@ def read_model(
     table = names_of(model.config).of(shapes)
     read, used = read_parameters(handles, there, table, shapes)
     refuse_untied(folder, handles, there, table, used, base)
-    return model, read.with_unused(set(there) - used, table, base, chosen)
+    return model, read.with_unused(set(there), used, table, base, chosen)
 
 
 def save(

@@ -47,10 +47,14 @@ class Read:
         misshapen = [name for name in self.misshapen if name not in self.heads]
         return dataclasses.replace(self, misshapen=misshapen, missing=self.missing + self.heads)
 
-    def with_unused(self, unused: set[str], table: NameTable, base: bool, chosen: bool) -> "Read":
-        """The same with the tensors that were not read put into `left_out` or `unexpected`."""
-        extra = {name for name in unused if not table.is_ignored(name, base)}
-        known = {table.today(name.published, base) for name in table.names}
+    def with_unused(self, there: set[str], used: set[str], table: NameTable, base: bool, chosen: bool) -> "Read":
+        """The same with the tensors that are `there` and were not read put into `left_out` or `unexpected`.
+
+        A layer is left out where the model has no such layers, and unexpected where it has fewer.
+        """
+        extra = {name for name in there - used if not table.is_ignored(name, base)}
+        stacks = {LAYER.sub("{layer}", name) for name in used}
+        known = {table.today(name.published, base) for name in table.names} - stacks
 
         def is_known(name: str) -> bool:
             return name in known or LAYER.sub("{layer}", name) in known
