@@ -15,6 +15,8 @@ from objectives import (
     CausalLM,
     ClassDistillation,
     Classification,
+    Contrastive,
+    Ctc,
     Distillation,
     Infilling,
     MaskedAutoencoder,
@@ -30,9 +32,12 @@ from objectives import (
     SpanCorruption,
     Sum,
 )
+from objectives.audio.frames import frames_of
 from tests.examples import batch, text_vocabulary, text_windows
 
 ROWS, LENGTH, WIDTH, CLASSES, SIDE, PATCH, STEP = 3, 24, 5, 7, 8, 2, 1e-5
+SAMPLES, CODES = 120, 5
+CONV = dict(conv_kernel=(4, 2), conv_stride=(2, 2))
 VOCABULARY = SimpleNamespace(**vars(text_vocabulary()), classes=CLASSES)
 OBJECTIVES = [
     MaskedLM(),
@@ -55,6 +60,8 @@ OBJECTIVES = [
     MaskedImage(patch_size=PATCH, mask_patch_size=4),
     MaskedAutoencoder(patch_size=PATCH),
     Augmented(Classification(smoothing=0.1), Augmentation(mixup=0.8)),
+    Contrastive(**CONV, mask_time_prob=0.5, mask_time_length=3, num_negatives=4, codes=CODES),
+    Ctc(**CONV, hidden_size=WIDTH),
     Sum(MaskedLM(), NextSentence()),
 ]
 
@@ -65,8 +72,14 @@ def classifies(objective: Objective) -> bool:
 
 
 def seen(objective: Objective) -> dict[str, jax.Array]:
-    """A corrupted batch of text, of pairs and of pictures."""
+    """A corrupted batch of text, of pairs, of pictures or of sound."""
     random = np.random.default_rng(0)
+    keys = jax.random.split(jax.random.key(0), ROWS)
+    if "input_values" in objective.reads:
+        heard = np.arange(SAMPLES) < np.array([[SAMPLES], [SAMPLES - 20], [SAMPLES // 2]])
+        sound = dict(input_values=random.normal(size=(ROWS, SAMPLES)), attention_mask=heard.astype(np.int32))
+        sound |= dict(labels=random.integers(1, CLASSES, (ROWS, 4)), step=np.zeros(ROWS, np.int32))
+        return jax.jit(jax.vmap(objective.corrupt))(keys, sound)
     window = objective.length_read(LENGTH)
     examples = batch(range(ROWS), LENGTH) | text_windows([window, window - 3, window // 2], window)
     labels = random.integers(0, CLASSES, ROWS) if classifies(objective) else examples["input_ids"]
@@ -75,7 +88,6 @@ def seen(objective: Objective) -> dict[str, jax.Array]:
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
     examples |= {name: random.integers(0, LENGTH, ROWS) for name in ("start_positions", "end_positions")}
-    keys = jax.random.split(jax.random.key(0), ROWS)
     return jax.jit(jax.vmap(objective.corrupt))(keys, {name: examples[name] for name in objective.reads})
 
 
@@ -98,9 +110,18 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
         shapes["logits"] = (ROWS, 1)
     if isinstance(objective, MaskedAutoencoder):
         shapes["logits"] = (*patches, 3 * PATCH**2)
+    if "input_values" in objective.reads:
+        frames = (ROWS, frames_of(SAMPLES, **CONV))
+        shapes |= dict(logits=(*frames, CLASSES), conv_features=(*frames, WIDTH))
+        shapes |= dict(projected_states=(*places, WIDTH), projected_quantized_states=(*places, WIDTH))
+        shapes |= dict(codevector_indices=(*places, 2), codevector_logits=(*places, 2, CODES))
     asked = [next(name for name in names if name in shapes) for names in objective.asks]
     outputs = {name: jnp.asarray(random.normal(size=shapes[name])) for name in asked}
-    fixed = [name for name in outputs if name.startswith("teacher") or name in ("replaced", "mask")]
+    fixed = [
+        name for name in outputs if name.startswith("teacher") or name in ("replaced", "mask", "codevector_indices")
+    ]
+    if "codevector_indices" in outputs:
+        outputs["codevector_indices"] = (outputs["codevector_indices"] > 0).astype(jnp.int32)
     return {name: x for name, x in outputs.items() if name not in fixed}, {name: outputs[name] for name in fixed}
 
 

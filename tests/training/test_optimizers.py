@@ -238,7 +238,8 @@ def test_what_a_parameter_is_called_says_nothing():
 
 @pytest.mark.parametrize("model_type", hub.model_types())
 def test_stacks_and_kernels_of_every_model_are_known_by_their_axes(model_type):
-    """As they are called in the models here: a stack `layers` or by its stage, what decays `kernel` or `embedding`."""
+    """As they are called in the models here: a stack `layers` or by its stage, what decays `kernel` or `embedding`, or `v`,
+    a kernel's direction."""
     for kind in hub.model_classes(model_type).values():
         boxed = kind(hub.config_class(model_type)(scan_layers=True)).boxed_shapes()["params"]
         axes, params = axes_of(boxed), nn.unbox(boxed)
@@ -246,7 +247,7 @@ def test_stacks_and_kernels_of_every_model_are_known_by_their_axes(model_type):
             *modules, name = path_of(path).split("/")
             called = any(re.fullmatch(r"layers|stage_\d+(_rest)?", module) for module in modules)
             assert is_stacked(axes[path_of(path)]) == called, (kind.__name__, path)
-            assert applies == (name in ("kernel", "embedding") and "relative_attention_bias" not in modules), path
+            assert applies == (name in ("kernel", "embedding", "v") and "relative_attention_bias" not in modules), path
 
 
 @dataclasses.dataclass(frozen=True)

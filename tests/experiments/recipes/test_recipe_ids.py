@@ -27,6 +27,7 @@ PUBLISHED = {
     "bert:large": BERT,
     "bert:whole_word": BERT,
     "bert:mails": BERT,
+    "bert:genres": BERT,
     "bert:labelled": BERT,
     **dict.fromkeys(
         ("bert:brown", "bert:words", "bert:conll2003", "bert:pages", "bert:questions", "bert:squad", "bert:squad2"),
