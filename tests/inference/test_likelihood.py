@@ -26,6 +26,7 @@ def decoder():
     return model, variables_of(model)
 
 
+@pytest.mark.slow
 def test_each_token_of_a_continuation(decoder):
     model, variables = decoder
     for (context, continuation), (values, likeliest) in zip(

@@ -54,6 +54,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_product_with_the_hessian_is_the_derivative_of_a_slope(name):
     model, inputs, labels, settings = MODELS[name]

@@ -57,6 +57,7 @@ def test_frames_and_samples():
         assert config.frames(config.samples(frames)) == frames > config.frames(config.samples(frames) - 1)
 
 
+@pytest.mark.slow
 def test_an_utterance_alone_is_the_same_as_beside_a_longer_one():
     """With layer norms; a group norm is over the padding, too."""
     config = Wav2Vec2Config(**SMALL, **LAYER)

@@ -153,6 +153,7 @@ def plain():
     return trained()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scan_layers", "remat"), [(True, "dots"), (False, "full")])
 def test_scan_and_remat_change_no_number(plain, scan_layers, remat):
     found = trained(scan_layers=scan_layers, remat=remat)
@@ -175,6 +176,7 @@ def test_bfloat16_is_near():
 # ── Drop path and dropout ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "rate"), [(0, 0.0), (1, 0.25), (2, 0.5)])
 @pytest.mark.parametrize("branch", ["attention/out", "down"])
 def test_rates_grow_linearly_and_drop_branches_whole(branch, layer, rate):
@@ -202,6 +204,7 @@ def test_rates_grow_linearly_and_drop_branches_whole(branch, layer, rate):
     np.testing.assert_allclose(found[~dropped], whole[~dropped] / (1 - rate), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", ["drop_rate", "attention_drop_rate", "drop_path_rate"])
 def test_dropout_is_that_of_each_example_and_only_with_keys(rate):
     model = type(MODEL)(dataclasses.replace(SMALL, **{"drop_path_rate": (0.0, 0.0, 0.0), rate: (0.0, 0.0, 0.5)}))

@@ -166,6 +166,7 @@ def plain():
     return trained()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scan_layers", "remat"), [(True, "dots"), (False, "full")])
 def test_scan_and_remat_change_no_number(plain, scan_layers, remat):
     found = trained(scan_layers=scan_layers, remat=remat)
@@ -233,6 +234,7 @@ def program(model: nn.Module, variables: dict) -> str:
     return jax.jit(lambda v, x: model.apply(v, x).logits).lower(variables, images()).as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["LevitForImageClassification", "LevitForImageClassificationWithTeacher"])
 def test_fused_norms_give_the_same_outputs_and_leave_no_norm(architecture):
     model = getattr(levit, architecture)(SMALL)

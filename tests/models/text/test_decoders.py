@@ -148,6 +148,7 @@ def test_scan_and_remat_change_no_number(plain, name, scan_layers, remat):
         np.testing.assert_allclose(value, plain(name)[path], rtol=0, atol=3e-6 * scale, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LANGUAGE)
 @pytest.mark.parametrize(
     ("heads", "parallel"),

@@ -241,6 +241,7 @@ def test_generator_and_discriminator_drop_other_places(seen):
         assert np.array_equal(bodies["generator"], bodies["discriminator"]) == alike
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("remat", "scan_layers"), [("none", True), ("dots", True), ("full", False)])
 def test_scan_and_remat_change_no_number(remat, scan_layers, seen):
     objective = ReplacedTokenDetection()
@@ -263,6 +264,7 @@ def test_scan_and_remat_change_no_number(remat, scan_layers, seen):
         np.testing.assert_allclose(value, plain[name], rtol=0, atol=3e-6 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parallel",
     [Parallel(), Parallel("jit", fsdp=2, tensor=2), Parallel("jit", tensor=4), Parallel(devices=1, micro_batches=2)],

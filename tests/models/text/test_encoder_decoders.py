@@ -120,6 +120,7 @@ def plain():
     return {name: outputs_and_gradients(GENERATORS[name], scan_layers=False) for name in ("bart", "mbart")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bart", "mbart"])
 @pytest.mark.parametrize(("scan_layers", "remat"), [(True, "none"), (False, "full"), (True, "dots")])
 def test_scan_and_remat_change_no_number(plain, name, scan_layers, remat):

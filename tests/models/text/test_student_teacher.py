@@ -65,6 +65,7 @@ def given(arrays, *names):
     return {name: arrays[name] for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 def test_both_say_what_they_say_alone_and_the_teacher_drops_nothing(pair):
     student, teacher = PAIRS[pair]

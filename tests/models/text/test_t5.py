@@ -102,6 +102,7 @@ def outputs_and_gradients(name: str, **settings) -> dict[str, jax.Array]:
 plain = functools.cache(outputs_and_gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scan_layers", "remat"), [("t5", True, "none"), ("t5 1.1", True, "dots"), ("t5", False, "full")]
 )
@@ -152,6 +153,7 @@ def test_a_cache_changes_no_number(name):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1.0, scale))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKING)
 def test_packed_pairs_are_what_they_are_alone(name):
     """Three pairs in a row, of which the last is padding behind them; values, and the gradients of the parameters."""
