@@ -87,7 +87,9 @@ def test_a_run_goes_on_to_the_bit(runs, sources, environment, tmp_path) -> None:
     done = lacuna(arguments, environment)
     assert done.returncode == 0, done.stderr
     once, again = (lines(folder, "train") for folder in (runs["pretraining"], tmp_path / "run"))
-    assert [line["loss"] for line in once] == [line["loss"] for line in again]
+    assert len(once) == len(again) == 9
+    for name in ("contrastive_loss", "diversity_loss", "feature_penalty"):
+        assert [line[name] for line in once] == [line[name] for line in again]
 
 
 def test_an_example_is_explained(sources, environment, tmp_path) -> None:
