@@ -297,8 +297,19 @@ class Examples:
             return shuffled_places(self.seed, epochs, places, len(self))
         found = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():
-            found[epochs == epoch] = self.buckets.order(self.seed, epoch)[places[epochs == epoch]]
+            found[epochs == epoch] = self.buckets_in(epoch).order(self.seed, epoch)[places[epochs == epoch]]
         return found
+
+    def buckets_in(self, epoch: int) -> Buckets:
+        """Where the items lie in an epoch: in other buckets than in the next, where what is drawn decides their sizes."""
+        return self.buckets
+
+    def lengths_of(self, indices: Int64[np.ndarray, " batch"]) -> tuple[int, ...]:
+        """Those of the smallest bucket that holds the items at these places of the run."""
+        items, epochs = self.items(indices), indices // len(self)
+        return self.buckets.first(
+            [self.buckets_in(epoch).holding(items[epochs == epoch]) for epoch in np.unique(epochs)]
+        )
 
     def batch(self, indices: Int64[np.ndarray, " batch"], among: Int64[np.ndarray, " whole"] | None = None) -> Batch:
         """The examples at `indices` of the run, stacked; `index` (uint32), from which an objective's randomness is made.
@@ -316,7 +327,7 @@ class Examples:
             raise IndexError(f"examples are numbered from 0{last}: {indices}")
         form = self.form
         if among is not None and self.buckets is not None:
-            form = form.of_lengths(*self.buckets.holding(self.items(among)))
+            form = form.of_lengths(*self.lengths_of(np.asarray(among, np.int64)))
         return {"index": indices.astype(np.uint32), **self.at(self.items(indices), indices, form)}
 
     def __getitem__(self, index: int) -> Batch:

@@ -226,6 +226,45 @@ class ImageForm(Form):
 
 
 @dataclasses.dataclass(frozen=True)
+class SceneForm(Form):
+    """A picture of any shape with what is to be found in it: objects with boxes and masks, or the depth of each pixel.
+
+    Masks are made where the objective reads `mask_labels`, and depth where it reads `labels`.
+
+    Attributes:
+        size: (height, width) of the canvas, which pictures are padded to below and on the right, at most.
+        objects: of a picture, at most; 0 where none are asked for.
+        buckets: how many sizes batches have, at most, which is how many programs are compiled.
+    """
+
+    items: ClassVar[str] = "images"
+    shown: ClassVar[int] = 12
+
+    size: tuple[int, int] = (1333, 1333)
+    objects: int = 100
+    buckets: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1 or self.objects < 0:
+            raise DataError(f"{self!r}: expected a height and a width of 1 or more, and 0 objects or more")
+
+    @property
+    def length(self) -> int:
+        return max(self.size)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        return self.size
+
+    def of_lengths(self, *lengths: int) -> Self:
+        height, width = lengths
+        return dataclasses.replace(self, size=(height, width))
+
+    def at_size(self, pixels: int) -> Self:
+        return dataclasses.replace(self, size=(pixels, pixels))
+
+
+@dataclasses.dataclass(frozen=True)
 class AudioForm(Form):
     """A recording: samples, and tokens of its transcript.
 

@@ -89,6 +89,13 @@ def best_cut(
     return saved, below
 
 
+def holders(
+    sizes: Int64[np.ndarray, "items sides"], lengths: Int64[np.ndarray, "buckets sides"]
+) -> Int64[np.ndarray, " items"]:
+    """The first bucket that holds each item."""
+    return (sizes[:, None] <= lengths).all(axis=2).argmax(axis=1)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Buckets:
     """Items in buckets.
@@ -108,12 +115,20 @@ class Buckets:
         """At most `count` buckets for items of these sizes."""
         one = sizes.shape[1] == 1
         lengths = bucket_lengths(sizes[:, 0], count)[:, None] if one else bucket_sides(sizes, count)
-        return cls(lengths, (sizes[:, None] <= lengths).all(axis=2).argmax(axis=1), together)
+        return cls(lengths, holders(sizes, lengths), together)
 
     def holding(self, items: Int64[np.ndarray, " batch"]) -> tuple[int, ...]:
         """The lengths of the first bucket that holds all of these."""
-        needed = self.lengths[self.members[items]].max(axis=0)
+        return self.first(self.lengths[self.members[items]])
+
+    def first(self, sizes: Int64[np.ndarray, "items sides"]) -> tuple[int, ...]:
+        """The lengths of the first bucket that holds items of these sizes."""
+        needed = np.max(sizes, axis=0)
         return tuple(self.lengths[(needed <= self.lengths).all(axis=1).argmax()].tolist())
+
+    def filled(self, sizes: Int64[np.ndarray, "items sides"]) -> "Buckets":
+        """The same buckets with other items, which fit into the last."""
+        return Buckets(self.lengths, holders(sizes, self.lengths), self.together)
 
     def order(self, seed: int, epoch: int) -> Int64[np.ndarray, " items"]:
         """The items in the order of an epoch, each once: a function of seed, epoch and sizes.

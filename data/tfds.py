@@ -81,11 +81,13 @@ def _prepared(name: str) -> Any:
     )
 
 
-def one_split(builder: Any, split: str = "train") -> tuple[Sequence[Mapping[str, Any]], str]:
+def one_split(
+    builder: Any, split: str = "train", decoders: Mapping[str, Any] | None = None
+) -> tuple[Sequence[Mapping[str, Any]], str]:
     """A split, and a string that changes whenever it is prepared again."""
     if split not in builder.info.splits:
         raise DataError(f"{builder.info.full_name} has no split `{split}`, but {', '.join(builder.info.splits)}")
-    return tfds_split(builder, split), f"{builder.data_dir}{shard_states(builder, split)}"
+    return tfds_split(builder, split, decoders), f"{builder.data_dir}{shard_states(builder, split)}"
 
 
 def shard_states(builder: Any, split: str) -> list[tuple[str, int, int, int]]:

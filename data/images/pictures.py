@@ -141,3 +141,11 @@ def read(source: Source, name: str = "") -> Pixels:
     """
     with opened(source, name) as image:
         return np.asarray(decoded(image))
+
+
+def png(pixels: np.ndarray) -> io.BytesIO:
+    """The file of a picture, grey or RGB."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    file.seek(0)
+    return file

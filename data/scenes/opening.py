@@ -1,0 +1,86 @@
+"""What a source of scenes names: folders in the formats of COCO, ADE20K and depth maps, TFDS data sets, and demos."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.errors import DataError
+from data.files import on_disk
+from data.scenes.items import Items
+
+DEMOS = ("digit_scenes", "rendered_depth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a source holds.
+
+    Attributes:
+        classes: the names of the classes, by label; none where the depth alone is known.
+        splits: the scenes of each split, by its name.
+        category_ids: by label, what the source calls a class, a number; empty where that is the label.
+        stuff: labels of what has no instances (sky, grass): of one such class a picture has one segment.
+        broken: what is wrong with annotations that were left out, in a sentence.
+    """
+
+    classes: tuple[str, ...]
+    splits: Mapping[str, Items]
+    category_ids: tuple[int, ...] = ()
+    stuff: tuple[int, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """How a source is to be read.
+
+    Attributes:
+        annotations: which, where a folder has several: `instances`, `panoptic`, `semantic` or `depth`; empty for the first
+            of these that it has.
+        reduce_labels: see `Scenes`.
+        depth_scale: see `Scenes`.
+        skip: whether broken annotations are left out.
+        cache: folder of prepared data.
+    """
+
+    annotations: str
+    reduce_labels: bool
+    depth_scale: float
+    skip: bool
+    cache: Path
+
+
+def open_scenes(source: str, asked: Asked) -> Opened:
+    """The scenes that `source` names.
+
+    Raises:
+        DataError: there is nothing to read there, in a sentence that says where to mend it.
+    """
+    from data.scenes import demos, maps
+
+    path = Path(source).expanduser()
+    if source.split("/")[0] in DEMOS:
+        return demos.open_demo(source, asked)
+    if path.is_dir():
+        openers = {
+            "semantic": maps.open_semantic,
+        }
+        if asked.annotations and asked.annotations not in openers:
+            raise DataError(f"annotations={asked.annotations!r}: expected {', '.join(openers)}")
+        for name, opener in openers.items():
+            if asked.annotations in ("", name):
+                opened = opener(path, asked)
+                if opened is not None:
+                    return opened
+        wanted = asked.annotations or "annotations of a format that is known"
+        raise DataError(
+            f"{path} holds no {wanted}: give a folder with annotations/*.json (COCO), with images/ and annotations/*.png"
+            " (ADE20K), or with images/ and depth/"
+        )
+    if path.exists():
+        raise DataError(f"{path} is no folder, nor a list *.txt of pictures and depth maps")
+    if path.is_absolute() or source.startswith((".", "~")):
+        raise DataError(
+            f"there is no folder {path}: {on_disk(path, '; ')}give one in COCO format, {' or '.join(DEMOS)}, or a TFDS name"
+        )
+    raise DataError(f"{source!r} is neither a folder nor {' or '.join(DEMOS)}")

@@ -1,0 +1,215 @@
+"""From a picture of any shape to `pixel_values` and `pixel_mask`, as published processors of DETR, Mask2Former and GLPN do."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data.errors import DataError
+from data.files import whole_file
+from data.images.pictures import Pixels, Source, decoded, opened
+from data.images.processor import FILE, IMAGENET_MEAN, IMAGENET_STD
+
+DETR, MASK2FORMER, GLPN = "DetrImageProcessor", "Mask2FormerImageProcessor", "GLPNImageProcessor"
+
+PROCESSORS = {"detr": DETR, "mask2former": MASK2FORMER, "maskformer": MASK2FORMER, "glpn": GLPN}
+"""The processor of a `model_type`."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    DETR: {},
+    MASK2FORMER: {"size_divisor": 32},
+    GLPN: {"size_divisor": 32, "do_normalize": False},
+}
+"""What a processor does where its file does not say."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneProcessor:
+    """How pictures become `pixel_values`, with the names of a published `preprocessor_config.json`.
+
+    Attributes:
+        image_processor_type: `DetrImageProcessor` resizes so that the shorter edge is `shortest` and the longer one at most
+            `longest`; `Mask2FormerImageProcessor` stretches that up to multiples of `size_divisor`; `GLPNImageProcessor` takes
+            pictures as they are, both edges down to a multiple.
+        shortest, longest: edges.
+        exact: (height, width) of all pictures, in the place of these two.
+        do_resize: whether sizes change at all.
+        size_divisor: what both edges are multiples of.
+        resample: Pillow's number of the interpolation.
+        do_rescale, rescale_factor, do_normalize, image_mean, image_std: as `ImageProcessor` has them.
+    """
+
+    image_processor_type: str = DETR
+    shortest: int = 800
+    longest: int = 1333
+    exact: tuple[int, int] | None = None
+    do_resize: bool = True
+    size_divisor: int = 1
+    resample: int = 2
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: tuple[float, ...] = IMAGENET_MEAN
+    image_std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.image_processor_type not in DEFAULTS:
+            raise DataError(f"image_processor_type={self.image_processor_type!r}: known are {', '.join(DEFAULTS)}")
+        for name, least in {"shortest": 1, "longest": self.shortest, "size_divisor": 1}.items():
+            if vars(self)[name] < least:
+                raise DataError(f"{name}={vars(self)[name]!r}: expected a whole number of at least {least}")
+        if self.resample not in range(6):
+            raise DataError(f"resample={self.resample!r}: expected 0 to 5, Pillow's number of an interpolation")
+        if len(self.image_mean) != 3 or len(self.image_std) != 3 or not all(self.image_std):
+            raise DataError(
+                f"image_mean={self.image_mean!r}, image_std={self.image_std!r}: expected a number for each of red, green and"
+                " blue, the deviations not 0"
+            )
+
+    @classmethod
+    def read(cls, folder: str | Path, model_type: str = "") -> "SceneProcessor":
+        """The one whose file lies in `folder`.
+
+        Args:
+            model_type: of the model beside it, which tells the processor where an old file does not.
+
+        Raises:
+            DataError: there is no such file, or it says what no processor here does.
+        """
+        path = Path(folder) / FILE
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8-sig")), model_type)
+        except FileNotFoundError:
+            raise DataError(f"there is no {path}, which says how pictures are prepared for the model") from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{path} describes no image processor: {error}") from None
+
+    @classmethod
+    def from_json(cls, published: Mapping[str, Any], model_type: str = "") -> "SceneProcessor":
+        """From a published `preprocessor_config.json`, old ones included; keys that mean nothing here are ignored."""
+        named = published.get("image_processor_type") or published.get("feature_extractor_type")
+        kind = str(named or PROCESSORS.get(model_type, DETR))
+        kind = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
+        if kind not in DEFAULTS:
+            raise DataError(f"image_processor_type={kind!r}: known are {', '.join(DEFAULTS)}")
+        names = {field.name for field in dataclasses.fields(cls)} - {"image_processor_type"}
+        known = {name: value for name, value in published.items() if name in names and value is not None}
+        for name in ("image_mean", "image_std"):
+            if name in known:
+                known[name] = tuple(known[name])
+        known["size_divisor"] = max(1, int(known.get("size_divisor", DEFAULTS[kind].get("size_divisor", 1))))
+        if kind == GLPN and not known.get("do_normalize"):
+            known["do_normalize"] = False
+        return cls(kind, **known, **_edges(published, kind))
+
+    def to_json(self) -> dict[str, Any]:
+        """As a published `preprocessor_config.json`."""
+        fields: dict[str, Any] = {"image_processor_type": self.image_processor_type, "do_resize": self.do_resize}
+        if self.image_processor_type != GLPN:
+            size = {"shortest_edge": self.shortest, "longest_edge": self.longest}
+            if self.exact is not None:
+                size = {"height": self.exact[0], "width": self.exact[1]}
+            fields |= {"size": size, "do_pad": True}
+        if self.image_processor_type != DETR:
+            fields["size_divisor"] = self.size_divisor
+        if self.image_processor_type == MASK2FORMER:
+            fields |= {"ignore_index": 255, "do_reduce_labels": False}
+        if self.image_processor_type == DETR:
+            fields["format"] = "coco_detection"
+        for name in ("resample", "do_rescale", "rescale_factor", "do_normalize"):
+            fields[name] = vars(self)[name]
+        return {**fields, "image_mean": list(self.image_mean), "image_std": list(self.image_std)}
+
+    def write(self, folder: str | Path) -> None:
+        """Put the file beside a model's."""
+        with whole_file(Path(folder) / FILE) as path:
+            path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that a picture of `size` gets.
+
+        Raises:
+            DataError: it is smaller than the divisor on a side.
+        """
+        if not self.do_resize:
+            return size
+        divisor = self.size_divisor
+        if self.image_processor_type == GLPN:
+            if min(size) < divisor:
+                raise DataError(f"a picture of {size[0]} × {size[1]} pixels: both edges must be {divisor} at least")
+            return size[0] // divisor * divisor, size[1] // divisor * divisor
+        height, width = self.exact or with_edges(size, self.shortest, self.longest)
+        return math.ceil(height / divisor) * divisor, math.ceil(width / divisor) * divisor
+
+    def pixels(self, source: Source, name: str = "") -> Pixels:
+        """A picture decoded and resized, before it is padded and rescaled.
+
+        Raises:
+            DataError: it is no picture, or a broken one.
+        """
+        with opened(source, name) as image:
+            image = decoded(image)
+            return np.asarray(resize(image, self.resized((image.height, image.width)), self.resample))
+
+    def values(self, pixels: Pixels) -> np.ndarray:
+        """Pixels rescaled and normalised, float32."""
+        values = pixels.astype(np.float32) * np.float32(self.rescale_factor if self.do_rescale else 1)
+        if self.do_normalize:
+            values = (values - np.array(self.image_mean, np.float32)) / np.array(self.image_std, np.float32)
+        return values
+
+    def batch(self, pictures: Sequence[Pixels], canvas: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+        """`pixel_values` (pictures, height, width, 3), exactly 0 in the padding below and on the right, and `pixel_mask`.
+
+        Args:
+            canvas: (height, width); that of the highest and the widest picture where `None`.
+        """
+        height, width = canvas or np.max([picture.shape[:2] for picture in pictures], axis=0)
+        values = np.zeros((len(pictures), height, width, 3), np.float32)
+        mask = np.zeros((len(pictures), height, width), np.int32)
+        for row, picture in enumerate(pictures):
+            high, wide = picture.shape[:2]
+            values[row, :high, :wide], mask[row, :high, :wide] = self.values(picture), 1
+        return {"pixel_values": values, "pixel_mask": mask}
+
+
+def _edges(published: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The size that a file names: an object, or a number with `max_size` beside it, as old ones have."""
+    size = published.get("size")
+    if size is None or kind == GLPN:
+        return {}
+    if not isinstance(size, Mapping):
+        return {"shortest": int(size), "longest": max(int(size), int(published.get("max_size") or 1333))}
+    if {"height", "width"} <= set(size):
+        return {"exact": (size["height"], size["width"])}
+    if "shortest_edge" in size:
+        shortest = size["shortest_edge"]
+        return {"shortest": shortest, "longest": max(shortest, size.get("longest_edge") or 1333)}
+    raise DataError(f"size={dict(size)!r}: expected shortest_edge and longest_edge, or height and width")
+
+
+def with_edges(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
+    """(height, width) with the shorter edge `shortest`, or less so that the longer one is at most `longest`; both are rounded
+    as published (500 × 333 → 1201 × 800, 800 × 1334 → 799 × 1333)."""
+    low, high = min(size), max(size)
+    exact = float(shortest)
+    if high / low * shortest > longest:
+        exact = longest * low / high
+        shortest = round(exact)
+    if low == shortest:
+        return size
+    other = int(exact * high / low)
+    return (shortest, other) if size[0] <= size[1] else (other, shortest)
+
+
+def resize(image: Image.Image, size: tuple[int, int], resample: int) -> Image.Image:
+    """The picture at (height, width)."""
+    height, width = size
+    return image if image.size == (width, height) else image.resize((width, height), resample=resample)
