@@ -32,6 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "image_std": HALF,
     },
     "ConvNextImageProcessor": {"size": 384, "image_mean": HALF, "image_std": HALF},
+    "SegformerImageProcessor": {"size": (512, 512), "resample": 2},
     "LevitImageProcessor": {"size": 224, "do_center_crop": True, "crop_size": (224, 224)},
 }
 """What a processor does where its file does not say, by its published name."""
@@ -41,6 +42,7 @@ PROCESSORS = {
     "cvt": "ConvNextImageProcessor",
     "levit": "LevitImageProcessor",
     "resnet": "ConvNextImageProcessor",
+    "segformer": "SegformerImageProcessor",
     "vit": "ViTImageProcessor",
 }
 """The processor of a `model_type`, for old files that do not name theirs."""
@@ -54,7 +56,8 @@ class ImageProcessor:
     """How pictures become `pixel_values`, with the names of a published `preprocessor_config.json`.
 
     Attributes:
-        image_processor_type: whose way of resizing: `ViTImageProcessor` and `DeiTImageProcessor` resize to `size`;
+        image_processor_type: whose way of resizing: `ViTImageProcessor`, `DeiTImageProcessor` and
+            `SegformerImageProcessor` resize to `size`;
             `ConvNextImageProcessor` (ConvNeXt, CvT, ResNet) resizes the shorter edge to `size / crop_pct` and crops the
             middle, or warps to the square from 384 on; `LevitImageProcessor` resizes the shorter edge to 256 / 224 of `size`.
         do_resize, size: (height, width), or the length of the shorter edge.

@@ -80,12 +80,12 @@ def shards(folder: Path) -> list[Path]:
         pickles = sorted(
             path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
         )
-        hint = (
-            f"; {pickles[0]} is a pickle, which can run code and is never read: open it with transformers where you trust"
-            " it, and save_pretrained writes safetensors"
-            if pickles
-            else ""
-        )
+        hint = f"; {pickles[0]} is a pickle, which can run code and is never read" if pickles else ""
+        hint += (
+            ": take the copy in safetensors that the hub makes of a published one (its revision is refs/pr/N: `hf download NAME"
+            " --revision refs/pr/N --local-dir FOLDER`), or open it elsewhere with transformers, where you trust it, and"
+            " save_pretrained writes safetensors"
+        ) * bool(pickles)
         raise ModelError(f"{folder} has no *.safetensors{hint}")
     return paths
 

@@ -38,6 +38,13 @@ DECODER = dict(
     decoder_intermediate_size=12,
 )
 STAGES = dict(num_channels=2, hidden_sizes=[8, 12], depths=[1, 2])
+MIX = dict(
+    num_channels=2,
+    hidden_sizes=[8, 12, 16, 20],
+    num_attention_heads=[1, 2, 4, 5],
+    depths=[1, 2, 1, 1],
+    mlp_ratios=[2, 2, 3, 2],
+)
 SMALL: dict[str, dict[str, Any]] = {
     "bert": BERT,
     "electra": dict(BERT, embedding_size=12),
@@ -77,6 +84,8 @@ SMALL: dict[str, dict[str, Any]] = {
         key_dim=[4, 4, 4],
     ),
     "cvt": dict(num_channels=2, embed_dim=[8, 12, 16], num_heads=[1, 2, 4], depth=[1, 2, 3]),
+    "segformer": MIX,
+    "glpn": dict(MIX, decoder_hidden_size=12, max_depth=7),
     "wav2vec2": dict(
         vocab_size=24,
         hidden_size=16,

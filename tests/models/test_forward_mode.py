@@ -29,6 +29,8 @@ CLASSES = {
     "cvt": "CvtForImageClassification",
     "levit": "LevitForImageClassification",
     "resnet": "ResNetForImageClassification",
+    "segformer": "SegformerForImageClassification",
+    "glpn": "GLPNForDepthEstimation",
 }
 FROZEN = "final_logits_bias", "sinusoids"
 """Parameters that a model gives no gradient, where differences would see one."""

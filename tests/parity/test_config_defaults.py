@@ -39,6 +39,8 @@ UNREAD = {
         *(f"mask_{axis}_{what}" for axis in ("time", "feature") for what in ("prob", "length", "min_masks")),
     },
     "cvt": {"layer_norm_eps"},
+    "segformer": {"layer_norm_eps", "decoder_hidden_size", "classifier_dropout_prob", "semantic_loss_ignore_index"},
+    "glpn": {"layer_norm_eps"},
     "wav2vec2": {
         *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim", "add_adapter", "adapter_attn_dim"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),

@@ -37,6 +37,8 @@ ARCHITECTURES = {
     "resnet": "ResNetForImageClassification",
     "levit": "LevitForImageClassification",
     "cvt": "CvtForImageClassification",
+    "segformer": "SegformerForImageClassification",
+    "glpn": "GLPNForDepthEstimation",
     "wav2vec2": "Wav2Vec2ForCTC",
 }
 OTHERS = {
@@ -60,6 +62,13 @@ TRAINING = re.compile(r"drop|init|_std$|norm_pix_loss|^(bos|decoder_start|forced
 """Fields that only training or generation reads: their values are compared, and what they do there has tests of its own."""
 
 ROPE = dict(rope_theta=10_000.0, factor=2.0)
+MIX = {
+    "num_encoder_blocks": [3],
+    "sr_ratios": [[4, 2, 1, 1]],
+    "patch_sizes": [[5, 3, 1, 3]],
+    "strides": [[2, 2, 2, 2]],
+    "mlp_ratios": [[1, 2, 2, 3]],
+}
 VALUES: dict[str, dict[str, list[Any]]] = {
     "electra": {"summary_type": ["last", "mean"]},
     "gpt2": {"summary_type": ["last"], "summary_activation": ["tanh"]},
@@ -121,6 +130,8 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "padding_q": [[1, 1, 2]],
         "stride_q": [[1, 1, 2]],
     },
+    "segformer": MIX,
+    "glpn": dict(MIX, decoder_hidden_size=[16], max_depth=[80], head_in_index=[2, -3]),
     "wav2vec2": {
         "feat_extract_norm": ["layer"],
         "num_codevector_groups": [4],
@@ -170,6 +181,8 @@ IMPOSSIBLE = {
     "gpt2": {"pad_token_id": "None"},
     "llama": {"pad_token_id": "None"},
     "levit": {"patch_size": "8"},
+    "segformer": {"num_encoder_blocks": "3"},
+    "glpn": {"num_encoder_blocks": "3"},
     "cvt": {
         **{"cls_token": "False, False, False|False, True, True", "qkv_projection_method": "avg"},
         **{"padding_kv": "0", "padding_q": "2", "stride_q": "2"},
@@ -187,6 +200,7 @@ UNREAD = {
         "apply_spec_augment",
         *(f"mask_{axis}_{what}" for axis in ("time", "feature") for what in ("prob", "length", "min_masks")),
     },
+    "segformer": {"decoder_hidden_size", "classifier_dropout_prob", "semantic_loss_ignore_index"},
     "wav2vec2": {
         *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
@@ -264,7 +278,7 @@ def inputs(architecture: str, config) -> dict[str, np.ndarray]:
 
 def first(outputs) -> Any:
     """The output that a class is for."""
-    names = ("prediction_logits", "logits", "reconstruction", "pooler_output", "last_hidden_state")
+    names = ("prediction_logits", "logits", "reconstruction", "predicted_depth", "pooler_output", "last_hidden_state")
     return next(outputs[name] for name in names if outputs.get(name) is not None)
 
 

@@ -15,6 +15,7 @@ from transformers.image_utils import load_image  # noqa: E402
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil  # noqa: E402
 from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil  # noqa: E402
 from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil  # noqa: E402
+from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil  # noqa: E402
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil  # noqa: E402
 
 PROCESSORS = {
@@ -39,6 +40,7 @@ PROCESSORS = {
         },
     ),
     "levit": (LevitImageProcessorPil, {}),
+    "segformer": (SegformerImageProcessorPil, {}),
     "not normalised": (ViTImageProcessorPil, {"do_normalize": False}),
     "not rescaled": (
         ViTImageProcessorPil,
