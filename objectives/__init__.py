@@ -8,6 +8,7 @@ from objectives.classification import Classification
 from objectives.distillation import Distillation
 from objectives.images.augmented import Augmented
 from objectives.images.class_distillation import ClassDistillation
+from objectives.images.depth import Depth
 from objectives.images.masked_image import MaskedAutoencoder, MaskedImage
 from objectives.objective import Losses, Objective, ObjectiveError
 from objectives.regression import Regression
@@ -41,6 +42,7 @@ KINDS: dict[str, type[Objective]] = {
         AnswerSpan,
         MaskedImage,
         MaskedAutoencoder,
+        Depth,
         Contrastive,
         Ctc,
     )

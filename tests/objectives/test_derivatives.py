@@ -17,6 +17,7 @@ from objectives import (
     Classification,
     Contrastive,
     Ctc,
+    Depth,
     Distillation,
     Infilling,
     MaskedAutoencoder,
@@ -60,6 +61,8 @@ OBJECTIVES = [
     MaskedImage(patch_size=PATCH, mask_patch_size=4),
     MaskedAutoencoder(patch_size=PATCH),
     Augmented(Classification(smoothing=0.1), Augmentation(mixup=0.8)),
+    Depth(),
+    Depth("log_l1"),
     Contrastive(**CONV, mask_time_prob=0.5, mask_time_length=3, num_negatives=4, codes=CODES),
     Ctc(**CONV, hidden_size=WIDTH),
     Sum(MaskedLM(), NextSentence()),
@@ -84,6 +87,7 @@ def seen(objective: Objective) -> dict[str, jax.Array]:
     examples = batch(range(ROWS), LENGTH) | text_windows([window, window - 3, window // 2], window)
     labels = random.integers(0, CLASSES, ROWS) if classifies(objective) else examples["input_ids"]
     labels = random.normal(size=ROWS) if isinstance(objective, Regression) else labels
+    labels = random.uniform(1, 9, (ROWS, SIDE, SIDE)) if isinstance(objective, Depth) else labels
     images = {f"{name}pixel_values": random.normal(size=(ROWS, SIDE, SIDE, 3)) for name in ("", "other_")}
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
@@ -105,6 +109,7 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
     shapes |= dict(cls_logits=(ROWS, CLASSES), distillation_logits=(ROWS, CLASSES), discriminator_logits=text)
     shapes |= dict(start_logits=text, end_logits=text)
     shapes |= dict(seq_relationship_logits=(ROWS, 2), hidden=(*text, WIDTH), teacher_hidden=(*text, WIDTH))
+    shapes |= dict(predicted_depth=places)
     shapes |= dict(reconstruction=(ROWS, SIDE, SIDE, 3), replaced=text, mask=patches)
     if isinstance(objective, Regression):
         shapes["logits"] = (ROWS, 1)
@@ -117,6 +122,8 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
         shapes |= dict(codevector_indices=(*places, 2), codevector_logits=(*places, 2, CODES))
     asked = [next(name for name in names if name in shapes) for names in objective.asks]
     outputs = {name: jnp.asarray(random.normal(size=shapes[name])) for name in asked}
+    if "predicted_depth" in outputs:
+        outputs["predicted_depth"] = jnp.exp(outputs["predicted_depth"])
     fixed = [
         name for name in outputs if name.startswith("teacher") or name in ("replaced", "mask", "codevector_indices")
     ]

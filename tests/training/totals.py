@@ -12,7 +12,7 @@ import optax
 from models.config import ModelConfig
 from models.model import Model
 from models.outputs import ModelOutput
-from objectives import Objective, Sum
+from objectives import Depth, Objective, Sum
 from objectives.audio.contrastive import perplexity
 from training.parallel import Parallel, logical_axes
 from training.state import Update
@@ -22,20 +22,10 @@ ROWS, PLACES, FEATURES, CODES = 32, 6, 8, 16
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaleInvariant(Objective):
-    """(1/n) Σ d² - λ (1/n Σ d)² over the n places with a label (Eigen et al., 2014, arXiv 1406.2283, equation 4), here over
-    the whole batch."""
+class DepthOfFeatures(Depth):
+    """The scale-invariant error of depth, of a model that sees no pictures."""
 
-    factor: float = 0.5
-
-    def sums(self, outputs, batch):
-        asked = batch["labels"] > 0
-        apart = jnp.where(asked, outputs["logits"][..., 0] - batch["labels"], 0.0)
-        return {"squares": (apart**2).sum(), "differences": apart.sum(), "count": asked.sum().astype(jnp.float32)}
-
-    def losses(self, totals):
-        mean = totals["differences"] / totals["count"]
-        return {"depth_loss": totals["squares"] / totals["count"] - self.factor * mean**2}
+    takes = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,18 +49,19 @@ class Squares(Objective):
         return {"squares_loss": (0.04 * (outputs["logits"] ** 2).sum(), 0.04 * jnp.float32(len(batch["labels"])))}
 
 
-OBJECTIVE = Sum(ScaleInvariant(), Diversity(), Squares())
+OBJECTIVE = Sum(DepthOfFeatures(), Diversity(), Squares())
 
 
 class Scores(Model):
-    """`logits` (batch, places, codes) of `features` (batch, places, features)."""
+    """`logits` (batch, places, codes) of `features` (batch, places, features); `predicted_depth` is e to the first of them."""
 
     config: ModelConfig = ModelConfig()
 
     @nn.compact
     def __call__(self, features, dropout_keys=None):
         start = nn.with_logical_partitioning(nn.initializers.normal(0.5), ("embed", "mlp"))
-        return ModelOutput(logits=features @ self.param("kernel", start, (FEATURES, CODES)))
+        logits = features @ self.param("kernel", start, (FEATURES, CODES))
+        return ModelOutput(logits=logits, predicted_depth=jnp.exp(logits[..., 0]))
 
 
 def examples() -> dict[str, np.ndarray]:
