@@ -57,7 +57,8 @@ class Initial:
         other = {
             name: value
             for name, value in vars(self.config).items()
-            if name not in model.execution
+            if name in asked
+            and name not in model.execution
             and not CHOICES.fullmatch(name)
             and not (name.endswith("_token_id") and name in experiment.set_of_model)
             and asked[name] != value

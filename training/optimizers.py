@@ -26,7 +26,7 @@ from training.transformations import (
 
 EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(
-        ("learning_rate", "eps", "clip_norm", "adaptive_clip", "layer_decay", "clip_threshold", "least_scale"),
+        ("learning_rate", "eps", "clip_norm", "adaptive_clip", "layer_decay", "clip_threshold", "least_scale", "power"),
         ("more than 0", lambda x: x > 0),
     ),
     **dict.fromkeys(
@@ -168,6 +168,26 @@ class TriStage(AdamW):
             fallen = jnp.clip((step - falls_from) / max(1, steps - falls_from), 0, 1)
             warmed = jnp.minimum(1.0, step / max(1, self.warmup_steps))
             return self.learning_rate * warmed * jnp.exp(math.log(self.final_share) * fallen)
+
+        return rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Triangular(AdamW):
+    """AdamW whose rate grows from `warmup_init` to its peak over the first half of the run, and falls back over the second, both
+    times as a power of the part of that half that is done (the released code of GLPN, Kim et al., 2022, arXiv 2201.07436).
+
+    Attributes:
+        power: 1 for straight lines.
+    """
+
+    power: float = 0.9
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        def rate(step: int | jax.Array) -> jax.Array:
+            done = 2 * (jnp.asarray(step, jnp.float32) + 1) / steps
+            risen = jnp.minimum(done, 1.0) ** self.power - jnp.maximum(done - 1.0, 0.0) ** self.power
+            return self.warmup_init + (self.learning_rate - self.warmup_init) * risen
 
         return rate
 

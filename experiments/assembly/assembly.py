@@ -124,7 +124,8 @@ class Assembly(Feed):
         if self.initial.config.model_type != config.model_type:
             _, variables = hub.load(**{**named, "architecture": config.begins_as[1]})
             fresh = nn.unbox(jax.jit(lambda: self.student.init(key, **self.student.blank()))())
-            variables = unflatten_dict(flatten_dict(fresh) | flatten_dict(variables))
+            fresh, published = flatten_dict(fresh), flatten_dict(variables)
+            variables = unflatten_dict(fresh | {path: x for path, x in published.items() if path in fresh})
             hub.check_shapes(self.student, variables)
             return variables
         if self.data.vocabulary.labels or self.student.labelled is False:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.optimizers import LAMB, SGD, AdamW, TriStage
+from training.optimizers import LAMB, SGD, AdamW, Triangular, TriStage
 
 
 def test_inverse_square_root_is_the_schedule_of_the_transformer():
@@ -43,3 +43,16 @@ def test_three_stages_are_those_of_fairseq():
         peak * np.exp(np.log(final) * n / (steps - warmup - hold)) for n in range(1, steps - warmup - hold + 1)
     ]
     np.testing.assert_allclose(optimizer.rates(steps), expected, rtol=1e-5)
+
+
+def test_up_and_down_is_that_of_glpn():
+    """Its loop: the first step is step 1, and the second half of the run is a fall as steep as the rise."""
+    least, peak, steps = 3e-5, 1e-4, 60
+    optimizer = Triangular(learning_rate=peak, warmup_init=least, power=0.9)
+    expected = []
+    for step in range(1, steps + 1):
+        done = step / (steps / 2)
+        rising = (peak - least) * done**0.9 + least
+        expected.append(rising if done <= 1 else (least - peak) * (done - 1) ** 0.9 + peak)
+    np.testing.assert_allclose(optimizer.rates(steps), expected, rtol=1e-5)
+    assert optimizer.rates(steps).argmax() == 29 and optimizer.rates(steps)[-1] == np.float32(least)
