@@ -26,14 +26,21 @@ COLUMNS = 14
 """How many columns at a time the gradient of a depthwise kernel adds up within one loop."""
 
 
-def convolve(x: Image, kernel: Kernel, stride: Pair = (1, 1), padding: Pair = (0, 0), groups: int = 1) -> Image:
+def convolve(
+    x: Image,
+    kernel: Kernel,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    groups: int = 1,
+    dilation: Pair = (1, 1),
+) -> Image:
     """The cross-correlation of `x`, padded with zeros on both sides, with `kernel`, in the dtype of `x`.
 
     The kernel's gradient is in the kernel's dtype (`models.kernels.linear`).
     """
     if kernel.shape[:2] == (1, 1) and padding == (0, 0) and groups == 1:
         return matmul(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
-    return _convolve(x, kernel, window=Window(kernel.shape[:2], stride, padding, groups))
+    return _convolve(x, kernel, window=Window(kernel.shape[:2], stride, padding, groups, dilation))
 
 
 def _reference(x, kernel, *, window):
@@ -69,6 +76,7 @@ def xla_forward(x: Image, kernel: Kernel, window: Window) -> Image:
         kernel,
         window.stride,
         [(length, length) for length in window.padding],
+        rhs_dilation=window.dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=window.groups,
     )
@@ -88,12 +96,12 @@ def xla_kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dt
     """
     padding = []
     for axis in (0, 1):
-        reach = (gradient.shape[axis + 1] - 1) * window.stride[axis] + window.size[axis]
+        reach = (gradient.shape[axis + 1] - 1) * window.stride[axis] + window.reach[axis]
         padding.append((window.padding[axis], reach - x.shape[axis + 1] - window.padding[axis]))
     return jax.lax.conv_general_dilated(
         x,
         gradient,
-        (1, 1),
+        window.dilation,
         padding,
         rhs_dilation=window.stride,
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
@@ -104,7 +112,8 @@ def xla_kernel_gradient(x: Image, gradient: Image, window: Window, dtype: jnp.dt
 
 def patched(window: Window) -> bool:
     """Whether each place of the images is seen once: the images are cut into patches and nothing is padded."""
-    return window.size == window.stride and window.padding == (0, 0) and window.groups == 1
+    plain = window.padding == (0, 0) and window.groups == 1 and window.dilation == (1, 1)
+    return window.size == window.stride and plain
 
 
 def depthwise(window: Window, channels: int, features: int) -> bool:
@@ -113,8 +122,8 @@ def depthwise(window: Window, channels: int, features: int) -> bool:
 
 
 def inside(window: Window) -> bool:
-    """Whether some of the kernel is on the image at each place."""
-    return window.padding[0] < window.size[0] and window.padding[1] < window.size[1]
+    """Whether some of the kernel is on the image at each place, its places side by side."""
+    return window.padding[0] < window.size[0] and window.padding[1] < window.size[1] and window.dilation == (1, 1)
 
 
 @functools.partial(jax.jit, static_argnames="window")
@@ -201,14 +210,17 @@ def patches(x: Image, window: Window) -> Float[Array, "batch _height _width _pat
         seen = x[:, : rows * height, : columns * width]
         return rearrange(seen, "b (h i) (w j) c -> b h w (i j c)", i=height, j=width)
     rows, columns = window.places(x.shape)
-    rows, columns = within(rows, window.size[0], window.stride[0]), within(columns, window.size[1], window.stride[1])
+    rows, columns = (
+        within(places, window.size[axis], window.stride[axis], window.dilation[axis])
+        for axis, places in enumerate((rows, columns))
+    )
     seen = pad(x, window.padding).at[:, rows[:, None, :, None], columns[None, :, None, :]].get(mode=IN_BOUNDS)
     return rearrange(seen, "b h w i j c -> b h w (i j c)")
 
 
-def within(places: int, size: int, stride: int = 1) -> Int[np.ndarray, "places size"]:
+def within(places: int, size: int, stride: int = 1, dilation: int = 1) -> Int[np.ndarray, "places size"]:
     """Where along an axis each place of a kernel of this size looks. XLA looks there faster than it joins slices."""
-    return np.arange(places)[:, None] * stride + np.arange(size)
+    return np.arange(places)[:, None] * stride + np.arange(size) * dilation
 
 
 def shifted_sum(x: Image, kernel: Kernel, padding: tuple[int, int]) -> Image:

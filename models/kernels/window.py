@@ -17,17 +17,25 @@ class Window:
         size: of the kernel, (height, width) like the others.
         padding: rows and columns on both sides: of zeros, or of nothing for a maximum.
         groups: parts of the channels, each seen by its own part of the outputs.
+        dilation: how far apart neighbours within the kernel look.
     """
 
     size: Pair
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
     groups: int = 1
+    dilation: Pair = (1, 1)
+
+    @property
+    def reach(self) -> Pair:
+        """Rows and columns from the first that the kernel sees to the last, both included."""
+        height, width = ((self.size[axis] - 1) * self.dilation[axis] + 1 for axis in (0, 1))
+        return height, width
 
     def places(self, shape: tuple[int, ...]) -> Pair:
         """Height and width of what comes of an image of this shape."""
         height, width = (
-            (shape[axis + 1] + 2 * self.padding[axis] - self.size[axis]) // self.stride[axis] + 1 for axis in (0, 1)
+            (shape[axis + 1] + 2 * self.padding[axis] - self.reach[axis]) // self.stride[axis] + 1 for axis in (0, 1)
         )
         return height, width
 

@@ -44,6 +44,7 @@ class Conv(nn.Module):
         kernel_size, stride, padding: (height, width), or one number for both.
         groups: the channels are cut into so many parts, each seen by its part of the outputs; as many as there are
             channels make it depthwise.
+        dilation: how far apart neighbours within the kernel look, in both directions.
     """
 
     config: ModelConfig
@@ -54,6 +55,7 @@ class Conv(nn.Module):
     groups: int = 1
     use_bias: bool = True
     kernel_init: Initializer = truncated_normal(0.02)
+    dilation: int = 1
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
@@ -61,7 +63,8 @@ class Conv(nn.Module):
         init = nn.with_logical_partitioning(self.kernel_init, ("height", "width", None, "embed"))
         shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", init, shape, dtype)
-        y = convolve(x.astype(self.config.compute_dtype), kernel, pair(self.stride), pair(self.padding), self.groups)
+        shape = pair(self.stride), pair(self.padding), self.groups, pair(self.dilation)
+        y = convolve(x.astype(self.config.compute_dtype), kernel, *shape)
         y = by_example(checkpoint_name(y, PROJECTION))
         if not self.use_bias:
             return y

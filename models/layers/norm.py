@@ -1,10 +1,11 @@
-"""Layer, root mean square and batch normalisation."""
+"""Layer, root mean square, group and batch normalisation."""
 
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Float
 
 from models.config import ModelConfig
@@ -38,6 +39,31 @@ def layer_norm(config: ModelConfig, epsilon: float, name: str | None) -> Norm:
 
 def rms_norm(config: ModelConfig, epsilon: float, name: str | None) -> Norm:
     return Norm(config, epsilon, use_bias=False, name=name)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He, 2018, arXiv 1803.08494): the channels of each group of an image, over all its places, in
+    float32 or wider; `scale` and `bias` for each channel.
+
+    Attributes:
+        groups: into how many the channels are cut.
+    """
+
+    config: ModelConfig
+    groups: int
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        channels, dtype = x.shape[-1:], jnp.dtype(self.config.param_dtype)
+        scale = self.param("scale", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), channels, dtype)
+        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, ("norm",)), channels, dtype)
+        grouped = rearrange(widened(x), "batch h w (groups c) -> batch h w groups c", groups=self.groups)
+        centred = grouped - grouped.mean(axis=(1, 2, 4), keepdims=True)
+        variance = (centred**2).mean(axis=(1, 2, 4), keepdims=True)
+        normed = (centred * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
+        scale, bias = (jnp.expand_dims(widened(y), (0, 1, 2)) for y in (scale, bias))
+        return (normed * scale + bias).astype(self.config.compute_dtype)
 
 
 BatchAxes = tuple[str, ...] | None

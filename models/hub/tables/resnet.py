@@ -3,6 +3,7 @@
 import dataclasses
 
 from models.hub.names import Name, NameTable, batch_norm, convolution, linear
+from models.resnet import ResNetConfig
 
 
 def conv_norm(published: str, ours: str) -> tuple[Name, ...]:
@@ -19,18 +20,25 @@ def layer(published: str, ours: str) -> tuple[Name, ...]:
     return tuple(name for part in (*inner, conv_norm(f"{published}.shortcut", f"{ours}/shortcut")) for name in part)
 
 
-def stage(number: int) -> tuple[Name, ...]:
+def stage(number: int, published: str, ours: str) -> tuple[Name, ...]:
     """A stage's first layer, which may change resolution and channels, and the others, stacked."""
-    published, ours = f"resnet.encoder.stages.{number}.layers", f"resnet/stage_{number}"
+    published, ours = f"{published}encoder.stages.{number}.layers", f"{ours}stage_{number}"
     rest = (dataclasses.replace(name, layers=(1, 1)) for name in layer(f"{published}.{{layer}}", f"{ours}_rest"))
     return (*layer(f"{published}.0", f"{ours}_first"), *rest)
 
 
+def trunk(published: str, ours: str) -> tuple[Name, ...]:
+    """All below the head, behind these prefixes."""
+    stages = (name for number in range(4) for name in stage(number, published, ours))
+    return (*conv_norm(f"{published}embedder.embedder", f"{ours}embedder"), *stages)
+
+
+def backbone(config: ResNetConfig, published: str, ours: str) -> tuple[Name, ...]:
+    """The names of a backbone that is called so (`models.hub.backbones`)."""
+    return trunk(f"{published}.", f"{ours}/")
+
+
 TABLE = NameTable(
-    names=(
-        *conv_norm("resnet.embedder.embedder", "resnet/embedder"),
-        *(name for number in range(4) for name in stage(number)),
-        *linear("classifier.1", "classifier"),
-    ),
+    names=(*trunk("resnet.", "resnet/"), *linear("classifier.1", "classifier")),
     prefix=("resnet.", "resnet/"),
 )

@@ -1,6 +1,7 @@
 """ResNet held against what must be true of it, without a reference implementation."""
 
 import dataclasses
+import json
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.backbone import read_backbone_config
 from models.config import ModelError
 from models.resnet import ResNetConfig, ResNetForImageClassification, ResNetModel
 
@@ -124,3 +126,52 @@ def test_images_that_do_not_fit_are_refused():
     model = ResNetModel(SMALL)
     with pytest.raises(ModelError, match="num_channels=3"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 24, 24, 1))))
+
+
+def test_a_backbone_gives_the_feature_maps_that_its_config_names():
+    config = dataclasses.replace(SMALL, depths=(3, 2, 2), hidden_sizes=(16, 24, 32), out_features=("stem", "stage3"))
+    backbone = config.backbone()
+    variables = jax.jit(lambda: variables_of(backbone))()
+    found = backbone.apply(variables, images()[:1], output_hidden_states=True)
+    assert (backbone.channels, backbone.strides) == ((8, 32), (4, 16))
+    assert [x.shape for x in found.feature_maps] == [(1, 10, 9, 8), (1, 3, 3, 32)]
+    states = ResNetModel(config).apply(variables, images()[:1], output_hidden_states=True).hidden_states
+    for one, other in zip((states[0], states[3]), found.feature_maps, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert ResNetConfig().backbone().channels == (2_048,) and ResNetConfig().backbone().strides == (32,)
+
+
+def test_a_dilated_stage_sees_what_it_saw_at_every_place():
+    """At every second place it is the stage that halves the resolution: its layers see the same pixels with the same kernels."""
+    config = dataclasses.replace(SMALL, depths=(2, 3), out_features=("stage1", "stage2"))
+    plain, dilated = config.backbone(), config.backbone(dilated=True)
+    variables = jax.jit(lambda: variables_of(plain))()
+    (first, last), (same, wide) = (model.apply(variables, images()).feature_maps for model in (plain, dilated))
+    assert dilated.strides == (4, 4) and wide.shape[1:3] == first.shape[1:3]
+    np.testing.assert_array_equal(first, same)
+    np.testing.assert_allclose(wide[:, ::2, ::2], last, atol=1e-5 * float(jnp.abs(last).max()))
+
+
+def test_a_backbone_is_read_from_the_config_of_the_model_on_it():
+    config = ResNetConfig.resnet18(out_features=("stage2", "stage4"))
+    assert read_backbone_config(json.loads(json.dumps(config.to_json()))) == config
+    counted = {**config.to_json(), "out_features": None, "out_indices": [2, -1]}
+    assert read_backbone_config(counted) == config
+    timm = {"model_type": "timm_backbone", "backbone": "resnet101", "out_indices": [1, 2, 3, 4]}
+    assert read_backbone_config(timm) == ResNetConfig.resnet101(out_features=ResNetConfig().stage_names[1:])
+
+
+@pytest.mark.parametrize(
+    ("published", "said"),
+    [
+        ({"model_type": "resnet", "out_features": ["stage5"]}, "expected some of stem, stage1"),
+        ({"model_type": "resnet", "out_features": ["stage2", "stage1"]}, "in this order"),
+        ({"model_type": "resnet", "out_features": []}, "out_features is empty"),
+        ({"model_type": "resnet", "out_indices": [5]}, "out_indices="),
+        ({"model_type": "bert"}, "backbone_config: model_type='bert'"),
+        ({"model_type": "timm_backbone", "backbone": "mobilenet"}, "backbone='mobilenet' of timm"),
+    ],
+)
+def test_what_is_no_backbone_is_refused(published, said):
+    with pytest.raises(ModelError, match=said):
+        read_backbone_config(published)

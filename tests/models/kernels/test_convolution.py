@@ -35,6 +35,9 @@ WINDOWS = {
     "depthwise, halving": ((2, 9, 8, 4), 4, Window((3, 3), (2, 2), (1, 1), 4)),
     "a multiple": ((2, 6, 7, 4), 8, Window((3, 3), (1, 1), (1, 1), 4)),
     "1 × 1": ((2, 6, 7, 4), 3, Window((1, 1), (2, 2))),
+    "dilated": ((2, 9, 7, 4), 6, Window((3, 3), (1, 1), (2, 2), dilation=(2, 2))),
+    "dilated, uneven": ((2, 11, 12, 4), 6, Window((2, 3), (2, 1), (1, 4), 2, (3, 2))),
+    "dilated, depthwise": ((2, 9, 8, 4), 4, Window((3, 3), (1, 1), (2, 2), 4, (2, 2))),
 }
 
 
@@ -47,7 +50,8 @@ def arrays(shape, features, window):
 def slow(x, kernel, window):
     """The definition, place by place."""
     x = np.pad(x, ((0, 0), *((length, length) for length in window.padding), (0, 0)))
-    height, width = window.size
+    height, width = window.reach
+    down, right = window.dilation
     rows = (x.shape[1] - height) // window.stride[0] + 1
     columns = (x.shape[2] - width) // window.stride[1] + 1
     y = np.zeros((len(x), rows, columns, kernel.shape[-1]))
@@ -55,7 +59,7 @@ def slow(x, kernel, window):
     for row in range(rows):
         for column in range(columns):
             top, left = row * window.stride[0], column * window.stride[1]
-            seen = x[:, top : top + height, left : left + width]
+            seen = x[:, top : top + height : down, left : left + width : right]
             for group in range(window.groups):
                 mine = slice(group * outputs, (group + 1) * outputs)
                 part = seen[..., group * inputs : (group + 1) * inputs]
@@ -67,7 +71,7 @@ def slow(x, kernel, window):
 def test_a_convolution_is_its_definition_and_both_programs_have_its_gradients(case):
     shape, features, window = WINDOWS[case]
     x, kernel = arrays(shape, features, window)
-    settings = dict(stride=window.stride, padding=window.padding, groups=window.groups)
+    settings = dict(stride=window.stride, padding=window.padding, groups=window.groups, dilation=window.dilation)
     y, pull = jax.vjp(jax.jit(lambda x, kernel: convolve(x, kernel, **settings)), x, kernel)
     np.testing.assert_allclose(y, slow(np.asarray(x, np.float64), np.asarray(kernel, np.float64), window), atol=1e-4)
 

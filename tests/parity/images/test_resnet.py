@@ -15,7 +15,7 @@ from tests.parity.images.comparisons import image_differences, perturbed_statist
 from tests.parity.reference import round_trip, torch, transformers
 
 BATCH, LABELS = 6, 7
-HEADS = ["ResNetModel", "ResNetForImageClassification"]
+HEADS = ["ResNetModel", "ResNetForImageClassification", "ResNetBackbone"]
 SHAPES = {
     "bottleneck": dict(hidden_sizes=[16, 24, 32, 40], depths=[2, 3, 1, 2]),
     "2015": dict(hidden_sizes=[16, 24], depths=[2, 1], downsample_in_bottleneck=True),
@@ -42,6 +42,23 @@ def our_loss(outputs):
 
 def their_loss(outputs):
     return torch.sin(outputs.pooler_output).mean()
+
+
+@pytest.mark.parametrize("stages", [None, ["stage4"], ["stem", "stage1", "stage3"]], ids=["default", "last", "several"])
+def test_feature_maps_of_a_backbone(stages, tmp_path):
+    config = transformers.ResNetConfig(embedding_size=8, **SHAPES["bottleneck"], out_features=stages)
+    found, outputs = image_differences(
+        perturbed_statistics("ResNetBackbone", config),
+        tmp_path,
+        images(),
+        None,
+        lambda outputs: sum(jnp.sin(0.1 * x).mean() for x in outputs["feature_maps"]),
+        lambda outputs: sum(torch.sin(0.1 * x).mean() for x in outputs.feature_maps),
+    )
+    assert {"feature_maps", "hidden_states", "loss"} <= set(found)
+    assert len(outputs.feature_maps) == len(stages or [0])
+    over = {name: error for name, error in found.items() if error > (1e-4 if "gradient" in name else 1e-5)}
+    assert not over, over
 
 
 @pytest.mark.parametrize("training", [False, True])
