@@ -263,3 +263,34 @@ class Attention(nn.Module):
         local = jnp.arange(self.features) < self.num_heads // 2 * head_dim
         queries = nn.unbox(self.variables["params"]["query"]["kernel"])
         return jnp.where(local[None], queries, truncated_normal(self.stddev)(key, shape, dtype))
+
+
+class PlacedAttention(Attention):
+    """Attention in which positions are added to what queries and keys are made from, and not to values (Carion et al.,
+    "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872, section A.3)."""
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length features"],
+        mask: Bool[Array, "rows 1 #length keys"] | None,
+        dropout_keys: Keys = None,
+        *,
+        query_positions: Float[Array, "#batch length features"],
+        key_positions: Float[Array, "#batch keys features"],
+        memory: Float[Array, "batch keys features"] | None = None,
+    ) -> tuple[Float[Array, "batch length features"], Float[Array, "batch heads length keys"]]:
+        """The attended and projected vectors, and the attention probabilities before dropout.
+
+        Args:
+            mask: see `Attention`.
+            memory: what keys and values are made from; `hidden` where `None`.
+        """
+        source, width = hidden if memory is None else memory, self.num_heads * self.size
+        made = {"query": hidden + query_positions, "key": source + key_positions, "value": source}
+        query, key, value = (
+            self._by_heads(self._dense(width, name, ("embed", "heads"))(x)) for name, x in made.items()
+        )
+        rates = dict(dropout_rate=self.dropout_rate, dropout_keys=dropout_keys)
+        attended, probabilities = attend(query, key, value, mask, scale=self.size**-0.5, **rates)
+        return self._dense(self.features, "out", ("heads", "embed"))(attended), probabilities
