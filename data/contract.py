@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -171,6 +172,8 @@ class Prepared:
     """Words that stand before each text that is read."""
     source_tokenizer: ClassVar[Any] = None
     """Of texts that are read, where these have one of their own."""
+    generation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings of `generation_config.json` that follow from the data."""
 
     vocabulary: Any
     fingerprint: str
@@ -229,6 +232,9 @@ class Prepared:
 
     def save(self, folder: Path, form: Form) -> None:
         """Write what a reader of the model's folder must know of its inputs."""
+
+    def save_processor(self, folder: Path, form: Form) -> None:
+        """Write what it must know beside the tokens of texts."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

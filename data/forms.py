@@ -32,6 +32,11 @@ class Form:
         raise NotImplementedError
 
     @property
+    def most_tokens(self) -> int:
+        """Of the longest text of an example, where there are texts."""
+        return self.length
+
+    @property
     def amount(self) -> int:
         """How many `items` an example is."""
         return 1
@@ -281,6 +286,10 @@ class AudioForm(Form):
     target: int = 0
     buckets: int = 1
     of_bucket: tyro.conf.Suppress[bool] = dataclasses.field(default=False, repr=False)
+
+    @property
+    def most_tokens(self) -> int:
+        return self.target
 
     def of_lengths(self, *lengths: int) -> Self:
         return dataclasses.replace(super().of_lengths(*lengths), of_bucket=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.metric import Metric, MetricError
 from evaluation.text_metric import TextMetric
+from inference.tasks.automatic_speech_recognition import AutomaticSpeechRecognition
 from inference.writing import Writing
 
 HELD_OUT = "held_out"
@@ -31,7 +32,7 @@ class Evaluation:
     data: Any = None
     every: int | None = None
     examples: int | None = None
-    task: Writing | None = None
+    task: Writing | AutomaticSpeechRecognition | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "train":

@@ -132,6 +132,8 @@ def export(assembly: Assembly, variables: Any, folder: Path, *, card: str = "", 
         hub.save(place, assembly.student, variables, tokenizer=tokenizer)
         if tokenizer is None:
             assembly.data.save(place, experiment.form(-1))
+        else:
+            assembly.data.save_processor(place, experiment.form(-1))
         generation, config = place / GENERATION, place / "config.json"
         if generation.exists():
             write_json(generation, {**json.loads(generation.read_text()), **beside_the_model(assembly)})

@@ -25,7 +25,7 @@ LENGTH, VOCABULARY, SENTINELS = 64, 512, 100
 TEXT = {
     name: kind
     for name, kind in KINDS.items()
-    if not {"pixel_values", "input_values"} & {*kind().takes}
+    if not {"pixel_values", "input_values", "input_features"} & {*kind().takes}
     and "classes" not in kind().needs
     and "start_positions" not in kind().reads
 }

@@ -4,9 +4,10 @@ import difflib
 
 from objectives.audio.contrastive import Contrastive
 from objectives.audio.ctc import Ctc
+from objectives.audio.transcription import Transcription
+from objectives.augmented import Augmented
 from objectives.classification import Classification
 from objectives.distillation import Distillation
-from objectives.images.augmented import Augmented
 from objectives.images.class_distillation import ClassDistillation
 from objectives.images.depth import Depth
 from objectives.images.masked_image import MaskedAutoencoder, MaskedImage
@@ -45,6 +46,7 @@ KINDS: dict[str, type[Objective]] = {
         Depth,
         Contrastive,
         Ctc,
+        Transcription,
     )
 }
 """All objectives here that need no other, by the names that `named` knows."""

@@ -95,7 +95,8 @@ class AudioExamples(Examples):
             return {**batch, "labels": stacked([self.targets[item] for item in items], form.target, IGNORED)}
         return {**batch, "labels": np.asarray(self.targets, np.int32)[items]}
 
-    def _waveform(self, place: int) -> Waveform:
+    def waveform(self, place: int) -> Waveform:
+        """A recording, whole, as it is before it is prepared."""
         for recordings in self.recordings:
             if place < len(recordings):
                 return recordings.waveform(place, self.processor.sampling_rate)
@@ -104,7 +105,7 @@ class AudioExamples(Examples):
 
     def _shown(self, place: int, index: int, length: int) -> Waveform:
         """What example `index` shows of a recording, at most so many samples."""
-        waveform = self._waveform(place)
+        waveform = self.waveform(place)
         if not self.shuffled:
             return self.processor.values(waveform)[:length]
         word = np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0]

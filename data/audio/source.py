@@ -64,6 +64,10 @@ class Audio(Source):
     def processor(self) -> WaveformProcessor:
         return WaveformProcessor(self.sampling_rate, self.do_normalize)
 
+    def write_processor(self, folder: Path, form: AudioForm) -> None:
+        """Write how audio is prepared, for `transformers.AutoFeatureExtractor`."""
+        self.processor.write(folder)
+
     def prepare(self, size: int, folder: Path, say: Say, needs: Sequence[str] = ()) -> "PreparedAudio":
         """The source opened, looked at and split."""
         say(f"opening {self.source}")
@@ -161,7 +165,7 @@ class PreparedAudio(Prepared):
 
     def save(self, folder: Path, form: AudioForm) -> None:
         """Write how audio is prepared, and the vocabulary of its transcripts."""
-        self.audio.processor.write(folder)
+        self.audio.write_processor(folder, form)
 
     def examples(self, items: np.ndarray, form: AudioForm, seed: int) -> AudioExamples:
         """Raises `DataError` where there is nothing on that side."""

@@ -22,22 +22,20 @@ from data.forms import AudioForm
 
 
 @dataclasses.dataclass(frozen=True)
-class Transcribed(Audio):
-    """Recordings and their transcripts. Those that are longer than an example, or than `target`, are refused, or left out where
-    `broken` says so.
+class WithTranscripts(Audio):
+    """Base of sources of recordings and their transcripts. Those that are longer than an example, or than `target`, are refused,
+    or left out where `broken` says so.
 
     Attributes:
         source: a `.tsv` or `.jsonl` of files, by their paths from there, and texts; a folder with `train.tsv` and
             `validation.tsv` (or `.jsonl`); `spoken_sentences`, synthesised ones (`data.audio.synthesised`); or a TFDS name such
             as `librispeech`.
         features: names of audio and text, of columns, keys or features.
-        vocabulary: a published `vocab.json`, or the folder of one; made of the transcripts where empty.
         case: of the characters of transcripts.
         remove: pattern of what is left out of them.
     """
 
     features: tuple[str, ...] = ("audio", "text")
-    vocabulary: str = ""
     case: Literal["upper", "lower", "keep"] = "upper"
     remove: str = r"[^\w\s']"
 
@@ -57,6 +55,20 @@ class Transcribed(Audio):
         text = re.sub(self.remove, "", text) if self.remove else text
         text = text.upper() if self.case == "upper" else text.lower() if self.case == "lower" else text
         return " ".join(text.split())
+
+    def blank(self, form: AudioForm) -> Batch:
+        return {**super().blank(form), "labels": np.zeros(form.target, np.int32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcribed(WithTranscripts):
+    """Recordings and their transcripts, spelled.
+
+    Attributes:
+        vocabulary: a published `vocab.json`, or the folder of one; made of the transcripts where empty.
+    """
+
+    vocabulary: str = ""
 
     def prepared(self, looked: Looked, say: Say) -> "PreparedTranscripts":
         texts = [self.written(text) for text in looked.values]
@@ -83,9 +95,6 @@ class Transcribed(Audio):
     def blank_vocabulary(self, size: int, needs: Sequence[str] = ()) -> Characters:
         tokens = [PAD, BOS, EOS, UNK, DELIMITER, *(chr(0x4E00 + number) for number in range(size))]
         return Characters({token: number for number, token in enumerate(tokens[:size])})
-
-    def blank(self, form: AudioForm) -> Batch:
-        return {**super().blank(form), "labels": np.zeros(form.target, np.int32)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,6 +6,7 @@ Random erasing: Zhong et al., 2017, arXiv 1708.04896. Mixup: Zhang et al., 2017,
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,9 @@ class Augmentation:
         switch_probability: where there is both, fraction of the mixtures that are pasted.
         rescale_factor, image_mean, image_std: (pixel · `rescale_factor` - mean) / std for each channel.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    writes: ClassVar[tuple[str, ...]] = ("pixel_values",)
 
     flip: float = 0.5
     color_jitter: float = 0.0

@@ -41,7 +41,7 @@ def check_length(experiment: Experiment, *models: Model) -> None:
     longest = longest_form(experiment)
     rooms = (part.longest(name) for model in models for part in model.members for name in part.inputs)
     room = min((room for room in rooms if room is not None), default=None)
-    if room is not None and longest.length > room:
+    if room is not None and longest.most_tokens > room:
         raise ExperimentError(f"{longest!r} is longer than the model has positions for: {room}")
 
 

@@ -13,14 +13,20 @@ from evaluation.metric import Metric, MetricError
 from evaluation.metrics.objective import OfObjective
 from experiments.assembly.assembly import Assembly
 from experiments.assembly.evaluator import Evaluator
+from experiments.assembly.heard import Hearer
 from experiments.assembly.shapes import abstract_batch, boxed_frozen
-from experiments.assembly.written import Writer, check_writer
+from experiments.assembly.written import Writer
 from experiments.experiment import ExperimentError
+from inference.readers.sound import SoundReader
+from inference.readers.text import TextReader
 from objectives.objective import Example
 from training.processes import at_first
 from training.step import forward
 
 Say = Callable[[str], None]
+
+EVALUATORS: Mapping[Any, type[Evaluator]] = {None: Evaluator, TextReader: Writer, SoundReader: Hearer}
+"""By what makes the inputs of an evaluation's task, where it has one."""
 
 
 def evaluators(assembly: Assembly, say: Say) -> list[Evaluator]:
@@ -33,7 +39,7 @@ def evaluators(assembly: Assembly, say: Say) -> list[Evaluator]:
         if evaluation.examples is not None:
             experiment = dataclasses.replace(parts.experiment, evaluation_examples=evaluation.examples)
             parts = dataclasses.replace(parts, experiment=experiment)
-        found.append((Evaluator if evaluation.task is None else Writer)(evaluation, parts))
+        found.append(EVALUATORS[None if evaluation.task is None else evaluation.task.reader](evaluation, parts))
     return sorted(found, key=lambda evaluator: evaluator.name != HELD_OUT)
 
 
@@ -61,7 +67,7 @@ def check_evaluations(assembly: Assembly) -> None:
     known = {each.name: {*of_objective} if each.task is None else set() for each in evaluations}
     for evaluation in evaluations:
         if evaluation.task is not None:
-            check_writer(Writer(evaluation, assembly))
+            EVALUATORS[evaluation.task.reader](evaluation, assembly).check()
         for metric in evaluation.metrics:
             check_libraries(metric, evaluation.name)
             if evaluation.task is None:

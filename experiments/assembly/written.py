@@ -18,6 +18,7 @@ from inference.generation.config import of_model
 from inference.languages import Languages
 from inference.pipeline import Pipeline
 from inference.readers.text import TextReader
+from inference.writing import Writing
 from models.hub import files
 from models.hub.beside import GENERATION
 
@@ -29,6 +30,15 @@ class Writer(Evaluator):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return self.evaluation.metrics
+
+    def check(self) -> None:
+        """Raise `ModelError` where the model or the settings of generation do not fit the task; `DataError` where the data are no
+        pairs of texts."""
+        task, parts = self.evaluation.task, self.assembly
+        task.check(parts.student)
+        settings = GenerationConfig.from_json(generation_settings(parts), **task.generation)
+        settings.check_vocabulary(parts.student.config.vocab_size)
+        parts.data.texts(parts.data.held_out_items[:1])
 
     def states(self, variables: PyTree, form: Form | None = None) -> list[State]:
         process, processes = jax.process_index(), jax.process_count()
@@ -44,10 +54,14 @@ class Writer(Evaluator):
 
     def examples(self, numbers: np.ndarray | None = None) -> tuple[list[str], list[str]]:
         """What is read and what is right, of some of the evaluated examples, or of all."""
-        data = self.assembly.data
-        count = min(self.assembly.experiment.evaluation_examples, len(data.held_out_items))
+        return self.assembly.data.texts(self.items(numbers))
+
+    def items(self, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Of some of the evaluated examples, or of all."""
+        held_out = self.assembly.data.held_out_items
+        count = min(self.assembly.experiment.evaluation_examples, len(held_out))
         numbers = np.arange(count) if numbers is None else numbers
-        return data.texts(data.held_out_items[numbers * len(data.held_out_items) // count])
+        return held_out[numbers * len(held_out) // count]
 
     def write(self, variables: PyTree, sources: list[str]) -> list[str]:
         """What the model writes from each text; the end of a text is cut off where it is longer than those of training."""
@@ -85,22 +99,12 @@ def beside_the_model(assembly: Assembly) -> dict[str, Any]:
     """Settings of generation that are no matter of the model: those of the checkpoint that the run began with, and those of the
     first task that is evaluated."""
     published = assembly.experiment.run_folder / GENERATION
-    said = files.read_json(published) if published.exists() else {}
-    tasks = [evaluation.task for evaluation in assembly.experiment.evaluations if evaluation.task is not None]
+    said = {**assembly.data.generation, **(files.read_json(published) if published.exists() else {})}
+    tasks = [evaluation.task for evaluation in assembly.experiment.evaluations if isinstance(evaluation.task, Writing)]
     for task in tasks[:1]:
         direction = languages_of(assembly).direction(task.source_language, task.target_language)
         said |= {**direction.generation, **task.generation}
     return said
-
-
-def check_writer(writer: Writer) -> None:
-    """Raise `ModelError` where the model or the settings of generation do not fit the task; `DataError` where the data are no
-    pairs of texts."""
-    task, parts = writer.evaluation.task, writer.assembly
-    task.check(parts.student)
-    settings = GenerationConfig.from_json(generation_settings(parts), **task.generation)
-    settings.check_vocabulary(parts.student.config.vocab_size)
-    parts.data.texts(parts.data.held_out_items[:1])
 
 
 def shortened(reader: TextReader, text: str, longest: int) -> str:

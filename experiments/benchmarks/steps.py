@@ -3,6 +3,7 @@
     make bench [FLAX_PYTHON=PATH]                              BERT in float32 beside torch and Flax
     make bench MODELS=all                                      every text architecture beside torch, docs/speed.md
     make bench MODELS=images                                   the image classifiers, docs/speed.md
+    make bench MODELS=audio                                    models of recordings, docs/speed.md
 
 The interpreter `--parity-python` has `transformers` 5 with PyTorch, `--flax-python` has `transformers` 4.57 with Flax (the
 last to carry it; BERT alone); either may be left out. Every contestant is a process of its own that has built and warmed up
@@ -29,9 +30,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.benchmarks.pages import fill, summary
-from experiments.benchmarks.works import IMAGES, TEXTS, WORK
+from experiments.benchmarks.works import AUDIO, IMAGES, TEXTS, WORK
 
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = {"image ": IMAGES, "audio ": AUDIO}
+"""What the marks of a table begin with, by the models that it is of."""
 PAGE = ROOT / "docs" / "speed.md"
 KEEP_FREED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
@@ -199,7 +202,7 @@ def versions_of(contestants: Iterable[Contestant]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    groups = {"all": list(TEXTS), "images": list(IMAGES)}
+    groups = {"all": list(TEXTS), "images": list(IMAGES), "audio": ["wav2vec2-base", "whisper-tiny"]}
     parser.add_argument("--models", nargs="*", default=["bert"], choices=[*groups, *WORK])
     parser.add_argument("--parity-python", help="interpreter with transformers 5 and torch")
     parser.add_argument("--flax-python", help="interpreter with transformers 4.57, jax and flax")
@@ -226,7 +229,7 @@ def main() -> None:
     if compared and len(models) > 1:
         print(family_table(found))
         if arguments.write:
-            kind = "image " if models[0] in IMAGES else ""
+            kind = next((kind for kind, group in KINDS.items() if models[0] in group), "")
             fill(PAGE, **{f"{kind}steps": family_table(found), f"{kind}machine": said})
     summary("steps", processor=processor(), results=results)
 

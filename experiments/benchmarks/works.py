@@ -13,6 +13,8 @@ SIZE, LABELS = 224, 1_000
 """Pixels on a side of a picture, and its classes."""
 SECONDS, SPOKEN = 5, 64
 """Length of a recording, and tokens of its transcript."""
+WINDOW = 30
+"""Seconds that a model of spectrograms sees at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ class ImageWork(Work):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AudioWork(Work):
-    """Recordings of `SECONDS`, transcribed."""
+    """Recordings of `SECONDS`, transcribed, or pretrained on."""
 
     objective: str = "Ctc"
 
@@ -155,9 +157,12 @@ class AudioWork(Work):
         return self.batch * SECONDS, "seconds of audio"
 
     def data(self):
+        from data.audio.source import Audio
         from data.audio.transcribed import Transcribed
         from data.forms import AudioForm
 
+        if self.objective == "Contrastive":
+            return Audio(), AudioForm(SECONDS * 16_000)
         return Transcribed(), AudioForm(SECONDS * 16_000, target=SPOKEN)
 
     def drawn(self, name, shape, random):
@@ -174,6 +179,31 @@ class AudioWork(Work):
         return {
             "input_values": random.normal(size=shape).astype(numpy.float32),
             "attention_mask": numpy.ones(shape, numpy.int64),
+            "labels": random.integers(5, self.config["vocab_size"], (self.batch, SPOKEN)),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpectrogramWork(AudioWork):
+    """Windows of `WINDOW` seconds and what is said in them. Ours makes the spectrograms within the step; theirs come ready."""
+
+    objective: str = "Transcription"
+
+    @property
+    def items(self):
+        return self.batch * WINDOW, "seconds of audio"
+
+    def data(self):
+        from data.audio.dictated import Dictated
+        from data.forms import AudioForm
+
+        return Dictated(), AudioForm(WINDOW * 16_000, target=SPOKEN)
+
+    def batch_of_theirs(self, numpy):
+        random = numpy.random.default_rng(0)
+        features = random.normal(size=(self.batch, 80, WINDOW * 100)).astype(numpy.float32)
+        return {
+            "input_features": features,
             "labels": random.integers(5, self.config["vocab_size"], (self.batch, SPOKEN)),
         }
 
@@ -280,7 +310,20 @@ IMAGES = {
 AUDIO = {
     "wav2vec2-base": AudioWork(
         architecture="Wav2Vec2ForCTC", model_type="wav2vec2", batch=2, config=dict(vocab_size=32, layerdrop=0.0)
-    )
+    ),
+    "wav2vec2-base-pretraining": AudioWork(
+        architecture="Wav2Vec2ForPreTraining",
+        model_type="wav2vec2",
+        objective="Contrastive",
+        batch=2,
+        config=dict(vocab_size=32, layerdrop=0.0),
+    ),
+    "whisper-tiny": SpectrogramWork(
+        architecture="WhisperForConditionalGeneration",
+        model_type="whisper",
+        batch=2,
+        config=dict(vocab_size=51_864, eos_token_id=0, pad_token_id=0, bos_token_id=0, decoder_start_token_id=1),
+    ),
 }
 TINY = {
     "tiny-bert": TEXTS["bert"].tiny(

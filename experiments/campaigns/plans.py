@@ -4,6 +4,7 @@ train step.
     make plans                                         all of them, at about a minute of two cores a program
     make plans PLANS=--resume                          those that docs/plans.json does not hold yet
     make plans PLANS='--only images'                   the image models' again; the others stay
+    make plans PLANS='--only speech'                   of models of recordings
     make plans PLANS='--resume --only family'          of the text family those that are not there
 
 Every configuration of BERT has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies
@@ -14,6 +15,7 @@ are recipes as they stand, with a layout that fits.
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -46,7 +48,16 @@ IMAGES = {
     "ConvNeXt-XL": ("experiments/convnext/pretrain.py:xlarge", {}, "none"),
 }
 """The same of image models, under `pmap`."""
-OTHERS = {"family": FAMILY, "images": IMAGES}
+SPEECH = {
+    **{
+        f"Wav2Vec2-large, {seconds} s": ("experiments/wav2vec2/pretrain.py:large", {}, "dots")
+        for seconds in (20, 15, 10)
+    },
+    "Whisper-large, 30 s": ("experiments/whisper/pretrain.py:large", {"fsdp": 16}, "full"),
+}
+"""The same of models of recordings, by the length of a bucket: a program is compiled for each."""
+SECONDS = re.compile(r", (\d+) s$")
+OTHERS = {"family": FAMILY, "images": IMAGES, "speech": SPEECH}
 FAMILY_TOPOLOGY = "v5e:16x16"
 
 
@@ -150,15 +161,25 @@ def plan_recipes(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str
         model = dataclasses.replace(experiment.model, remat=remat)
         parallel = Parallel("jit", **layout) if layout else Parallel()
         experiment = dataclasses.replace(experiment, model=model, parallel=parallel)
+        if seconds := SECONDS.search(name):
+            experiment = of_seconds(experiment, int(seconds[1]))
         tried = isolated(plan, experiment, parse_topology(FAMILY_TOPOLOGY), 0, True)
         print(key, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
         records["plans"][key] = {**record(tried), "phase": 0, "refused": {}}
         RECORDS.write_text(json.dumps(records, indent=1) + "\n")
 
 
+def of_seconds(experiment: Experiment, seconds: int) -> Experiment:
+    """A recipe of recordings of one length."""
+    (phase,) = experiment.phases
+    form = dataclasses.replace(phase.form, length=seconds * experiment.data.sampling_rate, buckets=1)
+    return dataclasses.replace(experiment, phases=(dataclasses.replace(phase, form=form),))
+
+
 def write_page(records: dict[str, Any]) -> None:
     tables = dict(plans=plans_table(records), layouts=layouts_table(records))
     tables |= dict(family=family_table(records, FAMILY, "tokens"), images=family_table(records, IMAGES, "images"))
+    tables |= dict(speech=family_table(records, SPEECH, "samples"))
     fill(PAGE, **tables, machine=about(records))
 
 
@@ -193,7 +214,7 @@ def plans_table(records: dict[str, Any]) -> str:
 
 
 def family_table(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]], unit: str) -> str:
-    size = {"tokens": "length", "images": "pixels on a side"}[unit]
+    size = {"tokens": "length", "images": "pixels on a side", "samples": "samples"}[unit]
     head = ["", "recipe and layout", f"steps × batch × {size}", "remat", "memory, GiB", "sent, MB (bound)"]
     head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", f"{unit}/s", "MFU", "hours"]
     rows = []

@@ -15,7 +15,8 @@ from inference import tasks
 from inference.pipeline import pipeline
 from inference.task import Task
 from inference.writing import Writing
-from models.config import nearest
+from models import hub
+from models.config import ModelError, nearest
 from training.progress import counting, working
 
 
@@ -23,7 +24,8 @@ from training.progress import counting, working
 class Options:
     """Ask a model: `lacuna predict fill-mask "The capital of France is [MASK]." --model runs/bert-demo/model`.
 
-    A line of JSON is printed for each input, or what the task says.
+    A line of JSON is printed for each input, or what the task says. Where models of several sorts answer it, --help beside
+    --model says what the task can be set to for that one.
 
     Attributes:
         task: one of those named above; or a Python file that defines one, FILE[:class].
@@ -46,6 +48,7 @@ def main(arguments: list[str]) -> None:
     name, rest = (arguments[0], arguments[1:]) if arguments and not arguments[0].startswith("-") else ("", arguments)
     task = in_file(name) if ".py" in name else tasks.named(name) if name else None
     if task is not None:
+        task = suited(task, rest)
         program = f"lacuna predict {name}"
         task, rest = tyro.cli(
             type(task), default=task, args=rest, prog=program, return_unknown_args=True, add_help=False
@@ -71,6 +74,17 @@ def main(arguments: list[str]) -> None:
             ask = pipeline(task, options.model)
         for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
             print(task.printed(answer), flush=True)
+
+
+def suited(task: Task, arguments: list[str]) -> Task:
+    """The task as the model that is named wants it asked, whose settings may be others; unchanged where none can be read yet."""
+    for number, argument in enumerate(arguments):
+        named, _, value = argument.partition("=")
+        if named == "--model":
+            value = value or next(iter(arguments[number + 1 :]), "")
+            with contextlib.suppress(ModelError):  # which opening it says in its turn
+                return task.suited_to(hub.outline(value))
+    return task
 
 
 def ruled(task: Writing, arguments: list[str], program: str) -> tuple[Writing, list[str]]:

@@ -10,8 +10,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Float
+from rich.table import Table
 
 from experiments.assembly.assembly import Assembly
+from experiments.show import texts
 from experiments.show.html import class_guess, classes_asked
 from inference.ctc import runs_of
 from objectives.losses import IGNORED
@@ -19,7 +21,7 @@ from objectives.objective import Example
 
 CAPTION = (
     "Held-out recordings, with the likeliest class, its probability, and the right one where that is another; or with what was"
-    " made out, and what was said."
+    " made out, and what was said; where a decoder writes it, each token behind the right ones before it."
 )
 
 
@@ -50,11 +52,13 @@ def guesses(
         one = {name: x[row] for name, x in seen.items()}
         if "logits" in outputs:
             about = class_guess(outputs["logits"][row], int(one["labels"]), vocabulary.labels)
-        elif "guess" in outputs and "logit_lengths" in one:
-            tokens = [
-                run.token for run in runs_of(outputs["guess"][row][: one["logit_lengths"]].tolist(), vocabulary.pad)
-            ]
-            said, right = vocabulary.decode(tokens), vocabulary.decode(one["labels"][one["labels"] != IGNORED].tolist())
+        elif "guess" in outputs and ("logit_lengths" in one or "decoder_input_ids" in one):
+            guess, asked = outputs["guess"][row], one["labels"] != IGNORED
+            if "logit_lengths" in one:
+                tokens = [run.token for run in runs_of(guess[: one["logit_lengths"]].tolist(), vocabulary.pad)]
+            else:
+                tokens = guess[asked].tolist()
+            said, right = vocabulary.decode(tokens), vocabulary.decode(one["labels"][asked].tolist())
             wrong = "" if said == right else f" <small>✗ {html.escape(right)}</small>"
             about = f"<span class='gap {'wrong' if wrong else 'right'}'>{html.escape(said)}{wrong}</span>"
         else:
@@ -63,15 +67,24 @@ def guesses(
     return blocks
 
 
-def explained(assembly: Assembly, before: Example, seen: Example, number: int) -> Iterator[str]:
+def explained(assembly: Assembly, before: Example, seen: Example, number: int) -> Iterator[str | Table]:
     """What is asked of a recording; a file shows its waveform and spectrogram, and what is masked of them."""
     path, rate = assembly.experiment.run_folder / f"example-{number}.png", assembly.experiment.data.sampling_rate
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(path, heard(seen), seen, rate, step=math.prod(assembly.experiment.model.conv_stride) / rate)
-    yield f"{path}: the waveform and its spectrogram, masked frames grey"
     values, samples = seen["input_values"], len(heard(seen))
+    if "input_features" in seen:
+        features = seen["input_features"]
+        draw_features(path, values, features, rate)
+        yield f"{path}: the waveform and the spectrogram that the model reads"
+        low, high = float(features.min()), float(features.max())
+        yield f"input_features {features.shape} {features.dtype}, from {low:.2f} to {high:.2f}"
+    else:
+        draw(path, heard(seen), seen, rate, step=math.prod(assembly.experiment.model.conv_stride) / rate)
+        yield f"{path}: the waveform and its spectrogram, masked frames grey"
     yield f"input_values {values.shape} {values.dtype}, {samples:,} of them heard: {samples / rate:.2f} s"
     yield from classes_asked(seen, assembly.data.vocabulary.labels)
+    if "decoder_input_ids" in seen:
+        yield texts.side(assembly, seen, "decoder_input_ids", texts.asked(seen), assembly.data.vocabulary.token)
     if "logit_lengths" in seen:
         labels = seen["labels"][seen["labels"] != IGNORED]
         text = assembly.data.vocabulary.decode(labels.tolist())
@@ -117,5 +130,22 @@ def draw(path: Path, samples: Float[np.ndarray, " samples"], seen: Example, rate
             axes[0].legend(frameon=False, fontsize=8)
     axes[0].set(ylabel="normalised")
     axes[1].set(xlabel="seconds", ylabel="Hz")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_features(
+    path: Path, samples: Float[np.ndarray, " samples"], features: Float[np.ndarray, "frames mels"], rate: int
+) -> None:
+    """The waveform above the spectrogram that a model reads of it, lowest band below; what is masked shows as stripes."""
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 1, figsize=(9, 4.5), sharex=True, layout="constrained")
+    seconds = len(samples) / rate
+    axes[0].plot(np.arange(len(samples)) / rate, samples, linewidth=0.4)
+    axes[1].imshow(features.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, features.shape[1]))
+    axes[0].set(ylabel="sample")
+    axes[1].set(xlabel="seconds", ylabel="mel band")
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from inference.readers.reader import Reader
 from inference.readers.waveform import WaveformReader
 from inference.scores import Answer, check_count, ranked
 from inference.task import Output, Task
+from models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,5 +32,12 @@ class AudioClassification(Task):
     def __post_init__(self) -> None:
         check_count("top_k", self.top_k)
 
-    def answer(self, reader: WaveformReader, given: Any, read: Any, outputs: dict[str, np.ndarray]) -> list[Answer]:
+    def suited_to(self, model: Model) -> Task:
+        if "input_features" not in model.inputs:
+            return self
+        from inference.speech.classes import SpectrogramClassification
+
+        return SpectrogramClassification(**vars(self))
+
+    def answer(self, reader: Reader, given: Any, read: Any, outputs: dict[str, np.ndarray]) -> list[Answer]:
         return ranked(outputs["logits"], reader.model.config, self.top_k)

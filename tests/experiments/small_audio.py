@@ -2,9 +2,12 @@
 
 import dataclasses
 
+from data.audio.spectrograms import SpecAugment
 from data.forms import AudioForm
 from experiments.experiment import Experiment, Phase
 from experiments.wav2vec2 import ctc, keywords, pretrain
+from experiments.whisper import keywords as whisper_keywords
+from experiments.whisper import pretrain as whisper
 from models.wav2vec2 import Wav2Vec2Config
 
 CONV = dict(conv_kernel=(10, 8, 4, 4), conv_stride=(5, 4, 4, 4))
@@ -59,3 +62,27 @@ def transcription() -> Experiment:
 
 def words() -> Experiment:
     return small(keywords.spoken(), AudioForm(6_000, buckets=2), name="small-words")
+
+
+def dictation() -> Experiment:
+    base = whisper.spoken()
+    tokens = dict(vocab_size=400, max_source_positions=50, max_target_positions=16)
+    sides = {
+        f"{side}_{name}": size
+        for side in ("encoder", "decoder")
+        for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 24))
+    }
+    return small(
+        base,
+        AudioForm(16_000, target=8),
+        name="small-dictation",
+        model=whisper.small_shape(**tokens, **sides, d_model=16),
+        data=dataclasses.replace(base.data, source="", held_out=0.2, seconds=1, masking=SpecAugment(1, 9, 1, 9)),
+    )
+
+
+def spectrogram_words() -> Experiment:
+    base = whisper_keywords.spoken()
+    sides = {f"encoder_{name}": size for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 24))}
+    model = dataclasses.replace(base.model, d_model=16, **sides, decoder_attention_heads=2)
+    return small(base, AudioForm(16_000), name="small-spectrogram-words", model=model)

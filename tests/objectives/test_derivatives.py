@@ -32,6 +32,7 @@ from objectives import (
     Seq2Seq,
     SpanCorruption,
     Sum,
+    Transcription,
 )
 from objectives.audio.frames import frames_of
 from tests.examples import batch, text_vocabulary, text_windows
@@ -39,7 +40,7 @@ from tests.examples import batch, text_vocabulary, text_windows
 ROWS, LENGTH, WIDTH, CLASSES, SIDE, PATCH, STEP = 3, 24, 5, 7, 8, 2, 1e-5
 SAMPLES, CODES = 120, 5
 CONV = dict(conv_kernel=(4, 2), conv_stride=(2, 2))
-VOCABULARY = SimpleNamespace(**vars(text_vocabulary()), classes=CLASSES)
+VOCABULARY = SimpleNamespace(**vars(text_vocabulary()), classes=CLASSES, start=1, prompt=(2, 3))
 OBJECTIVES = [
     MaskedLM(),
     NextSentence(),
@@ -65,6 +66,7 @@ OBJECTIVES = [
     Depth("log_l1"),
     Contrastive(**CONV, mask_time_prob=0.5, mask_time_length=3, num_negatives=4, codes=CODES),
     Ctc(**CONV, hidden_size=WIDTH),
+    Transcription(score_prompt=True),
     Sum(MaskedLM(), NextSentence()),
 ]
 
@@ -90,6 +92,7 @@ def seen(objective: Objective) -> dict[str, jax.Array]:
     labels = random.uniform(1, 9, (ROWS, SIDE, SIDE)) if isinstance(objective, Depth) else labels
     images = {f"{name}pixel_values": random.normal(size=(ROWS, SIDE, SIDE, 3)) for name in ("", "other_")}
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
+    examples |= dict(input_features=random.normal(size=(ROWS, SAMPLES, WIDTH)))
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
     examples |= {name: random.integers(0, LENGTH, ROWS) for name in ("start_positions", "end_positions")}
     return jax.jit(jax.vmap(objective.corrupt))(keys, {name: examples[name] for name in objective.reads})

@@ -20,7 +20,11 @@ RUNS = {
     "pretraining": "Wav2Vec2ForPreTraining",
     "transcription": "Wav2Vec2ForCTC",
     "words": "Wav2Vec2ForSequenceClassification",
+    "dictation": "WhisperForConditionalGeneration",
+    "spectrogram_words": "WhisperForAudioClassification",
 }
+BEGUN = ("transcription", "words")
+"""Runs that begin with what pretraining leaves."""
 
 
 def typed(verb: str, name: str, *arguments) -> list[str]:
@@ -37,16 +41,18 @@ def sources(tmp_path_factory) -> dict[str, Path]:
         write(folder / name, 0.3 + 0.3 * (number % 7) / 6, (200, 900)[number % 2] + number)
         rows.append(f"{name}\t{word}")
     (folder / "rows.tsv").write_text("\n".join(rows) + "\n")
-    return {"pretraining": folder / "words", "words": folder / "words", "transcription": folder / "rows.tsv"}
+    words, rows = folder / "words", folder / "rows.tsv"
+    texts = dict(transcription=rows, dictation=rows)
+    return dict(pretraining=words, words=words, spectrogram_words=words, **texts)
 
 
 @pytest.fixture(scope="module")
 def runs(sources, environment, tmp_path_factory) -> dict[str, Path]:
-    """The folders of finished runs, of which two begin with what the first leaves."""
+    """The folders of finished runs, of which some begin with what the first leaves."""
     folders = {}
     for name in RUNS:
         folders[name] = tmp_path_factory.mktemp("runs") / name
-        start = () if name == "pretraining" else ("--initial-model", folders["pretraining"] / "model")
+        start = ("--initial-model", folders["pretraining"] / "model") if name in BEGUN else ()
         arguments = ("--data.source", sources[name], "--folder", folders[name], *start)
         done = lacuna(typed("train", name, *arguments), environment)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -66,6 +72,7 @@ def test_every_run_measures_and_leaves_a_folder(runs) -> None:
         assert type(model).__name__ == architecture
         assert (runs[name] / "model" / "preprocessor_config.json").is_file() and (runs[name] / "report.html").is_file()
     assert "<audio" in (runs["words"] / "report.html").read_text()
+    assert all(np.isfinite(line["wer"]) for line in lines(runs["dictation"], "heard"))
     assert {"contrastive_loss", "diversity_loss", "feature_penalty", "contrastive_accuracy"} <= set(
         lines(runs["pretraining"], "train")[0]
     )
@@ -73,23 +80,28 @@ def test_every_run_measures_and_leaves_a_folder(runs) -> None:
 
 def test_what_a_run_leaves_is_asked(runs, sources) -> None:
     recording = next((sources["words"] / "low").iterdir())
-    answers = pipeline("audio-classification", runs["words"] / "model")(recording)
-    assert {answer["label"] for answer in answers} == {"low", "high"}
+    for name in ("words", "spectrogram_words"):
+        answers = pipeline("audio-classification", runs[name] / "model")(recording)
+        assert {answer["label"] for answer in answers} == {"low", "high"}
+    assert isinstance(pipeline("automatic-speech-recognition", runs["dictation"] / "model")(recording)["text"], str)
     said = pipeline("automatic-speech-recognition", runs["transcription"] / "model")(
         recording, return_timestamps="char"
     )
     assert set(said["text"]) <= set("LOWHIG ") and len(said["chunks"]) >= len(said["text"])
 
 
-def test_a_run_goes_on_to_the_bit(runs, sources, environment, tmp_path) -> None:
-    arguments = typed("train", "pretraining", "--data.source", sources["pretraining"], "--folder", tmp_path / "run")
+@pytest.mark.parametrize("name", ["pretraining", "dictation"])
+def test_a_run_goes_on_to_the_bit(name, runs, sources, environment, tmp_path) -> None:
+    arguments = typed("train", name, "--data.source", sources[name], "--folder", tmp_path / "run")
     start_and_signal(arguments, environment, tmp_path / "run", 4, signal.SIGKILL).wait()
     done = lacuna(arguments, environment)
     assert done.returncode == 0, done.stderr
-    once, again = (lines(folder, "train") for folder in (runs["pretraining"], tmp_path / "run"))
+    once, again = (lines(folder, "train") for folder in (runs[name], tmp_path / "run"))
     assert len(once) == len(again) == 9
-    for name in ("contrastive_loss", "diversity_loss", "feature_penalty"):
-        assert [line[name] for line in once] == [line[name] for line in again]
+    losses = [name for name in once[0] if name.endswith("_loss") or name == "feature_penalty"]
+    assert losses
+    for loss in losses:
+        assert [line[loss] for line in once] == [line[loss] for line in again]
 
 
 def test_an_example_is_explained(sources, environment, tmp_path) -> None:
@@ -97,6 +109,7 @@ def test_an_example_is_explained(sources, environment, tmp_path) -> None:
         ("pretraining", "frames are masked, in"),
         ("transcription", "'LOW'|'HIGH'"),
         ("words", "labels"),
+        ("dictation", "<|startoftranscript|>"),
     ):
         arguments = ("--data.source", sources[name], "--folder", tmp_path / name)
         done = lacuna(typed("explain", name, *arguments), environment)

@@ -11,11 +11,15 @@ import soundfile
 
 from data import DataError
 from data.audio.characters import Characters
+from data.audio.features import SpectrogramExtractor
+from data.audio.log_mel import log_mel
 from data.audio.processor import WaveformProcessor
+from experiments.commands import predict
 from inference.pipeline import pipeline
 from models import hub
 from models.config import ModelError
 from models.wav2vec2 import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification
+from models.whisper import WhisperConfig, WhisperForAudioClassification
 
 RATE, STEP = 16_000, 320
 CHARACTERS = Characters.of(["ABC D"])
@@ -164,3 +168,41 @@ def test_a_folder_without_its_vocabulary_or_processor_is_refused(tmp_path: Path)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(DataError, match="says how audio is prepared"):
         pipeline("automatic-speech-recognition", tmp_path)
+
+
+def test_classification_of_spectrograms_gives_the_probabilities_of_the_model(tmp_path: Path) -> None:
+    sides = {
+        f"{side}_{name}": size
+        for side in ("encoder", "decoder")
+        for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 24))
+    }
+    shape = dict(d_model=16, num_mel_bins=20, max_source_positions=50, init_std=0.3, labels=SHAPE["labels"], **sides)
+    model = WhisperForAudioClassification(WhisperConfig(**shape))
+    variables = nn.unbox(model.init(jax.random.key(0), **model.blank()))
+    hub.save(tmp_path, model, variables)
+    SpectrogramExtractor(20, 1).write(tmp_path)
+    ask = pipeline("audio-classification", tmp_path)
+    sounds = [sound(seconds, seed) for seed, seconds in enumerate((0.4, 1.0, 1.7))]  # what is beyond 1 s is cut
+    for samples, answer in zip(sounds, ask(sounds, top_k=3), strict=True):
+        window = np.pad(samples[:RATE], (0, max(0, RATE - len(samples))))
+        scores = np.asarray(model.apply(variables, log_mel(window, mels=20)[None]).logits[0])
+        right = jax.nn.softmax(scores)[np.argsort(-scores)]
+        assert [one["label"] for one in answer] == [shape["labels"][n] for n in np.argsort(-scores)]
+        assert [one["score"] for one in answer] == pytest.approx(right.tolist(), abs=1e-5)
+        assert ask(samples, top_k=3)[0]["score"] == pytest.approx(answer[0]["score"], abs=1e-6)
+
+
+def test_flags_are_those_of_a_model_that_spells(tmp_path: Path, capsys) -> None:
+    write(tmp_path / "model", Wav2Vec2ForCTC)
+    soundfile.write(tmp_path / "one.wav", sound(1.0), RATE)
+    given = ["automatic-speech-recognition", str(tmp_path / "one.wav"), "--model", str(tmp_path / "model")]
+    said = []
+    for flags in ([], ["--num-beams", "8"], ["--chunk-length-s", "0.6", "--stride-length-s", "0.1"]):
+        predict.main([*given, *flags])
+        said.append(capsys.readouterr().out)
+    assert len(set(said)) == 3
+    (tmp_path / "words.arpa").write_text(
+        "\\data\\\nngram 1=4\n\n\\1-grams:\n-1.0\t<unk>\n-1.0\t<s>\n-1.0\t</s>\n-0.1\tA\n\n\\end\\\n"
+    )
+    predict.main([*given, "--num-beams", "8", "--language-model", str(tmp_path / "words.arpa")])
+    assert capsys.readouterr().out not in said

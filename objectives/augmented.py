@@ -1,4 +1,4 @@
-"""An objective on augmented examples: each is changed by chance before the objective has its turn."""
+"""An objective on examples that are made ready on the device, and changed by chance, before the objective has its turn."""
 
 import dataclasses
 import zlib
@@ -15,7 +15,15 @@ STREAM = zlib.crc32(b"Augmented")
 
 @runtime_checkable
 class Augment(Protocol):
-    """What changes an example, as `data.images.augmentation.Augmentation`."""
+    """What changes an example, as `data.images.augmentation.Augmentation` and `data.audio.spectrograms.Spectrograms`.
+
+    Attributes:
+        reads: what it wants to find in an example.
+        writes: what it adds, or replaces.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
 
     @property
     def mixes(self) -> bool:
@@ -48,7 +56,8 @@ class Augmented(Wrapper):
 
     @property
     def _first(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("pixel_values", *self.objective.reads)))
+        given = (name for name in self.objective.reads if name not in self.augment.writes)
+        return tuple(dict.fromkeys((*self.augment.reads, *given)))
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -56,7 +65,7 @@ class Augmented(Wrapper):
 
     @property
     def writes(self) -> tuple[str, ...]:  # type: ignore[override]
-        made = ("pixel_values", "mix") if self.others else ("pixel_values",)
+        made = (*self.augment.writes, "mix") if self.others else self.augment.writes
         return tuple(dict.fromkeys((*made, *self.objective.writes)))
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:

@@ -1,0 +1,1 @@
+"""Whisper on real recordings, beside other implementations."""
