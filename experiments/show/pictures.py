@@ -10,12 +10,13 @@ from jaxtyping import Num, UInt8
 from PIL import Image
 
 from experiments.assembly.assembly import Assembly
+from experiments.show import scenes
 from experiments.show.html import class_guess, classes_asked
 from objectives.objective import Example
 
 CAPTION = (
     "Held-out pictures, with the likeliest class, its probability, and the right one where that is another; or as they are,"
-    " with the gaps that the model is shown, and with what it puts there."
+    " with the gaps that the model is shown, and with what it puts there; or with what is to be found in them, and what it finds."
 )
 
 Pixels = UInt8[np.ndarray, "height width channels"]
@@ -85,7 +86,9 @@ def guesses(
     blocks = []
     for row, given in enumerate(batch["pixel_values"]):
         one = [{name: x[row] for name, x in arrays.items()} for arrays in (seen, outputs)]
-        if "reconstruction" in outputs:
+        if scenes.is_scene(one[0]):
+            blocks.append(figure(beside(scenes.shown(assembly, one[0], given, one[1])), "as it is, asked, found"))
+        elif "reconstruction" in outputs:
             blocks.append(figure(beside(stages(given, *one, assembly.normalization)), ""))
         elif "logits" in outputs and outputs["logits"].ndim == 2:
             label = int(seen["labels"][row]) if seen.get("labels", np.zeros(0)).ndim == 1 else None
@@ -98,6 +101,11 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
     path = assembly.experiment.run_folder / f"example-{number}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     given = [before[name] for name in ("pixel_values", "other_pixel_values") if name in before]
+    if scenes.is_scene(seen):
+        path.write_bytes(png(beside(scenes.shown(assembly, seen, given[0], {}))))
+        yield f"{path}: as the data give it, and what is asked of it"
+        yield from scenes.explained(seen, assembly.data.vocabulary.labels)
+        return
     path.write_bytes(png(beside([*given, *stages(given[0], seen, {}, assembly.normalization)[1:]])))
     mixed = " (and what is mixed in)" * (len(given) > 1)
     yield f"{path}: as the data give it{mixed}, and as the model sees it"

@@ -22,6 +22,7 @@ from models.hub.files import write_whole
 from training.identity import flatten
 from training.metrics import read_metrics
 
+SCENES = ("pred_boxes", "class_queries_logits", "masks_queries_logits", "predicted_depth")
 TOKEN_LOGITS = ("prediction_logits", "generator_logits", "logits")
 
 
@@ -144,7 +145,7 @@ def guesses(assembly: Assembly, variables: Any) -> list[str]:
 
 def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """What guesses are made of: the likeliest token at each place and its probability, classes, made pictures."""
-    whole = ("seq_relationship_logits", "reconstruction", "start_logits", "end_logits")
+    whole = ("seq_relationship_logits", "reconstruction", "start_logits", "end_logits", *SCENES)
     parts = {name: outputs[name] for name in whole if name in outputs}
     name = next((name for name in TOKEN_LOGITS if name in outputs), None)
     if name is not None and outputs[name].ndim == 3:
