@@ -47,7 +47,9 @@ setup(
             "seqeval>=1.2.2",
             "jiwer>=4",
             "whisper-normalizer>=0.1.15",
+            "pycocotools>=2.0.10",
         ],
+        "scenes": ["pycocotools>=2.0.10"],
         "audio": ["soundfile>=0.13", "soxr>=1.0", "av>=15"],
         "demo": ["gensim>=4.4", "scikit-learn>=1.7", "espeakng-loader>=0.2", "soundfile>=0.13", "soxr>=1.0"],
         "test": [
@@ -63,6 +65,7 @@ setup(
             "rouge-score>=0.1.2",
             "jiwer>=4",
             "whisper-normalizer>=0.1.15",
+            "pycocotools>=2.0.10",
             "soundfile>=0.13",
             "soxr>=1.0",
             "av>=15",

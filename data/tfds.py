@@ -48,17 +48,41 @@ def tfds_builder(name: str, wanted: Sequence[str], others: str, own: str, advice
     try:
         builder = tfds.builder(name, try_gcs=False)
     except Exception as error:
+        builder = _described_on_disk(name)
+        if builder is not None:
+            return _with_features(builder, name, wanted, advice)
         configs = list(tfds.builder_cls(name.split("/")[0].split(":")[0]).builder_configs)
         nearest = difflib.get_close_matches(name.partition("/")[2], configs, n=1, cutoff=0.0)
         hint = f"the nearest configuration is {nearest[0]!r}" if nearest else str(error).split("\n")[0]
+        if "tensorflow" in str(error):
+            hint = f"{str(error).split(chr(10))[0]}; prepared where that works, and copied here, it is read without"
         raise DataError(f"TFDS cannot make the data set {name!r}: {hint}") from error
+    _with_features(builder, name, wanted, advice)
+    return builder if builder.is_prepared() else _prepared(name)
+
+
+def _with_features(builder: Any, name: str, wanted: Sequence[str], advice: str) -> Any:
+    """The builder, which has these features. Raises `DataError` where it lacks one."""
     features = builder.info.features or {}
     missing = [feature for feature in wanted if feature not in features]
     if missing:
         raise DataError(
             f"the TFDS data set {name!r} has no feature `{missing[0]}`, but {', '.join(features)}: {advice}"
         )
-    return builder if builder.is_prepared() else _prepared(name)
+    return builder
+
+
+def _described_on_disk(name: str) -> Any:
+    """The builder of a data set that lies prepared on the disk, where its code takes TensorFlow and there is none; `None` where
+    it does not lie there."""
+    import tensorflow_datasets as tfds
+
+    if importlib.util.find_spec("tensorflow") is not None:
+        return None
+    name, _, version = name.partition(":")
+    folder = Path(tfds.core.constants.DATA_DIR).expanduser() / name
+    versions = sorted(path.parent for path in folder.glob(f"{version or '*'}/dataset_info.json"))
+    return tfds.builder_from_directory(versions[-1]) if versions else None
 
 
 def _prepared(name: str) -> Any:

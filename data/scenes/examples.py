@@ -119,6 +119,11 @@ class SceneExamples(Examples):
         """Raises `DataError` where a scene is broken, or has more objects than the form."""
         epochs = indices // len(self)
         examples = [self._example(*visit, form) for visit in zip(items.tolist(), epochs.tolist(), strict=True)]
+        names = set(self.form.reads) & {"mask_labels", "labels"} & set().union(*examples)
+        for example, item in zip(examples, items.tolist(), strict=True):
+            for name in names - set(example):
+                what = {"mask_labels": "mask", "labels": "depth"}[name]
+                raise DataError(f"scene {int(self.places[item])} has no {what}, and others have one")
         return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
     def _example(self, item: int, epoch: int, form: SceneForm) -> Batch:

@@ -53,6 +53,9 @@ class Annotations(Protocol):
 
     def __getitem__(self, index: int) -> Annotation: ...
 
+    def said(self, index: int) -> Size | None:
+        """The size of a picture as they have it, where that takes no time."""
+
     def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
         """The packed size of an annotation in a file of its own. Raises `DataError` where it is broken."""
 
@@ -157,20 +160,26 @@ class Files:
     def contents(self, reading: Reading) -> Contents:
         pictures = file_contents(self.folder, self.names, dataclasses.replace(reading, examine=packed_size))
         if not self.annotations.files:
-            return pictures
+            said = [self.annotations.said(index) for index in range(len(self))]
+            sizes = [there if size is None else packed(size) for size, there in zip(said, pictures.sizes, strict=True)]
+            broken = self._compared(pictures, np.array(sizes, np.int64), "its annotation is of a picture of")
+            return Contents(pictures.hashes, pictures.sizes, broken)
         names = np.array([os.fsencode(name) for name in self.annotations.files])
         about = dataclasses.replace(reading, item="annotation", examine=self.annotations.examine)
         maps = file_contents(self.folder, names, about)
-        broken = {**maps.broken, **pictures.broken}
-        for index in np.flatnonzero(maps.sizes != pictures.sizes).tolist():
-            if index not in broken and not self._fits(index, int(maps.sizes[index])):
-                (there,), (said,) = unpacked(pictures.sizes[[index]]), unpacked(maps.sizes[[index]])
-                broken[index] = (
-                    f"{self.picture(index)[1]} has {there[0]} × {there[1]} pixels, and {self.annotations.files[index]}"
-                    f" {said[0]} × {said[1]}"
-                )
-        hashes = pictures.hashes ^ (maps.hashes << np.uint64(1))
-        return Contents(hashes, pictures.sizes, dict(sorted(broken.items())))
+        known = Contents(pictures.hashes, pictures.sizes, {**maps.broken, **pictures.broken})
+        broken = self._compared(known, maps.sizes, "its map has")
+        return Contents(pictures.hashes ^ (maps.hashes << np.uint64(1)), pictures.sizes, broken)
+
+    def _compared(self, pictures: Contents, sizes: Int64[np.ndarray, " items"], what: str) -> dict[int, str]:
+        """What is broken, also by a size of the annotation that is not the picture's."""
+        broken = dict(pictures.broken)
+        for index in np.flatnonzero(sizes != pictures.sizes).tolist():
+            if index not in broken and not self._fits(index, int(sizes[index])):
+                (there,), (said,) = unpacked(pictures.sizes[[index]]), unpacked(sizes[[index]])
+                name = self.picture(index)[1]
+                broken[index] = f"{name} has {there[0]} × {there[1]} pixels, and {what} {said[0]} × {said[1]}"
+        return dict(sorted(broken.items()))
 
     def _fits(self, index: int, size: int) -> bool:
         """Whether an annotation of another size is one of the pixels as they are stored."""
@@ -214,7 +223,8 @@ class Records:
         return self.annotate(self.items[index], f"picture {index} of {self.name}")
 
     def contents(self, reading: Reading) -> Contents:
-        key = hashlib.sha256(f"{self.state}, {self.name}".encode()).hexdigest()[:32]
+        # What is left out of a scene is not broken: where that is done, other scenes are.
+        key = hashlib.sha256(f"{self.state}, {self.name}, {reading.decode}".encode()).hexdigest()[:32]
         decode = reading.decode or self.bytes <= SMALL
         path = reading.cache / "scenes" / f"{key}-{'decoded' if decode else 'headers'}.npz"
         with locked(path):

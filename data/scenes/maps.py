@@ -82,6 +82,9 @@ class ClassMaps:
     def digest(self) -> str:
         return f"{self.classes} classes, reduced {self.reduce_labels}"
 
+    def said(self, index: int) -> None:
+        return None
+
     def __getitem__(self, index: int) -> Annotation:
         path = self.files[index]
         return classes_of(read_map(path), self.classes, self.reduce_labels, path)

@@ -56,14 +56,19 @@ def open_scenes(source: str, asked: Asked) -> Opened:
     Raises:
         DataError: there is nothing to read there, in a sentence that says where to mend it.
     """
-    from data.scenes import demos, maps
+    from data.scenes import coco, demos, depth, maps, records
 
     path = Path(source).expanduser()
     if source.split("/")[0] in DEMOS:
         return demos.open_demo(source, asked)
+    if path.is_file() and path.suffix == ".txt":
+        return depth.open_list(path, asked)
     if path.is_dir():
         openers = {
+            "instances": coco.open_instances,
+            "panoptic": coco.open_panoptic,
             "semantic": maps.open_semantic,
+            "depth": depth.open_folder,
         }
         if asked.annotations and asked.annotations not in openers:
             raise DataError(f"annotations={asked.annotations!r}: expected {', '.join(openers)}")
@@ -83,4 +88,4 @@ def open_scenes(source: str, asked: Asked) -> Opened:
         raise DataError(
             f"there is no folder {path}: {on_disk(path, '; ')}give one in COCO format, {' or '.join(DEMOS)}, or a TFDS name"
         )
-    raise DataError(f"{source!r} is neither a folder nor {' or '.join(DEMOS)}")
+    return records.open_tfds(source, asked)

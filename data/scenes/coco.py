@@ -1,0 +1,312 @@
+"""Folders in COCO's formats: boxes and masks of instances, and panoptic maps (Lin et al., "Microsoft COCO: Common Objects in
+Context", 2014, arXiv 1405.0312; Kirillov et al., "Panoptic Segmentation", 2018, arXiv 1801.00868)."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data.errors import DataError
+from data.images.pictures import ENDINGS
+from data.scenes.items import Annotation, Files, Size, packed
+from data.scenes.maps import SPLITS, digest_of, encoded, read_map, segments_of
+from data.scenes.opening import Asked, Opened
+
+SLACK = 1.0
+"""Pixels that a box may lie outside of its picture, by rounding; it is cut off."""
+
+
+def open_instances(folder: Path, asked: Asked) -> Opened | None:
+    """A folder with `annotations/*.json` of instances; `None` where it has none."""
+    return _opened(folder, asked, panoptic=False)
+
+
+def open_panoptic(folder: Path, asked: Asked) -> Opened | None:
+    """A folder with `annotations/*.json` of segments, and a folder of PNGs beside each; `None` where it has none."""
+    return _opened(folder, asked, panoptic=True)
+
+
+def _opened(folder: Path, asked: Asked, panoptic: bool) -> Opened | None:
+    files = {path: read_json(path) for path in sorted((folder / "annotations").glob("*.json"))}
+    files = {path: told for path, told in files.items() if is_panoptic(told) == panoptic and told["annotations"]}
+    if not files:
+        return None
+    categories = {}
+    for path, told in files.items():
+        for one in told["categories"]:
+            known = categories.setdefault(one["id"], one)
+            if known["name"] != one["name"]:
+                raise DataError(f"{path}: category {one['id']} is {one['name']!r} here and {known['name']!r} elsewhere")
+    ids = sorted(categories)
+    if not ids:
+        raise DataError(f"{next(iter(files))} names no categories")
+    labels = {category: label for label, category in enumerate(ids)}
+    splits, broken = {}, []
+    for path, told in files.items():
+        split = split_of(path.stem)
+        if split in splits:
+            raise DataError(f"{path} is a second file of the split {split!r}: leave one of them there")
+        file = AnnotationFile(path, told, labels, broken)
+        annotations = file.panoptic() if panoptic else file.instances(asked)
+        pictures = picture_folder(folder, path.stem, split, file.names)
+        splits[split] = Files(str(pictures), encoded(file.names), annotations)
+    stuff = tuple(labels[one] for one in ids if panoptic and not categories[one].get("isthing", 1))
+    return Opened(tuple(str(categories[one]["name"]) for one in ids), splits, tuple(ids), stuff, tuple(broken))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of annotations.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from None
+    missing = [
+        name for name in ("images", "annotations", "categories") if not isinstance(told, dict) or name not in told
+    ]
+    if missing and isinstance(told, dict) and "images" in told:
+        return {"annotations": [], **told}  # of pictures alone, as COCO has for its test set
+    if missing:
+        raise DataError(
+            f"{path} has no {missing[0]!r}: expected images, annotations and categories, as COCO's files have"
+        )
+    return told
+
+
+def is_panoptic(told: Mapping[str, Any]) -> bool:
+    return bool(told["annotations"]) and "segments_info" in told["annotations"][0]
+
+
+def split_of(stem: str) -> str:
+    """The split that a file is called by: `instances_val2017` → `validation`; `train` where it is called by none."""
+    words = re.findall(r"[a-z]+", stem.lower())
+    return next((split for split, names in SPLITS.items() if set(names) & set(words)), "train")
+
+
+def picture_folder(folder: Path, stem: str, split: str, names: Sequence[str]) -> Path:
+    """Where the pictures of a file of annotations lie.
+
+    Raises:
+        DataError: nowhere that they are looked for.
+    """
+    end = stem.rpartition("_")[2]
+    places = [end, f"images/{end}", *SPLITS[split], *(f"images/{name}" for name in SPLITS[split]), "images", "."]
+    for place in places:
+        if names and (folder / place / names[0]).is_file():
+            return folder / place
+    first = names[0] if names else f"*{ENDINGS[0]}"
+    raise DataError(
+        f"{folder} holds no picture {first}, in none of {', '.join(places)}: put the pictures of {stem} there"
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AnnotationFile:
+    """A file of annotations.
+
+    Attributes:
+        labels: by category.
+        broken: what is wrong with annotations, which are left out, is added to it.
+    """
+
+    path: Path
+    told: Mapping[str, Any]
+    labels: Mapping[int, int]
+    broken: list[str]
+
+    @functools.cached_property
+    def images(self) -> list[Mapping[str, Any]]:
+        images = sorted(self.told["images"], key=lambda image: image["id"])
+        twice = {one["id"] for one, other in itertools.pairwise(images) if one["id"] == other["id"]}
+        if twice:
+            raise DataError(f"{self.path} has two pictures of id {min(twice)}")
+        return images
+
+    @property
+    def names(self) -> list[str]:
+        return [image["file_name"] for image in self.images]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(json.dumps(self.told, sort_keys=True).encode())
+
+    def by_picture(self) -> list[list[Mapping[str, Any]]]:
+        """The annotations of each picture, by their ids."""
+        places = {image["id"]: place for place, image in enumerate(self.images)}
+        found: list[list] = [[] for _ in places]
+        for number, one in enumerate(self.told["annotations"]):
+            if one.get("image_id") not in places:
+                self.broken.append(f"{self.path}: annotation {one.get('id', number)} is of no picture that is there")
+            else:
+                found[places[one["image_id"]]].append(one)
+        return found
+
+    def instances(self, asked: Asked) -> "Instances":
+        """The boxes and masks of instances. What is wrong with one is noted, and it is left out."""
+        rows = []
+        for image, some in zip(self.images, self.by_picture(), strict=True):
+            size = (image["height"], image["width"]) if {"height", "width"} <= set(image) else None
+            kept = [(*good, one) for one in some if (good := self._instance(one, size)) is not None]
+            rows.append((size, kept))
+        return Instances(self.digest, rows)
+
+    def _instance(self, one: Mapping[str, Any], size: Size | None) -> tuple[int, np.ndarray] | None:
+        """The label and the box of an annotation; `None` where something is wrong with it."""
+        wrong, box = "", np.zeros(4)
+        try:
+            left, top, width, height = map(float, one["bbox"])
+            box[:] = left, top, left + width, top + height
+        except (KeyError, TypeError, ValueError):
+            wrong = f"has the bbox {one.get('bbox')!r}, where (left, top, width, height) is expected"
+        if not wrong and one.get("category_id") not in self.labels:
+            wrong = f"is of category {one.get('category_id')!r}, which has no name"
+        if not wrong and not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
+            wrong = f"has a box without any pixel, {one['bbox']}"
+        if not wrong and size is not None:
+            edges = np.tile(size[::-1], 2)
+            if (box < -SLACK).any() or (box > edges + SLACK).any():
+                wrong = f"has the box {one['bbox']}, which lies outside of its picture of {size[0]} × {size[1]} pixels"
+            box = np.clip(box, 0, edges)
+            if not wrong and not (box[2:] > box[:2]).all():
+                wrong = f"has a box without any pixel in the picture, {one['bbox']}"
+        wrong = wrong or mask_error(one.get("segmentation"), size)
+        if wrong:
+            self.broken.append(f"{self.path}: annotation {one.get('id', '?')} {wrong}")
+            return None
+        return self.labels[one["category_id"]], box
+
+    def panoptic(self) -> "Panoptic":
+        """The segments of each picture's map."""
+        maps, segments = self.path.with_suffix(""), []
+        by_name = {one["image_id"]: one for one in self.told["annotations"]}
+        files = []
+        for image in self.images:
+            one = by_name.get(image["id"], {"segments_info": []})
+            files.append(str(maps / one.get("file_name", Path(image["file_name"]).with_suffix(".png").name)))
+            kept = []
+            for segment in one["segments_info"]:
+                if segment.get("category_id") in self.labels:
+                    kept.append((segment["id"], self.labels[segment["category_id"]], bool(segment.get("iscrowd", 0))))
+                else:
+                    self.broken.append(
+                        f"{self.path}: segment {segment.get('id')} of {image['file_name']} is of category"
+                        f" {segment.get('category_id')!r}, which has no name"
+                    )
+            segments.append(kept)
+        return Panoptic(self.digest, tuple(files), segments)
+
+
+def mask_error(segmentation: Any, size: Size | None) -> str:
+    """What is wrong with a segmentation; empty where nothing is, or there is none."""
+    if isinstance(segmentation, Mapping):
+        told = segmentation.get("size")
+        if size is not None and tuple(told or ()) != tuple(size):
+            return f"has a mask of size {told}, and its picture has {size[0]} × {size[1]} pixels"
+        return "" if "counts" in segmentation else "has a segmentation without counts"
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+                return "has a polygon of less than three points"
+        return ""
+    return "" if segmentation is None else f"has a segmentation of {type(segmentation).__name__}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Instances:
+    """Annotations of instances.
+
+    Attributes:
+        rows: of each picture its size, and its annotations, each with label and box.
+    """
+
+    digest: str
+    rows: Sequence[tuple[Size | None, list[tuple[int, np.ndarray, Mapping[str, Any]]]]]
+    files: tuple[str, ...] = ()
+
+    def said(self, index: int) -> Size | None:
+        return self.rows[index][0]
+
+    def __getitem__(self, index: int) -> Annotation:
+        size, some = self.rows[index]
+        crowd = np.array([bool(one.get("iscrowd", 0)) for *_, one in some], bool)
+        masks: Callable | None = None
+        if size is not None and all(one.get("segmentation") for *_, one in some):
+            masks = functools.partial(self._masks, index)
+        return Annotation(
+            size,
+            np.array([label for label, *_ in some], np.int32),
+            np.array([box for _, box, _ in some], np.float64).reshape(-1, 4),
+            crowd,
+            masks=masks,
+        )
+
+    def _masks(self, index: int) -> UInt8[np.ndarray, "objects height width"]:
+        size, some = self.rows[index]
+        masks = [decoded_mask(one["segmentation"], size) for *_, one in some]
+        return np.stack(masks) if masks else np.zeros((0, *size), np.uint8)
+
+    def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
+        raise NotImplementedError
+
+
+def encoded_mask(segmentation: Any, size: Size) -> dict[str, Any]:
+    """The compressed runs of a mask of polygons, of runs, or of compressed runs."""
+    mask = _mask_library()
+    height, width = size
+    if isinstance(segmentation, list):
+        return mask.merge(mask.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return mask.frPyObjects(segmentation, height, width)
+    counts = segmentation["counts"]
+    return {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
+
+
+def decoded_mask(segmentation: Any, size: Size) -> UInt8[np.ndarray, "height width"]:
+    """The pixels of a mask, as COCO's own code has them."""
+    return _mask_library().decode(encoded_mask(segmentation, size))
+
+
+def _mask_library():
+    try:
+        from pycocotools import mask
+    except ModuleNotFoundError:
+        raise DataError("masks in COCO's format are read by pycocotools: pip install 'lacuna-jax[scenes]'") from None
+    return mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Panoptic:
+    """Annotations of segments, in maps.
+
+    Attributes:
+        segments: of each picture (id, label, whether it is a crowd).
+    """
+
+    digest: str
+    files: tuple[str, ...]
+    segments: Sequence[list[tuple[int, int, bool]]]
+
+    def said(self, index: int) -> Size | None:
+        return None
+
+    def __getitem__(self, index: int) -> Annotation:
+        ids, labels, crowd = zip(*self.segments[index], strict=True) if self.segments[index] else ((), (), ())
+        return segments_of(read_map(self.files[index]), ids, labels, crowd)
+
+    def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
+        return packed(read_map(content, name).shape)
+
+
+def to_category_ids(labels: np.ndarray, category_ids: Sequence[int]) -> np.ndarray:
+    """What the source calls the classes of these labels."""
+    return np.asarray(category_ids, np.int64)[labels]
