@@ -44,6 +44,15 @@ class Metric:
         """The state of one batch: pure JAX, compiled with the model."""
         raise NotImplementedError
 
+    def condensed(self, state: State, examples: Any) -> State:
+        """What is kept of the rows of a batch until all batches are there: the same, or, of large ones, what matters of them. On
+        the host; any library may be used.
+
+        Args:
+            examples: those that are evaluated, of which `index`, where `update` gives it, tells the ones in the batch.
+        """
+        return state
+
     def judged(self, state: State, examples: Any) -> State:
         """The rows that are resampled for an interval, from those of all examples: the same, or a row for each text that is
         scored, which may be several examples. On the host, once; any library may be used.

@@ -247,6 +247,7 @@ class Instances:
             np.array([label for label, *_ in some], np.int32),
             np.array([box for _, box, _ in some], np.float64).reshape(-1, 4),
             crowd,
+            np.array([float(one.get("area", np.prod(one["bbox"][2:]))) for *_, one in some], np.float64),
             masks=masks,
         )
 

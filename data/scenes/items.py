@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from PIL import Image
 
 from data.contents import Content, Contents, content_hash, read_all
@@ -29,13 +29,14 @@ class Annotation:
 
     Attributes:
         size: (height, width) of the picture that was annotated; `None` where nobody wrote it down.
-        labels, boxes, crowd: of its objects, as `Scene` has them.
+        labels, boxes, crowd, areas: of its objects, as `Scene` has them.
     """
 
     size: Size | None
     labels: Int32[np.ndarray, " objects"] = dataclasses.field(default_factory=NO_LABELS.copy)
     boxes: Boxes = dataclasses.field(default_factory=NO_BOXES.copy)
     crowd: Bool[np.ndarray, " objects"] | None = None
+    areas: Float64[np.ndarray, " objects"] | None = None
     masks: Callable[[], Masks] | None = None
     depth: Callable[[], Float32[np.ndarray, "height width"]] | None = None
 
@@ -129,6 +130,7 @@ def read_scene(items: Items, index: int, masks: bool = False, depth: bool = Fals
         annotation.boxes,
         annotation.masks() if masks and annotation.masks is not None else None,
         annotation.crowd,
+        annotation.areas,
         annotation.depth() if depth and annotation.depth is not None else None,
     )
 

@@ -90,7 +90,8 @@ def _boxes(record: Mapping[str, Any], name: str, skip: bool) -> Annotation:
             f"{name} has the box {box}, which holds no pixel of it; --data.broken skip leaves such boxes out"
         )
     boxes = np.clip(boxes, 0, [width, height, width, height])
-    return Annotation(size, labels[good], boxes[good], crowd[good])
+    areas = np.asarray(objects.get("area", np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)), np.float64).reshape(-1)
+    return Annotation(size, labels[good], boxes[good], crowd[good], areas[good])
 
 
 def _panoptic(record: Mapping[str, Any], name: str) -> Annotation:

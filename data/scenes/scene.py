@@ -23,6 +23,7 @@ class Scene:
         masks: of the objects, 1 where one is seen; `None` where nobody knows or asks.
         crowd: objects that are several, marked as one: they are not trained on, and in evaluation what is found there does not
             count.
+        areas: of the objects, in pixels, as who annotated them has them; `None` where nobody knows.
         depth: metres, 0 where nothing was measured; `None` where nobody knows or asks.
     """
 
@@ -31,6 +32,7 @@ class Scene:
     boxes: Boxes
     masks: Masks | None = None
     crowd: Bool[np.ndarray, " objects"] | None = None
+    areas: Float64[np.ndarray, " objects"] | None = None
     depth: Float32[np.ndarray, "height width"] | None = None
 
     @property
@@ -40,7 +42,9 @@ class Scene:
 
     def chosen(self, kept: np.ndarray) -> "Scene":
         """The same with some of its objects."""
-        some = {name: None if vars(self)[name] is None else vars(self)[name][kept] for name in ("masks", "crowd")}
+        some = {
+            name: None if vars(self)[name] is None else vars(self)[name][kept] for name in ("masks", "crowd", "areas")
+        }
         return dataclasses.replace(self, labels=self.labels[kept], boxes=self.boxes[kept], **some)
 
     def countable(self) -> "Scene":

@@ -83,10 +83,13 @@ class Evaluator:
     def states(self, variables: PyTree, form: Form | None = None) -> list[State]:
         """The sums, or the judged rows, of each metric over all examples, the same in every process."""
         collected, spread = Collected(self.metrics), self.assembly.spread
+        examples = self.assembly.held_out(form)
         for batch, copies in self.assembly.counted_batches(form):
             found = self.step(variables, spread.put_batch(batch))
-            collected.add(spread.host(found["sums"]), spread.rows(found["rows"]), copies)
-        examples = self.assembly.held_out(form)
+            rows = spread.rows(found["rows"])
+            states = rows["metrics"].items()
+            condensed = {number: self.metrics[number].condensed(state, examples) for number, state in states}
+            collected.add(spread.host(found["sums"]), {**rows, "metrics": condensed}, copies)
         return [
             state if metric.summed else metric.judged(state, examples)
             for metric, state in zip(self.metrics, collected.states(), strict=True)
