@@ -1,6 +1,7 @@
 """What is done on the device to pictures of any shape: they are normalised, and their padding is 0."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Key
@@ -14,6 +15,9 @@ Example = dict[str, Array]
 @dataclasses.dataclass(frozen=True)
 class Normalization:
     """(pixel · `rescale_factor` - `image_mean`) / `image_std` for each channel, and exactly 0 in the padding."""
+
+    reads: ClassVar[tuple[str, ...]] = ("pixel_values", "pixel_mask")
+    writes: ClassVar[tuple[str, ...]] = ("pixel_values",)
 
     rescale_factor: float = 1 / 255
     image_mean: tuple[float, ...] = IMAGENET_MEAN

@@ -165,6 +165,10 @@ class SceneProcessor:
             values = (values - np.array(self.image_mean, np.float32)) / np.array(self.image_std, np.float32)
         return values
 
+    def __call__(self, source: Source, name: str = "") -> np.ndarray:
+        """`pixel_values` (height, width, 3) of a picture, float32. Raises `DataError` as `pixels`."""
+        return self.values(self.pixels(source, name))
+
     def batch(self, pictures: Sequence[Pixels], canvas: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
         """`pixel_values` (pictures, height, width, 3), exactly 0 in the padding below and on the right, and `pixel_mask`.
 
