@@ -1,8 +1,8 @@
 """Recordings of any length: windows one after the other, each from where the one before it ends to say something whole.
 
 The order of the steps and the thresholds are those of the authors' `transcribe`, but for three things. Where nothing sounds for
-two seconds or more a recording is cut, so that silence is never asked what it says. What begins or ends within silence of 0.2 s
-or more begins where that ends, or ends where it begins. And several recordings are heard at a time.
+two seconds or more a recording is cut, so that silence is never asked what it says. Times are held against what sounds
+(`inference.speech.edges`). And several recordings are heard at a time.
 """
 
 import dataclasses
@@ -16,12 +16,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.audio.features import SpectrogramExtractor
-from data.audio.log_mel import HOP, SAMPLING_RATE
+from data.audio.log_mel import HOP
+from inference.speech.edges import SECOND, cut, reaching, spanned, within_sound
 from inference.speech.listener import Decoding, Heard, Listener
 from inference.speech.words import Word, timed
 
-SECOND = SAMPLING_RATE // HOP
-"""Frames of a spectrogram."""
 QUIET = 10 ** (-55 / 20)
 """Root mean square of a frame, full scale being 1, below which nothing sounds: -55 dB."""
 PAUSE, MARGIN, SHORTEST = 2 * SECOND, SECOND // 10, SECOND // 5
@@ -115,7 +114,7 @@ class Recording:
             self.move(self.seek + self.size)
             return []
         segments, moved = self._segments(heard, listener)
-        segments = [dataclasses.replace(one, **self.within_sound(one.start, one.end)) for one in segments]
+        segments = [dataclasses.replace(one, **within_sound(one.start, one.end, self.silences)) for one in segments]
         segments = [segment for segment in segments if segment.text.strip() and segment.start != segment.end]
         self.segments += segments
         trusted = decoding.condition_on_previous_text and heard.temperature <= 0.5
@@ -124,13 +123,11 @@ class Recording:
         self.move(self.seek + (moved or self.size))
         return segments
 
-    def within_sound(self, start: float, end: float) -> dict[str, float]:
-        """Times that do not lie in silence: a start where that ends, an end where it begins."""
-        begun, ended = start, end
-        for begin, stop in self.silences:
-            begun = stop / SECOND if begin / SECOND <= begun < stop / SECOND else begun
-            ended = begin / SECOND if begin / SECOND < ended <= stop / SECOND else ended
-        return dict(start=begun, end=ended) if begun < ended else dict(start=start, end=end)
+    def transcript(self, listener: Listener, timestamps: bool) -> Transcript:
+        """All that was written down."""
+        text = "".join(segment.text for segment in self.segments)
+        segments = reaching(self.segments, self.silences) if timestamps else self.segments
+        return Transcript(text, tuple(segments), self.language)
 
     def move(self, seek: int) -> None:
         """Go on from a frame; from the next clip where this one is over."""
@@ -194,14 +191,13 @@ def transcribe(
             recording = recordings[number]
             began, size, features, count = recording.seek, recording.size, recording.features(), len(recording.segments)
             new = recording.take(one, listener, decoding)
-            if timestamps == "word" and new:
-                recording.segments[count:] = with_words(listener, features[None], size, began, new, recording)
+            cutting = any(spanned(each.start, each.end, recording.silences) for each in new)
+            if new and (timestamps == "word" or (timestamps and cutting)):
+                worded = with_words(listener, features[None], size, began, new, recording)
+                recording.segments[count:] = placed(worded, new, listener, recording, keep=timestamps == "word")
             if on_progress is not None:
                 on_progress((recording.seek - began) / SECOND)
-    return [
-        Transcript("".join(segment.text for segment in one.segments), tuple(one.segments), one.language)
-        for one in recordings
-    ]
+    return [one.transcript(listener, bool(timestamps)) for one in recordings]
 
 
 def windows(recordings: Sequence[Recording]) -> Iterator[list[int]]:
@@ -228,6 +224,21 @@ def listen(listener: Listener, recordings: Mapping[int, Recording], decoding: De
     return listener.decode(memory, prompts, begun, jnp.stack(keys), stamped, decoding)
 
 
+def placed(
+    worded: Sequence[Segment], segments: Sequence[Segment], listener: Listener, recording: Recording, keep: bool
+) -> list[Segment]:
+    """The segments of a window, cut at the silences that they span.
+
+    Args:
+        worded: the same with their words.
+        keep: the words, too.
+    """
+    parts: list[Segment] = []
+    for one, segment in zip(worded, segments, strict=True):
+        parts += cut(one if keep else segment, one.words, recording.silences, listener.text)
+    return parts
+
+
 def with_words(
     listener: Listener,
     features: Float32[np.ndarray, "1 frames mels"],
@@ -241,7 +252,7 @@ def with_words(
     found, offset = [], seek / SECOND
     for segment, own in zip(segments, words, strict=True):
         own = [word.later(offset) for word in own]
-        own = tuple(dataclasses.replace(word, **recording.within_sound(word.start, word.end)) for word in own)
+        own = tuple(dataclasses.replace(word, **within_sound(word.start, word.end, recording.silences)) for word in own)
         times = dict(start=own[0].start, end=own[-1].end) if own else {}
         found.append(dataclasses.replace(segment, words=own, **times))
     return found

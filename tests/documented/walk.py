@@ -145,7 +145,9 @@ ELSEWHERE = {
     "gpt2/classify.py:": "openai-community/gpt2",
     **dict.fromkeys(("wav2vec2/ctc.py:", "wav2vec2/keywords.py:"), "facebook/wav2vec2-base"),
     "mbart/translate.py:": "facebook/mbart-large-cc25",
+    "facebook/wav2vec2-base-960h": "facebook/wav2vec2-base-960h",
     "openai/whisper": "openai/whisper",
+    "--initial-model TINY_EN": "TINY_EN",
     "pretrain.py:": "",
     "translate.py:": "",
 }
