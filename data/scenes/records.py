@@ -44,7 +44,8 @@ def open_tfds(name: str, asked: Asked) -> Opened:
         classes, annotate = (), functools.partial(_depth, skip=asked.skip)
     elif "annotation" in features:
         classes = tuple(f"LABEL_{label}" for label in range(CLASSES_OF_SCENE_PARSE))
-        annotate = _instances
+        annotate = _classes if asked.annotations == "semantic" else _instances
+        stuff = tuple(range(len(classes))) if asked.annotations == "semantic" else ()
     else:
         raise DataError(
             f"the TFDS data set {name!r} has no feature `objects`, `panoptic_objects`, `annotation` or `depth`, but"
@@ -60,7 +61,7 @@ def open_tfds(name: str, asked: Asked) -> Opened:
             f"{full_name}, {split}",
             f"{shard_states(builder, split)}",
             about[split].num_bytes,
-            masked=annotate in (_panoptic, _instances),
+            masked=annotate in (_panoptic, _instances, _classes),
             measured="depth" in features,
             version=repr((full_name, about[split].shard_lengths, about[split].num_bytes)),
         )
@@ -107,6 +108,13 @@ def _instances(record: Mapping[str, Any], name: str) -> Annotation:
     ids = np.unique(numbers)
     ids = ids[ids % 256 > 0]
     return segments_of(numbers, ids, ids % 256 - 1)
+
+
+def _classes(record: Mapping[str, Any], name: str) -> Annotation:
+    """The same, all instances of a class being one."""
+    numbers = read_map(record["annotation"], name) % 256
+    ids = np.unique(numbers[numbers > 0])
+    return segments_of(numbers, ids, ids - 1)
 
 
 def _depth(record: Mapping[str, Any], name: str, skip: bool) -> Annotation:

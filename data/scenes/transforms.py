@@ -251,5 +251,6 @@ def _largest_of_parts(edges: Size, processor: SceneProcessor) -> Size:
 
 
 def _nearest(size: int, new: int) -> np.ndarray:
-    """Of so many new places the nearest old ones, as Pillow takes them."""
-    return ((np.arange(new) + 0.5) * size / new).astype(np.int64)
+    """Of so many new places the old ones that Pillow takes as nearest."""
+    line = Image.fromarray(np.arange(size, dtype=np.int32)[:, None])
+    return np.asarray(line.resize((1, new), Image.Resampling.NEAREST))[:, 0]

@@ -47,7 +47,7 @@ class Feed:
         if form.buckets == 1 or isinstance(self.data, Outline):
             return {form: 1.0}
         buckets = self.data.training(form, self.experiment.seed).buckets
-        shares = np.bincount(buckets.members) / len(buckets.members)
+        shares = np.bincount(buckets.members, minlength=len(buckets.lengths)) / len(buckets.members)
         forms = (dataclasses.replace(form.of_lengths(*lengths), buckets=1) for lengths in buckets.lengths.tolist())
         return dict(zip(forms, shares.tolist(), strict=True))
 

@@ -143,6 +143,8 @@ def test_classes_and_instances_of_scene_parse(tmp_path: Path, monkeypatch: pytes
     data, scenes = read("coco/2017", tmp_path, monkeypatch)
     assert len(data.vocabulary.labels) == 150
     assert scenes[0].labels.tolist() == [3, 3] and scenes[0].masks.sum(axis=(1, 2)).tolist() == [600, 600]
+    data, scenes = read("coco/2017", tmp_path, monkeypatch, annotations="semantic")
+    assert scenes[0].labels.tolist() == [3] and scenes[0].masks.sum() == 1_200 and len(data.stuff) == 150
 
 
 def test_what_is_no_data_set_of_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
