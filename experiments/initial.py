@@ -15,6 +15,7 @@ from data.text.tokenizer_files import difference, load
 from data.text.tokenizer_settings import tokenizer_file
 from experiments.experiment import Experiment, ExperimentError
 from models import hub
+from models.backbone import BackboneConfig, WithBackbone
 from models.config import ModelConfig, ModelError
 
 CHOICES = re.compile(r".*drop.*|labels|image_size|mask_ratio|norm_pix_loss|freeze_batch_norm")
@@ -45,7 +46,8 @@ class Initial:
     flag: ClassVar[str] = "--initial-model"
 
     def adopted_by(self, experiment: Experiment, say: Callable[[str], None] = lambda message: None) -> Experiment:
-        """`experiment` with the settings of the checkpoint: all but `CHOICES` and how it is executed.
+        """`experiment` with the settings of the checkpoint: all but `CHOICES` and how it is executed. One of a backbone gives
+        that of the model its shape.
 
         An id of a special token may be set otherwise: it is no matter of the parameters.
 
@@ -53,6 +55,8 @@ class Initial:
             ExperimentError: the checkpoint is of another architecture, or the command line contradicts it.
         """
         model, asked = experiment.model, vars(experiment.model)
+        if isinstance(model, WithBackbone) and isinstance(self.config, BackboneConfig):
+            return dataclasses.replace(experiment, model=model.on(self.config))
         self._check_type(model)
         other = {
             name: value

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from models.config import ModelConfig, ModelError, nearest
@@ -11,6 +11,7 @@ from models.model import Model
 STEM = "stem"
 """The name of what comes before the stages."""
 
+Path = tuple[str, ...]
 TYPES = ("resnet", "swin")
 """The `model_type`s that may be backbones."""
 
@@ -123,6 +124,11 @@ class WithBackbone(ModelConfig):
         same = {name: vars(self)[name] for name in ModelConfig.execution}
         return dataclasses.replace(self.backbone_config, **same)
 
+    def on(self, backbone: BackboneConfig) -> "WithBackbone":
+        """This config on a backbone of another shape, which gives the feature maps of the same stages."""
+        shape = dataclasses.replace(backbone, out_features=self.backbone_config.out_features)
+        return dataclasses.replace(self, backbone_config=shape)
+
     @classmethod
     def from_json(cls, published: Mapping[str, Any], **changes: Any) -> "WithBackbone":
         nested = published.get("backbone_config") or cls.default_backbone
@@ -167,3 +173,23 @@ def timm_backbone_config(published: Mapping[str, Any]) -> BackboneConfig:
     indices = published.get("out_indices") or [-1]
     features = tuple(ResNetConfig().stage_names[index] for index in indices)
     return ResNetConfig.variant(name, out_features=features, num_channels=published.get("num_channels", 3))
+
+
+def placed(backbone: Mapping[Path, Any], whole: Iterable[Path]) -> dict[Path, Any]:
+    """The variables of a backbone by the paths that they have in the model on it.
+
+    Args:
+        backbone: by path, the name of the collection first.
+        whole: the paths of all variables of the model.
+
+    Raises:
+        ModelError: the model has no backbone of this shape.
+    """
+    (collection, *rest), whole = min(backbone), set(whole)
+    ends = (path for path in whole if path[0] == collection and list(path[-len(rest) :]) == rest)
+    for path in ends:
+        before = path[1 : len(path) - len(rest)]
+        found = {(name, *before, *inner): x for (name, *inner), x in backbone.items()}
+        if before and found.keys() <= whole:
+            return found
+    raise ModelError(f"the model has no backbone with {'/'.join(rest)} in it")

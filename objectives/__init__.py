@@ -11,6 +11,7 @@ from objectives.distillation import Distillation
 from objectives.images.class_distillation import ClassDistillation
 from objectives.images.depth import Depth
 from objectives.images.masked_image import MaskedAutoencoder, MaskedImage
+from objectives.images.set_prediction import SetPrediction
 from objectives.objective import Losses, Objective, ObjectiveError
 from objectives.regression import Regression
 from objectives.sum import Sum
@@ -44,6 +45,7 @@ KINDS: dict[str, type[Objective]] = {
         MaskedImage,
         MaskedAutoencoder,
         Depth,
+        SetPrediction,
         Contrastive,
         Ctc,
         Transcription,

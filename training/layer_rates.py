@@ -1,8 +1,9 @@
-"""Learning rates that fall from layer to layer: the nearer to the input, the less fine-tuning moves a parameter.
+"""Learning rates that differ: they fall from layer to layer, the nearer to the input, or are lower in some part of a model.
 
 Clark et al., "ELECTRA", 2020, arXiv 2003.10555, appendix B; for pictures Bao et al., "BEiT", 2021, arXiv 2106.08254.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import optax
 from jaxtyping import PyTree
 
 from models.layers.axes import path_of
+from training.parallel import TrainingError
 
 Depth = Callable[[str], int | tuple[int, ...]]
 """How far the parameter at a path is from the input: 0, 1, …; of a stacked one, each layer of it (`models.model.Model.depth`)."""
@@ -38,5 +40,28 @@ def scale_by_layer(decay: float, depth: Depth) -> optax.GradientTransformation:
             return x * jnp.expand_dims(jnp.asarray(rate, x.dtype), range(rate.ndim, x.ndim))
 
         return jax.tree.map(one, updates, layer_rates(updates, decay, depth)), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_path(pattern: str, factor: float) -> optax.GradientTransformation:
+    """Updates times `factor`, of the parameters that have `pattern` in their paths.
+
+    Raises:
+        TrainingError: where it begins, if none has.
+    """
+
+    def init(params: Any) -> optax.EmptyState:
+        paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(nn.unbox(params))]
+        if not any(re.search(pattern, path) for path in paths):
+            some = ", ".join(paths[:3])
+            raise TrainingError(f"slower={pattern!r}: the path of no parameter has this in it, such as {some}")
+        return optax.EmptyState()
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None):
+        def one(path: tuple, x: jax.Array) -> jax.Array:
+            return x * factor if re.search(pattern, path_of(path)) else x
+
+        return jax.tree_util.tree_map_with_path(one, updates), state
 
     return optax.GradientTransformation(init, update)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from models.layers.axes import NONE, Axes
-from training.layer_rates import Depth, scale_by_layer
+from training.layer_rates import Depth, scale_by_layer, scale_by_path
 from training.parallel import TrainingError
 from training.transformations import (
     clip,
@@ -190,6 +190,51 @@ class Triangular(AdamW):
             return self.warmup_init + (self.learning_rate - self.warmup_init) * risen
 
         return rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Stepwise(AdamW):
+    """AdamW whose rate falls at a few points of the run, and is lower for some parameters, as detectors are trained (Carion et
+    al., 2020, arXiv 2005.12872, section 4).
+
+    Attributes:
+        drops: shares of the run at which it falls; `decay` and `final_share` are not read.
+        drop: what it is multiplied by there.
+        slower: pattern searched for in the paths of parameters (`model/backbone`); those that have it change at a rate of
+            `slower_by` times the others'.
+    """
+
+    warmup_steps: int = 0
+    weight_decay: float = 1e-4
+    clip_norm: float | None = 0.1
+    eps: float = 1e-8
+    drops: tuple[float, ...] = (2 / 3,)
+    drop: float = 0.1
+    slower: str = ""
+    slower_by: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(0 <= share <= 1 for share in self.drops) or not 0 < self.drop <= 1 or not 0 < self.slower_by <= 1:
+            raise TrainingError(
+                f"optimizer.drops={self.drops}, drop={self.drop}, slower_by={self.slower_by}: expected shares of the run, and"
+                " factors of more than 0 and at most 1"
+            )
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        places = tuple(round(share * steps) for share in self.drops)
+
+        def rate(step: int | jax.Array) -> jax.Array:
+            step = jnp.asarray(step, jnp.float32)
+            fallen = sum((step >= place for place in places), jnp.zeros_like(step))
+            warmed = jnp.minimum(1.0, (step + 1) / max(1, self.warmup_steps))
+            return self.learning_rate * warmed * self.drop**fallen
+
+        return rate
+
+    def build(self, steps: int, depth: Depth | None = None, axes: Axes = NONE) -> optax.GradientTransformation:
+        adam = super().build(steps, depth, axes)
+        return adam if not self.slower else optax.chain(adam, scale_by_path(self.slower, self.slower_by))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from experiments.experiment import ExperimentError
 from experiments.initial import Initial
 from experiments.teacher import Teacher
 from models import hub
+from models.backbone import WithBackbone, placed
 from models.student_teacher import as_teacher, initial_params
 from objectives.objective import Example
 from training.metrics import Speed
@@ -122,9 +123,12 @@ class Assembly(Feed):
         named = dict(folder=self.initial.folder, architecture=experiment.architecture, param_dtype=config.param_dtype)
         key = jax.random.key(experiment.seed, impl="threefry2x32")
         if self.initial.config.model_type != config.model_type:
-            _, variables = hub.load(**{**named, "architecture": config.begins_as[1]})
+            backbone = isinstance(config, WithBackbone)
+            part = type(config.backbone_config.backbone()).__name__ if backbone else config.begins_as[1]
+            _, variables = hub.load(**{**named, "architecture": part})
             fresh = nn.unbox(jax.jit(lambda: self.student.init(key, **self.student.blank()))())
             fresh, published = flatten_dict(fresh), flatten_dict(variables)
+            published = placed(published, fresh) if backbone else published
             variables = unflatten_dict(fresh | {path: x for path, x in published.items() if path in fresh})
             hub.check_shapes(self.student, variables)
             return variables

@@ -317,8 +317,10 @@ def save_one(
             published[name.published] = name.publish(value)
     copies = table.of(values).copies
     published |= {copy: published[name] for copy, name in copies.items()}
-    counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
-    published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
+    if table.counted:
+        counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
+        published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
+    published = {table.written(name, config, published.keys()): x for name, x in published.items()}
     tokenizer_files = None if tokenizer is None else tokenizer_folder.tokenizer_files(tokenizer, model)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,9 @@ class NameTable:
         copies: published tensors that nobody reads, and that must be there → the tensor that they are written as.
         untied: aliases that are tensors of their own where a file has them and they differ, whatever its config says →
             changes to the config.
+        written: (name, config, all names of a model) → what a tensor is called in a file where that depends on the model; with
+            `renamed` it is read again.
+        counted: whether files hold, beside running statistics, how many batches these are of: not where they are frozen.
     """
 
     names: tuple[Name, ...]
@@ -92,6 +95,8 @@ class NameTable:
     untied: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
     of_shape: Callable[[ModelConfig], tuple[Name, ...]] = lambda config: ()
+    counted: bool = True
+    written: Callable[[str, ModelConfig, Iterable[str]], str] = lambda name, config, names: name
 
     def extended(self, *names: Name) -> "NameTable":
         """This table with more names."""

@@ -29,6 +29,7 @@ CLASSES = {
     "cvt": "CvtForImageClassification",
     "levit": "LevitForImageClassification",
     "resnet": "ResNetForImageClassification",
+    "detr": "DetrForSegmentation",
     "segformer": "SegformerForImageClassification",
     "glpn": "GLPNForDepthEstimation",
 }

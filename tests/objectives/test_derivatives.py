@@ -30,15 +30,17 @@ from objectives import (
     ReplacedTokenDetection,
     SentenceOrder,
     Seq2Seq,
+    SetPrediction,
     SpanCorruption,
     Sum,
     Transcription,
 )
 from objectives.audio.frames import frames_of
+from objectives.losses import IGNORED
 from tests.examples import batch, text_vocabulary, text_windows
 
 ROWS, LENGTH, WIDTH, CLASSES, SIDE, PATCH, STEP = 3, 24, 5, 7, 8, 2, 1e-5
-SAMPLES, CODES = 120, 5
+SAMPLES, CODES, QUERIES = 120, 5, 5
 CONV = dict(conv_kernel=(4, 2), conv_stride=(2, 2))
 VOCABULARY = SimpleNamespace(**vars(text_vocabulary()), classes=CLASSES, start=1, prompt=(2, 3))
 OBJECTIVES = [
@@ -61,6 +63,7 @@ OBJECTIVES = [
     Regression(),
     MaskedImage(patch_size=PATCH, mask_patch_size=4),
     MaskedAutoencoder(patch_size=PATCH),
+    SetPrediction(masks=True),
     Augmented(Classification(smoothing=0.1), Augmentation(mixup=0.8)),
     Depth(),
     Depth("log_l1"),
@@ -94,6 +97,9 @@ def seen(objective: Objective) -> dict[str, jax.Array]:
     examples |= dict(labels=labels, other_labels=labels[::-1], other_tokens=examples["tokens"][::-1], **images)
     examples |= dict(input_features=random.normal(size=(ROWS, SAMPLES, WIDTH)))
     examples |= dict(other_sentence_ids=examples["sentence_ids"][::-1])
+    objects = np.where(np.arange(3)[None] < np.array([[3], [0], [2]]), random.integers(0, CLASSES, (ROWS, 3)), IGNORED)
+    masks = random.integers(0, 2, (ROWS, 3, SIDE, SIDE)).astype(np.uint8)
+    examples |= dict(class_labels=objects, boxes=random.random((ROWS, 3, 4)), mask_labels=masks)
     examples |= {name: random.integers(0, LENGTH, ROWS) for name in ("start_positions", "end_positions")}
     return jax.jit(jax.vmap(objective.corrupt))(keys, {name: examples[name] for name in objective.reads})
 
@@ -123,6 +129,9 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
         shapes |= dict(logits=(*frames, CLASSES), conv_features=(*frames, WIDTH))
         shapes |= dict(projected_states=(*places, WIDTH), projected_quantized_states=(*places, WIDTH))
         shapes |= dict(codevector_indices=(*places, 2), codevector_logits=(*places, 2, CODES))
+    if isinstance(objective, SetPrediction):
+        shapes["logits"] = (ROWS, QUERIES, CLASSES + 1)
+        shapes |= dict(pred_boxes=(ROWS, QUERIES, 4), pred_masks=(ROWS, QUERIES, SIDE // 2, SIDE // 2))
     asked = [next(name for name in names if name in shapes) for names in objective.asks]
     outputs = {name: jnp.asarray(random.normal(size=shapes[name])) for name in asked}
     if "predicted_depth" in outputs:

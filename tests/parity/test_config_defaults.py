@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models import hub
+from models.backbone import read_backbone_config
 from tests.models.small_configs import SMALL
 from tests.parity.configs import CLASSES, fields_of, published_config
 from tests.parity.reference import transformers
@@ -41,6 +42,7 @@ UNREAD = {
     "cvt": {"layer_norm_eps"},
     "segformer": {"layer_norm_eps", "decoder_hidden_size", "classifier_dropout_prob", "semantic_loss_ignore_index"},
     "glpn": {"layer_norm_eps"},
+    "detr": {"encoder_layerdrop", "decoder_layerdrop"},
     "wav2vec2": {
         *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim", "add_adapter", "adapter_attn_dim"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
@@ -51,8 +53,8 @@ concerns no class here (`test_config_fields.py`)."""
 
 
 def plain(value):
-    """Lists for tuples, as in a file."""
-    return json.loads(json.dumps(value))
+    """Lists for tuples and mappings for configs, as in a file."""
+    return json.loads(json.dumps(value, default=lambda config: config.to_dict()))
 
 
 @pytest.mark.parametrize("model_type", SMALL)
@@ -67,6 +69,9 @@ def test_every_field_left_out_is_the_live_default(model_type):
     if model_type == "llama":
         implied["rope_parameters"] = {"rope_theta": config.rope_theta, "rope_type": "default"}
         assert config.rope_scaling is None
+    if hasattr(live, "backbone_config"):
+        assert read_backbone_config(plain(live.backbone_config)) == config.backbone_config
+        implied["backbone_config"] = live.backbone_config
     found = {name: implied.get(name, ours.get(name)) for name in fields_of(live)}
     left = NO_NUMBER.keys() | UNREAD.get(model_type, set())
     assert left.isdisjoint(ours.keys() - {"is_encoder_decoder"})

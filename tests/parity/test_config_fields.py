@@ -35,6 +35,7 @@ ARCHITECTURES = {
     "vit_mae": "ViTMAEForPreTraining",
     "convnext": "ConvNextForImageClassification",
     "resnet": "ResNetForImageClassification",
+    "detr": "DetrForObjectDetection",
     "levit": "LevitForImageClassification",
     "cvt": "CvtForImageClassification",
     "segformer": "SegformerForImageClassification",
@@ -104,6 +105,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
     "vit_mae": {"mask_ratio": [0.5]},
     "convnext": {"layer_scale_init_value": [0.5, 0.0]},
     "resnet": {"layer_type": ["basic"]},
+    "detr": {"position_embedding_type": ["learned"]},
     "levit": {
         "kernel_size": [5],
         "padding": [2],
@@ -172,6 +174,10 @@ REFUSED = {
     },
     "whisper": {"tie_word_embeddings": "False", "encoder_layerdrop": "0.25", "decoder_layerdrop": "0.25"},
     "wav2vec2": {"add_adapter": "True", "adapter_attn_dim": "16"},
+    "detr": {
+        **{"position_embedding_type": "learned", "dilation": "True"},
+        **{"encoder_layerdrop": "0.25", "decoder_layerdrop": "0.25"},
+    },
 }
 """Fields whose values are refused, which the pattern finds."""
 
@@ -191,6 +197,10 @@ IMPOSSIBLE = {
 """Those of which `transformers` makes no model, or none that takes two texts at once."""
 
 UNREAD = {
+    "detr": {
+        *("num_channels", "auxiliary_loss", "class_cost", "bbox_cost", "giou_cost", "eos_coefficient"),
+        *(f"{name}_loss_coefficient" for name in ("mask", "dice", "bbox", "giou")),
+    },
     "bert": {"bos_token_id"},
     "electra": {"bos_token_id"},
     "distilbert": {"bos_token_id"},
@@ -206,7 +216,8 @@ UNREAD = {
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
     },
 }
-"""Settings of training, of generation or of adapters that no class here reads."""
+"""Settings of training, of generation or of adapters that no class here reads; of detectors, those of the objective, and the
+channels of a backbone that has a config."""
 
 
 def others(config, name: str) -> list[Any]:

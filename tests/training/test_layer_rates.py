@@ -11,7 +11,8 @@ from models.config import ModelError
 from models.convnext import ConvNextConfig, ConvNextForImageClassification
 from models.vit import ViTConfig, ViTForImageClassification
 from training.layer_rates import layer_rates
-from training.optimizers import AdamW
+from training.optimizers import AdamW, Stepwise
+from training.parallel import TrainingError
 
 LAYERS, DECAY = 3, 0.7
 
@@ -93,3 +94,19 @@ def test_several_stacks_without_a_rule_are_refused_when_the_state_is_made():
     with pytest.raises(ModelError, match=r"several stacks of layers \(decoder/layers, encoder/layers\).* `depth`"):
         jax.eval_shape(AdamW(layer_decay=0.8).build(10, model.depth).init, params)
     jax.eval_shape(AdamW().build(10).init, params)
+
+
+def test_a_part_of_a_model_may_change_more_slowly():
+    params = vit()
+    gradients = jax.tree.map(lambda x: jnp.ones_like(x), params)
+    settings = dict(learning_rate=1e-2, weight_decay=0.0, clip_norm=None)
+    plain, slow = (
+        Stepwise(**settings, **more).build(10) for more in ({}, {"slower": "vit/(patch|layers)", "slower_by": 0.25})
+    )
+    (expected, _), (found, _) = (x.update(gradients, x.init(params), params) for x in (plain, slow))
+    for path, x in jax.tree_util.tree_leaves_with_path(found):
+        whole = jax.tree_util.tree_leaves_with_path(expected)
+        factor = 0.25 if path[1].key in ("patch_embeddings", "layers") else 1.0
+        np.testing.assert_allclose(x, factor * dict(whole)[path], rtol=1e-6)
+    with pytest.raises(TrainingError, match="the path of no parameter has this in it"):
+        Stepwise(slower="backbone").build(10).init(params)

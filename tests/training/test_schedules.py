@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.optimizers import LAMB, SGD, AdamW, Triangular, TriStage
+from training.optimizers import LAMB, SGD, AdamW, Stepwise, Triangular, TriStage
 
 
 def test_inverse_square_root_is_the_schedule_of_the_transformer():
@@ -56,3 +56,10 @@ def test_up_and_down_is_that_of_glpn():
         expected.append(rising if done <= 1 else (least - peak) * (done - 1) ** 0.9 + peak)
     np.testing.assert_allclose(optimizer.rates(steps), expected, rtol=1e-5)
     assert optimizer.rates(steps).argmax() == 29 and optimizer.rates(steps)[-1] == np.float32(least)
+
+
+def test_rates_fall_at_points_of_the_run():
+    optimizer = Stepwise(learning_rate=1e-4, drops=(0.5, 0.8), warmup_steps=2)
+    expected = [5e-5] + [1e-4] * 4 + [1e-5] * 3 + [1e-6] * 2
+    np.testing.assert_allclose(optimizer.rates(10), expected, rtol=1e-6)
+    np.testing.assert_allclose(Stepwise().rates(300)[[0, 199, 200, 299]], [1e-4, 1e-4, 1e-5, 1e-5], rtol=1e-6)
