@@ -240,6 +240,7 @@ class SceneForm(Form):
         size: (height, width) of the canvas, which pictures are padded to below and on the right, at most.
         objects: of a picture, at most; 0 where none are asked for.
         buckets: how many sizes batches have, at most, which is how many programs are compiled.
+        of_bucket: whether it is of one bucket, and larger pictures are of others.
     """
 
     items: ClassVar[str] = "images"
@@ -248,6 +249,7 @@ class SceneForm(Form):
     size: tuple[int, int] = (1333, 1333)
     objects: int = 100
     buckets: int = 1
+    of_bucket: tyro.conf.Suppress[bool] = dataclasses.field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1 or self.objects < 0:
@@ -263,7 +265,7 @@ class SceneForm(Form):
 
     def of_lengths(self, *lengths: int) -> Self:
         height, width = lengths
-        return dataclasses.replace(self, size=(height, width))
+        return dataclasses.replace(self, size=(height, width), of_bucket=True)
 
     def at_size(self, pixels: int) -> Self:
         return dataclasses.replace(self, size=(pixels, pixels))

@@ -14,7 +14,7 @@ from data.ragged import IGNORED, Buckets
 from data.scenes.items import Items, read_scene
 from data.scenes.processor import SceneProcessor
 from data.scenes.scene import Scene, centred
-from data.scenes.transforms import Alteration, Resize
+from data.scenes.transforms import Alteration, Crop, Resize
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,7 +52,7 @@ class SceneExamples(Examples):
     def __post_init__(self) -> None:
         super().__post_init__()
         most, size = self.sizes.max(axis=0), self.form.size
-        if (most > size).any():
+        if (most > size).any() and not self.form.of_bucket:
             what = "are altered to" if self.shuffled else "are resized to"
             raise DataError(
                 f"pictures {what} {most[0]} pixels in height and {most[1]} in width at most, and form.size is {size}: make it"
@@ -137,6 +137,9 @@ class SceneExamples(Examples):
             scene = self._altered(scene, self._generator(epoch, item))
         else:
             scene = Resize(self.processor.resized(scene.size))(scene, self.processor.resample)
+        if self.form.of_bucket:  # an example of what a bucket holds, the scene being of another
+            height, width = np.minimum(scene.size, form.size).tolist()
+            scene = Crop(0, 0, (height, width))(scene, self.processor.resample)
         return on_canvas(scene, form, f"scene {int(self.places[item])}")
 
     def scene(self, item: int, masks: bool = False, depth: bool = False) -> Scene:

@@ -140,3 +140,11 @@ def test_another_seed_draws_otherwise_and_the_fingerprint_is_of_the_data(demos) 
     assert data.fingerprint == again.fingerprint != demos(annotations="panoptic").fingerprint
     one, other = (data.training(FORM, seed).batch(np.arange(8)) for seed in (0, 1))
     assert (one["pixel_values"] != other["pixel_values"]).any()
+
+
+def test_the_form_of_a_bucket_has_examples_of_its_size(demos) -> None:
+    data = demos(alteration=PARTS)
+    form = dataclasses.replace(FORM, buckets=3, together=8)
+    for lengths in data.training(form, 0).buckets.lengths.tolist():
+        example = data.training(dataclasses.replace(form.of_lengths(*lengths), buckets=1), 0)[0]
+        assert example["pixel_values"].shape == (*lengths, 3) and example["pixel_mask"].any()
