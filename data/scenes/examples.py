@@ -153,7 +153,8 @@ class SceneExamples(Examples):
 
     def _altered(self, scene: Scene, generator: np.random.Generator) -> Scene:
         plan = self.alteration.plan(generator, scene.size, self.processor)
-        return self.alteration.colored(generator, plan(scene, self.processor.resample))
+        scene = plan(self.alteration.cut(generator, scene), self.processor.resample)
+        return self.alteration.colored(generator, scene)
 
 
 def on_canvas(scene: Scene, form: SceneForm, name: str) -> Batch:

@@ -4,7 +4,8 @@ First a plan is drawn, from the size of the picture alone; then the scene goes t
 
 Random short edges and parts: Carion et al., "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872, section 4.
 Scale jitter with crops of a fixed size: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance
-Segmentation", 2020, arXiv 2012.07177, with the draws of detectron2.
+Segmentation", 2020, arXiv 2012.07177, with the draws of detectron2. Strips of depth: Kim et al., "Global-Local Path Networks for
+Monocular Depth Estimation with Vertical CutDepth", 2022, arXiv 2201.07436.
 """
 
 import dataclasses
@@ -25,7 +26,8 @@ Size = tuple[int, int]
 class Alteration:
     """What becomes of a scene each time that it is trained on.
 
-    In this order: of some pictures a part is taken; the picture is resized; it is cropped; flipped; its colours are changed.
+    In this order: of some pictures a strip is replaced by its depth; of some a part is taken; the picture is resized; it is
+    cropped; flipped; its colours are changed.
 
     Attributes:
         flip: fraction of the pictures seen in a mirror, left and right exchanged.
@@ -40,6 +42,9 @@ class Alteration:
         hue: degrees by which colours are turned at most.
         gamma: exponents are drawn from 1 ± so much.
         color_probability: of each of these five.
+        cut_depth: fraction of the pictures of which a strip, from top to bottom, shows its depth in grey, white being
+            `cut_depth_white` metres and more, and black what is not known.
+        cut_depth_width: of the strip, at most, as a fraction of what lies to the right of its left edge, which is drawn.
     """
 
     flip: float = 0.5
@@ -56,14 +61,19 @@ class Alteration:
     hue: float = 0.0
     gamma: float = 0.0
     color_probability: float = 0.5
+    cut_depth: float = 0.0
+    cut_depth_width: float = 0.75
+    cut_depth_white: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "part", "color_probability"):
+        for name in ("flip", "part", "color_probability", "cut_depth", "cut_depth_width"):
             if not 0 <= vars(self)[name] <= 1:
                 raise DataError(f"{name}={vars(self)[name]}: a fraction must lie in [0, 1]")
         for name in ("brightness", "contrast", "saturation", "gamma"):
             if not 0 <= vars(self)[name] < 1:
                 raise DataError(f"{name}={vars(self)[name]}: expected a number from 0 to below 1")
+        if not self.cut_depth_white > 0:
+            raise DataError(f"cut_depth_white={self.cut_depth_white}: expected metres, more than 0")
         if self.scales is not None and (self.crop is None or not 0 < self.scales[0] <= self.scales[1]):
             raise DataError(
                 f"scales={self.scales}, crop={self.crop}: expected two factors above 0, the smaller first, and the crop that"
@@ -116,6 +126,27 @@ class Alteration:
         else:
             size = processor.resized(size)
         return tuple(np.minimum(size, self.crop or size).tolist())
+
+    def cut(self, generator: np.random.Generator, scene: Scene) -> Scene:
+        """The scene with a strip of its depth in the picture (vertical CutDepth).
+
+        Raises:
+            DataError: nobody knows its depth.
+        """
+        if not self.cut_depth:
+            return scene
+        if scene.depth is None:
+            raise DataError(f"cut_depth={self.cut_depth}: of these scenes no depth is known, set it to 0")
+        done, start, share = generator.random(3)
+        if done >= self.cut_depth:
+            return scene
+        width = scene.size[1]
+        left = int(start * width)
+        strip = slice(left, left + int(max((width - start * width) * share * self.cut_depth_width, 1)))
+        depth = np.nan_to_num(scene.depth[:, strip], nan=0.0, posinf=0.0, neginf=0.0) / self.cut_depth_white
+        picture = scene.picture.copy()
+        picture[:, strip] = np.round(255 * np.clip(depth, 0, 1)).astype(np.uint8)[..., None]
+        return dataclasses.replace(scene, picture=picture)
 
     def colored(self, generator: np.random.Generator, scene: Scene) -> Scene:
         """The scene in other colours."""
