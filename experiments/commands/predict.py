@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -12,7 +12,7 @@ from experiments.commands import inputs
 from experiments.commands.generate import Rules, spelled_out
 from experiments.experiment import ExperimentError, load_file
 from inference import tasks
-from inference.pipeline import pipeline
+from inference.pipeline import Pipeline, pipeline
 from inference.task import Task
 from inference.writing import Writing
 from models import hub
@@ -35,6 +35,7 @@ class Options:
         file: a file with an input in each line: a text (.txt), a JSON object (.jsonl), or fields whose names the first line
             has (.tsv), such as question and context.
         format: of the file where its name does not say so, and of standard input.
+        draw: folder for pictures of the answers, where these are boxes, masks or depth.
     """
 
     task: tyro.conf.Positional[str]
@@ -42,6 +43,7 @@ class Options:
     model: Annotated[str, tyro.conf.arg(metavar="FOLDER|NAME")] = dataclasses.field(kw_only=True)
     file: Path | None = None
     format: inputs.Form | None = None
+    draw: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
 
 
 def main(arguments: list[str]) -> None:
@@ -72,7 +74,7 @@ def main(arguments: list[str]) -> None:
             task = task.watched(stack.enter_context(counting(task.counted, total)))
         with working(f"opening {options.model}"):
             ask = pipeline(task, options.model)
-        for answer in inputs.answered(lambda given, first: list(ask.stream(given, first)), lines):
+        for answer in inputs.answered(answering(ask, options.draw), lines):
             print(task.printed(answer), flush=True)
 
 
@@ -85,6 +87,22 @@ def suited(task: Task, arguments: list[str]) -> Task:
             with contextlib.suppress(ModelError):  # which opening it says in its turn
                 return task.suited_to(hub.outline(value))
     return task
+
+
+def answering(ask: Pipeline, draw: Path | None) -> Callable[[list[Any], int], list[Any]]:
+    """The answers to inputs of which the first has a number, drawn where there is a folder for it."""
+
+    def answers(given: list[Any], first: int) -> list[Any]:
+        found = []
+        for number, answer in enumerate(ask.stream(given, first)):
+            if draw is not None:
+                from experiments.show.answers import write_drawn
+
+                write_drawn(draw, first + number, given[number], answer)
+            found.append(answer)
+        return found
+
+    return answers
 
 
 def ruled(task: Writing, arguments: list[str], program: str) -> tuple[Writing, list[str]]:
