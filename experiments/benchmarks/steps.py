@@ -30,10 +30,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.benchmarks.pages import fill, summary
-from experiments.benchmarks.works import AUDIO, IMAGES, TEXTS, WORK
+from experiments.benchmarks.works import AUDIO, IMAGES, SCENES, TEXTS, WORK
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = {"image ": IMAGES, "audio ": AUDIO}
+KINDS = {"image ": IMAGES, "audio ": AUDIO, "scene ": SCENES}
 """What the marks of a table begin with, by the models that it is of."""
 PAGE = ROOT / "docs" / "speed.md"
 KEEP_FREED_MEMORY = {
@@ -203,6 +203,7 @@ def versions_of(contestants: Iterable[Contestant]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     groups = {"all": list(TEXTS), "images": list(IMAGES), "audio": ["wav2vec2-base", "whisper-tiny"]}
+    groups["scenes"] = list(SCENES)
     parser.add_argument("--models", nargs="*", default=["bert"], choices=[*groups, *WORK])
     parser.add_argument("--parity-python", help="interpreter with transformers 5 and torch")
     parser.add_argument("--flax-python", help="interpreter with transformers 4.57, jax and flax")

@@ -11,6 +11,8 @@ LENGTH, MASKED = 128, 20
 """Tokens of a text, and of those the masked ones in the batches of others."""
 SIZE, LABELS = 224, 1_000
 """Pixels on a side of a picture, and its classes."""
+HEIGHT, WIDTH = 192, 256
+"""Pixels of a scene."""
 SECONDS, SPOKEN = 5, 64
 """Length of a recording, and tokens of its transcript."""
 WINDOW = 30
@@ -209,6 +211,31 @@ class SpectrogramWork(AudioWork):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DepthWork(Work):
+    """Pictures of `HEIGHT` × `WIDTH` pixels, each of a known depth."""
+
+    objective: str = "Depth"
+
+    def data(self):
+        from data.forms import SceneForm
+        from data.scenes.source import Scenes
+
+        return Scenes("rendered_depth"), SceneForm((HEIGHT, WIDTH), objects=0)
+
+    def drawn(self, name, shape, random):
+        import numpy as np
+
+        if name == "pixel_values":
+            return random.integers(0, 256, shape, dtype=np.uint8)
+        return np.ones(shape, np.int32) if name == "pixel_mask" else random.uniform(0.5, 9.5, shape).astype(np.float32)
+
+    def batch_of_theirs(self, numpy):
+        random, shape = numpy.random.default_rng(0), (self.batch, HEIGHT, WIDTH)
+        pixel_values = random.random((self.batch, 3, HEIGHT, WIDTH)).astype(numpy.float32)
+        return {"pixel_values": pixel_values, "labels": random.uniform(0.5, 9.5, shape).astype(numpy.float32)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TuningWork(Work):
     """Batches of real texts that a recipe fine-tunes on, as they lie in a folder; all of them are a step.
 
@@ -325,6 +352,17 @@ AUDIO = {
         config=dict(vocab_size=51_864, eos_token_id=0, pad_token_id=0, bos_token_id=0, decoder_start_token_id=1),
     ),
 }
+MIT = dict(hidden_sizes=(64, 128, 320, 512))
+SCENES = {
+    f"glpn-{name}": DepthWork(architecture="GLPNForDepthEstimation", model_type="glpn", batch=2, config=config)
+    for name, config in (
+        ("b0", {}),
+        ("b1", MIT),
+        ("b2", dict(MIT, depths=(3, 4, 6, 3))),
+        ("b3", dict(MIT, depths=(3, 4, 18, 3))),
+        ("b4", dict(MIT, depths=(3, 8, 27, 3))),
+    )
+}
 TINY = {
     "tiny-bert": TEXTS["bert"].tiny(
         vocab_size=2_000, num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=32
@@ -334,4 +372,4 @@ TINY = {
     ),
 }
 """Models of no interest, to see in seconds that a benchmark runs."""
-WORK = TEXTS | IMAGES | AUDIO | TINY
+WORK = TEXTS | IMAGES | SCENES | AUDIO | TINY
