@@ -43,6 +43,7 @@ PROCESSORS = {
     "levit": "LevitImageProcessor",
     "resnet": "ConvNextImageProcessor",
     "segformer": "SegformerImageProcessor",
+    "swin": "ViTImageProcessor",
     "vit": "ViTImageProcessor",
 }
 """The processor of a `model_type`, for old files that do not name theirs."""

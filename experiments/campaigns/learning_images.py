@@ -29,6 +29,7 @@ RUNS = {
     "ConvNeXT": ("digits", "experiments/convnext/pretrain.py"),
     "CvT": ("digits", "experiments/cvt/pretrain.py"),
     "LeViT": ("digits", "experiments/levit/pretrain.py"),
+    "Swin": ("digits", "experiments/swin/pretrain.py"),
     "ResNet": ("digits", "experiments/resnet/pretrain.py"),
     "ViT, from scratch": ("stamps", f"{ViT}:stamps"),
     "ViT, masked images": ("stamps", f"{ViT}:masked_stamps"),

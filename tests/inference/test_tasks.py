@@ -43,6 +43,7 @@ SUITED = {
     "ViTModel": [],
     "ViTForImageClassification": ["image-classification"],
     "LevitForImageClassificationWithTeacher": ["image-classification"],
+    "SwinForImageClassification": ["image-classification"],
     "ViTMAEForPreTraining": [],
     "WhisperForConditionalGeneration": ["automatic-speech-recognition"],
     "Wav2Vec2Model": [],

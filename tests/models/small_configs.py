@@ -93,6 +93,9 @@ SMALL: dict[str, dict[str, Any]] = {
         decoder_attention_heads=2,
         d_model=16,
     ),
+    "swin": dict(
+        image_size=32, num_channels=2, embed_dim=8, depths=[2, 1], num_heads=[1, 2], window_size=4, patch_size=2
+    ),
     "levit": dict(
         image_size=32,
         num_channels=2,

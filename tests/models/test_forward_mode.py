@@ -30,6 +30,7 @@ CLASSES = {
     "levit": "LevitForImageClassification",
     "resnet": "ResNetForImageClassification",
     "detr": "DetrForSegmentation",
+    "swin": "SwinForImageClassification",
     "segformer": "SegformerForImageClassification",
     "glpn": "GLPNForDepthEstimation",
 }

@@ -37,6 +37,7 @@ ARCHITECTURES = {
     "resnet": "ResNetForImageClassification",
     "detr": "DetrForObjectDetection",
     "levit": "LevitForImageClassification",
+    "swin": "SwinForImageClassification",
     "cvt": "CvtForImageClassification",
     "segformer": "SegformerForImageClassification",
     "glpn": "GLPNForDepthEstimation",
@@ -106,6 +107,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
     "convnext": {"layer_scale_init_value": [0.5, 0.0]},
     "resnet": {"layer_type": ["basic"]},
     "detr": {"position_embedding_type": ["learned"]},
+    "swin": {"mlp_ratio": [2.0], "encoder_stride": [16]},
     "levit": {
         "kernel_size": [5],
         "padding": [2],

@@ -65,7 +65,7 @@ def test_a_student_fits_the_run_that_it_names_as_its_teacher(student, teacher, t
 
 
 @pytest.mark.parametrize(
-    "name", ["vit", "vit:masked_digits", "convnext", "cvt", "levit", "resnet", "segformer", "glpn"]
+    "name", ["vit", "vit:masked_digits", "convnext", "cvt", "levit", "resnet", "segformer", "glpn", "swin"]
 )
 def test_small_image_models_fit_their_data(name):
     folder, _, variant = name.partition(":")

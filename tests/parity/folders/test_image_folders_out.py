@@ -81,6 +81,11 @@ VISION = {
         dict(embed_dim=[8, 16, 32], num_heads=[1, 2, 4], depth=[1, 2, 3], drop_path_rate=[0.0, 0.0, 0.0]),
         ("convnext", "ConvNextImageProcessorPil", EDGE),
     ),
+    "Swin": Vision(
+        "SwinForImageClassification",
+        dict(image_size=SIZE, embed_dim=8, depths=[2, 1], num_heads=[1, 2], window_size=4, drop_path_rate=0.0),
+        ("vit", "ViTImageProcessorPil", SQUARE),
+    ),
     "LeViT": Vision(
         "LevitForImageClassificationWithTeacher",
         dict(

@@ -45,6 +45,12 @@ MODELS = {
         ("convnext.image_processing_pil_convnext", "ConvNextImageProcessorPil", EDGE),
         (2, 2),
     ),
+    "swin": (
+        "SwinForImageClassification",
+        dict(image_size=64, embed_dim=8, depths=[2, 1], num_heads=[1, 2], window_size=4),
+        ("vit.image_processing_pil_vit", "ViTImageProcessorPil", {"size": {"height": 64, "width": 64}}),
+        (8, 8),
+    ),
     "levit": (
         "LevitForImageClassificationWithTeacher",
         dict(

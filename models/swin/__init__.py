@@ -1,0 +1,23 @@
+"""Swin: a Transformer over images whose attention stays within windows, every second block's shifted by half a window.
+
+Liu, Lin, Cao, Hu, Wei, Zhang, Lin, Guo: "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", 2021, arXiv
+2103.14030.
+"""
+
+from models.swin.config import SwinConfig
+from models.swin.model import (
+    SwinBackbone,
+    SwinForImageClassification,
+    SwinMerging,
+    SwinModel,
+    relative_places,
+)
+
+__all__ = [
+    "SwinBackbone",
+    "SwinConfig",
+    "SwinForImageClassification",
+    "SwinMerging",
+    "SwinModel",
+    "relative_places",
+]
