@@ -320,6 +320,7 @@ def save_one(
     if table.counted:
         counters = [name.removesuffix("running_mean") for name in published if name.endswith(".running_mean")]
         published |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counters}
+    published |= table.constants(config, table.is_base(values))
     published = {table.written(name, config, published.keys()): x for name, x in published.items()}
     tokenizer_files = None if tokenizer is None else tokenizer_folder.tokenizer_files(tokenizer, model)
     try:

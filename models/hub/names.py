@@ -82,6 +82,7 @@ class NameTable:
             changes to the config.
         written: (name, config, all names of a model) → what a tensor is called in a file where that depends on the model; with
             `renamed` it is read again.
+        constants: (config, whether it is a base model) → tensors that are no parameters and must be in a file.
         counted: whether files hold, beside running statistics, how many batches these are of: not where they are frozen.
     """
 
@@ -96,6 +97,7 @@ class NameTable:
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
     of_shape: Callable[[ModelConfig], tuple[Name, ...]] = lambda config: ()
     counted: bool = True
+    constants: Callable[[ModelConfig, bool], Mapping[str, np.ndarray]] = lambda config, base: {}
     written: Callable[[str, ModelConfig, Iterable[str]], str] = lambda name, config, names: name
 
     def extended(self, *names: Name) -> "NameTable":

@@ -93,6 +93,25 @@ SMALL: dict[str, dict[str, Any]] = {
         decoder_attention_heads=2,
         d_model=16,
     ),
+    "mask2former": dict(
+        backbone_config=dict(
+            model_type="swin",
+            embed_dim=8,
+            depths=[1, 1, 2, 1],
+            num_heads=[1, 1, 2, 2],
+            window_size=4,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        ),
+        feature_size=32,
+        mask_feature_size=12,
+        hidden_dim=16,
+        num_attention_heads=2,
+        encoder_layers=1,
+        encoder_feedforward_dim=24,
+        decoder_layers=3,
+        dim_feedforward=20,
+        num_queries=4,
+    ),
     "swin": dict(
         image_size=32, num_channels=2, embed_dim=8, depths=[2, 1], num_heads=[1, 2], window_size=4, patch_size=2
     ),

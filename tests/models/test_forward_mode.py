@@ -31,6 +31,7 @@ CLASSES = {
     "resnet": "ResNetForImageClassification",
     "detr": "DetrForSegmentation",
     "swin": "SwinForImageClassification",
+    "mask2former": "Mask2FormerForUniversalSegmentation",
     "segformer": "SegformerForImageClassification",
     "glpn": "GLPNForDepthEstimation",
 }

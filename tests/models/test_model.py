@@ -12,7 +12,7 @@ from tests.models.small_configs import SMALL
 LABELS = tuple("abcde")
 EVERY = [(model_type, name) for model_type in hub.model_types() for name in hub.model_classes(model_type)]
 
-DETECTORS = ("detr",)
+DETECTORS = ("detr", "mask2former")
 """Types of models that have one logit more, for no object."""
 FROZEN = ("detr",)
 """Types of models whose batch norms are frozen: they have statistics, and no step changes them."""
@@ -39,7 +39,8 @@ def test_what_a_model_says_of_itself(model_type, name):
     assert blank.keys() <= set(model.inputs) and "dropout_keys" not in model.inputs
     assert all(x.shape[0] == 1 for x in blank.values())
     if model.labelled:
-        assert given["logits"][-1] == len(LABELS) + (model_type in DETECTORS)
+        logits = given.get("logits") or given["class_queries_logits"]
+        assert logits[-1] == len(LABELS) + (model_type in DETECTORS)
     else:
         assert len(LABELS) not in {shape[-1] for output, shape in given.items() if "logits" in output}
     if model.generates:

@@ -7,9 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.kernels import activation, attention, batch_norm, convolution, cross_entropy, linear, max_pool, norm
+from models.kernels import (
+    activation,
+    attention,
+    batch_norm,
+    convolution,
+    cross_entropy,
+    deformable_attention,
+    linear,
+    max_pool,
+    norm,
+)
 from models.layers.activations import ACTIVATIONS
 from tests.models.kernels.test_convolution import WINDOWS
+from tests.models.kernels.test_deformable_attention import SHAPES, arguments
 
 FLOAT32, BFLOAT16 = jnp.dtype("float32"), jnp.dtype("bfloat16")
 
@@ -61,6 +72,7 @@ CASES = {
     "attention, all": attended(kv_heads=1, masked=True, biases=3, rate=0.3),
     **{f"convolution, {name}": windowed(convolution._convolve, name) for name in WINDOWS},
     **{f"largest, {name}": windowed(max_pool._max_pool, name) for name in ("3 × 3", "halving", "stem", "uneven", "patches")},
+    "deformable attention": (deformable_attention._attend, list(map(jnp.asarray, arguments())), 1, dict(shapes=SHAPES)),
     "cross-entropy": (cross_entropy._likelihood, [*normal((4, 5, 7)), jnp.arange(20).reshape(4, 5) % 7], 1, dict(smoothing=0.0)),
     "cross-entropy, smoothed": (cross_entropy._likelihood, [*normal((6, 9)), jnp.arange(6)], 1, dict(smoothing=0.1)),
 }  # fmt: skip
