@@ -10,6 +10,7 @@ from objectives.classification import Classification
 from objectives.distillation import Distillation
 from objectives.images.class_distillation import ClassDistillation
 from objectives.images.depth import Depth
+from objectives.images.mask_prediction import MaskPrediction
 from objectives.images.masked_image import MaskedAutoencoder, MaskedImage
 from objectives.images.set_prediction import SetPrediction
 from objectives.objective import Losses, Objective, ObjectiveError
@@ -46,6 +47,7 @@ KINDS: dict[str, type[Objective]] = {
         MaskedAutoencoder,
         Depth,
         SetPrediction,
+        MaskPrediction,
         Contrastive,
         Ctc,
         Transcription,

@@ -23,6 +23,7 @@ from objectives import (
     MaskedAutoencoder,
     MaskedImage,
     MaskedLM,
+    MaskPrediction,
     MixtureOfDenoisers,
     NextSentence,
     Objective,
@@ -64,6 +65,7 @@ OBJECTIVES = [
     MaskedImage(patch_size=PATCH, mask_patch_size=4),
     MaskedAutoencoder(patch_size=PATCH),
     SetPrediction(masks=True),
+    MaskPrediction(num_points=20),
     Augmented(Classification(smoothing=0.1), Augmentation(mixup=0.8)),
     Depth(),
     Depth("log_l1"),
@@ -129,6 +131,9 @@ def outputs_for(objective: Objective, seen: dict[str, jax.Array]) -> tuple[dict,
         shapes |= dict(logits=(*frames, CLASSES), conv_features=(*frames, WIDTH))
         shapes |= dict(projected_states=(*places, WIDTH), projected_quantized_states=(*places, WIDTH))
         shapes |= dict(codevector_indices=(*places, 2), codevector_logits=(*places, 2, CODES))
+    if isinstance(objective, MaskPrediction):
+        shapes["class_queries_logits"] = (ROWS, QUERIES, CLASSES + 1)
+        shapes["masks_queries_logits"] = (ROWS, QUERIES, SIDE // 2, SIDE // 2)
     if isinstance(objective, SetPrediction):
         shapes["logits"] = (ROWS, QUERIES, CLASSES + 1)
         shapes |= dict(pred_boxes=(ROWS, QUERIES, 4), pred_masks=(ROWS, QUERIES, SIDE // 2, SIDE // 2))
