@@ -44,6 +44,7 @@ SUITED = {
     "ViTForImageClassification": ["image-classification"],
     "LevitForImageClassificationWithTeacher": ["image-classification"],
     "SwinForImageClassification": ["image-classification"],
+    "Mask2FormerForUniversalSegmentation": ["image-segmentation"],
     "ViTMAEForPreTraining": [],
     "WhisperForConditionalGeneration": ["automatic-speech-recognition"],
     "Wav2Vec2Model": [],
