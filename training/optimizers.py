@@ -238,6 +238,27 @@ class Stepwise(AdamW):
 
 
 @dataclasses.dataclass(frozen=True)
+class Polynomial(Stepwise):
+    """The same with a rate that falls as a power of what is left of the run, as segmentation networks are trained (Chen et al.,
+    "DeepLab", 2016, arXiv 1606.00915, section 4.1.1).
+
+    Attributes:
+        power: 1 for a straight line.
+        drops: not read.
+    """
+
+    power: float = 0.9
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        def rate(step: int | jax.Array) -> jax.Array:
+            step = jnp.asarray(step, jnp.float32)
+            warmed = jnp.minimum(1.0, (step + 1) / max(1, self.warmup_steps))
+            return self.learning_rate * warmed * jnp.maximum(1 - step / steps, 0.0) ** self.power
+
+        return rate
+
+
+@dataclasses.dataclass(frozen=True)
 class LAMB(Warmed):
     """AdamW whose updates are as large as their parameters, layer by layer, for large batches (You et al., 2019, arXiv
     1904.00962, algorithm 2, φ(x) = x).

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.optimizers import LAMB, SGD, AdamW, Stepwise, Triangular, TriStage
+from training.optimizers import LAMB, SGD, AdamW, Polynomial, Stepwise, Triangular, TriStage
 
 
 def test_inverse_square_root_is_the_schedule_of_the_transformer():
@@ -63,3 +63,8 @@ def test_rates_fall_at_points_of_the_run():
     expected = [5e-5] + [1e-4] * 4 + [1e-5] * 3 + [1e-6] * 2
     np.testing.assert_allclose(optimizer.rates(10), expected, rtol=1e-6)
     np.testing.assert_allclose(Stepwise().rates(300)[[0, 199, 200, 299]], [1e-4, 1e-4, 1e-5, 1e-5], rtol=1e-6)
+
+
+def test_a_power_of_what_is_left_of_the_run():
+    rates = Polynomial(learning_rate=1e-4, power=0.9).rates(200)
+    np.testing.assert_allclose(rates[[0, 50, 199]], 1e-4 * np.array([1, 0.75, 0.005]) ** 0.9, rtol=1e-5)
