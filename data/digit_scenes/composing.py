@@ -75,7 +75,7 @@ def material(held_out: bool) -> Material:
 def composed(generator: np.random.Generator, material: Material) -> Composed:
     """A scene of 1 to `MOST` digits that do not cover one another, in any size and colour."""
     height, width = (int(generator.choice(edges)) for edges in (HEIGHTS, WIDTHS))
-    picture = _background(generator, material, height, width)
+    picture = background(generator, material, height, width)
     segments, labels = np.zeros((height, width), np.uint8), []
     for _ in range(int(generator.integers(1, MOST + 1))):
         number = int(generator.integers(len(material.labels)))
@@ -92,7 +92,7 @@ def composed(generator: np.random.Generator, material: Material) -> Composed:
     return Composed(np.round(picture).clip(0, 255).astype(np.uint8), segments, np.array(labels, np.int32))
 
 
-def _background(generator: np.random.Generator, material: Material, height: int, width: int) -> np.ndarray:
+def background(generator: np.random.Generator, material: Material, height: int, width: int) -> np.ndarray:
     """A part of a photograph, at most twice as large in it, seen in a mirror or not."""
     photograph = material.photographs[generator.integers(len(material.photographs))]
     most = min(2.0, photograph.shape[0] / height, photograph.shape[1] / width)
