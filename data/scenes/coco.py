@@ -22,6 +22,9 @@ from data.scenes.opening import Asked, Opened
 SLACK = 1.0
 """Pixels that a box may lie outside of its picture, by rounding; it is cut off."""
 
+UNNAMED = "N/A"
+"""The name of an id that no category has."""
+
 
 def open_instances(folder: Path, asked: Asked) -> Opened | None:
     """A folder with `annotations/*.json` of instances; `None` where it has none."""
@@ -44,10 +47,10 @@ def _opened(folder: Path, asked: Asked, panoptic: bool) -> Opened | None:
             known = categories.setdefault(one["id"], one)
             if known["name"] != one["name"]:
                 raise DataError(f"{path}: category {one['id']} is {one['name']!r} here and {known['name']!r} elsewhere")
-    ids = sorted(categories)
-    if not ids:
+    if not categories:
         raise DataError(f"{next(iter(files))} names no categories")
-    labels = {category: label for label, category in enumerate(ids)}
+    ids = list(range(max(categories) + 1)) if asked.raw_ids else sorted(categories)
+    labels = {category: label for label, category in enumerate(ids) if category in categories}
     splits, broken = {}, []
     for path, told in files.items():
         split = split_of(path.stem)
@@ -57,8 +60,9 @@ def _opened(folder: Path, asked: Asked, panoptic: bool) -> Opened | None:
         annotations = file.panoptic() if panoptic else file.instances(asked)
         pictures = picture_folder(folder, path.stem, split, file.names)
         splits[split] = Files(str(pictures), encoded(file.names), annotations)
-    stuff = tuple(labels[one] for one in ids if panoptic and not categories[one].get("isthing", 1))
-    return Opened(tuple(str(categories[one]["name"]) for one in ids), splits, tuple(ids), stuff, tuple(broken))
+    stuff = tuple(label for one, label in labels.items() if panoptic and not categories[one].get("isthing", 1))
+    names = tuple(str(categories[one]["name"]) if one in categories else UNNAMED for one in ids)
+    return Opened(names, splits, tuple(ids), stuff, tuple(broken))
 
 
 def read_json(path: Path) -> dict[str, Any]:

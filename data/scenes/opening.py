@@ -38,6 +38,7 @@ class Asked:
         annotations: which, where a folder has several: `instances`, `panoptic`, `semantic` or `depth`; empty for the first
             of these that it has.
         reduce_labels: see `Scenes`.
+        raw_ids: see `Scenes`.
         depth_scale: see `Scenes`.
         skip: whether broken annotations are left out.
         cache: folder of prepared data.
@@ -45,6 +46,7 @@ class Asked:
 
     annotations: str
     reduce_labels: bool
+    raw_ids: bool
     depth_scale: float
     skip: bool
     cache: Path

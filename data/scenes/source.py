@@ -37,6 +37,8 @@ class Scenes(Source):
             `coco/2017`, `coco/2017_panoptic`, `scene_parse150`, `nyu_depth_v2`. (`docs/scenes.md` has the formats.)
         annotations: which of them, where a folder has several.
         reduce_labels: 0 in a PNG of classes is no class, and 1 the first one, as in ADE20K.
+        raw_ids: labels are the category ids of a folder in COCO's format themselves, as in DETR's published models, and those
+            between them are `N/A`; else they count through the categories.
         depth_scale: what a number in a depth PNG is divided by to be metres: 1000 of NYU, 256 of KITTI.
         held_out_split: the split that is held out; where empty, `validation` if the source has one.
         shortest, longest: edges of pictures that are evaluated, as DETR resizes them.
@@ -51,6 +53,7 @@ class Scenes(Source):
     source: str = "digit_scenes"
     annotations: Literal["", "instances", "panoptic", "semantic", "depth"] = ""
     reduce_labels: bool = False
+    raw_ids: bool = False
     depth_scale: float = 1000.0
     held_out_split: str = ""
     shortest: int = 800
@@ -114,7 +117,14 @@ class Scenes(Source):
         return self._look(lambda _: None, progress, "skip", again=True).survey()
 
     def _look(self, say: Callable[[str], None], progress: Progress, broken: Broken, again: bool = False) -> Looked:
-        asked = Asked(self.annotations, self.reduce_labels, self.depth_scale, broken == "skip", self.cache_folder)
+        asked = Asked(
+            annotations=self.annotations,
+            reduce_labels=self.reduce_labels,
+            raw_ids=self.raw_ids,
+            depth_scale=self.depth_scale,
+            skip=broken == "skip",
+            cache=self.cache_folder,
+        )
         opened = open_scenes(self.source, asked)
         reading = Reading(
             "picture",

@@ -56,6 +56,13 @@ def test_instances_of_coco(tmp_path: Path) -> None:
     assert scenes[0].masks[0].sum() == 300
 
 
+def test_labels_may_be_the_ids_themselves(tmp_path: Path) -> None:
+    data = prepared(write_coco(tmp_path / "coco"), raw_ids=True)
+    names = data.vocabulary.labels
+    assert len(names) == 91 and (names[3], names[7], names[90]) == ("cat", "dog", "kite") and names.count("N/A") == 88
+    assert everything(data)[0].labels.tolist() == [90, 3] and data.category_ids == tuple(range(91))
+
+
 def test_crowds_are_not_trained_on_and_pictures_without_objects_are(tmp_path: Path) -> None:
     data = prepared(write_coco(tmp_path / "coco"))
     examples = data.examples(np.arange(6), FORM, 0).in_order()
