@@ -42,9 +42,13 @@ class OfSegments(Metric):
             high, wide = int(canvas[:, 0].sum()), int(canvas[0].sum())
             masks = segments.resized(np.asarray(state["masks"][row]), canvas.shape)[:, :high, :wide]
             tables.append(self.table(scene, np.asarray(state["scores"][row]), masks))
+        return self.joined(tables)
+
+    def joined(self, tables: list[Any]) -> State:
+        """A row for each picture."""
         return {"table": np.stack(tables)}
 
-    def table(self, scene: Any, scores: segments.Scores, masks: segments.Masks) -> np.ndarray:
+    def table(self, scene: Any, scores: segments.Scores, masks: segments.Masks) -> Any:
         """Of one picture, (classes, numbers)."""
         raise NotImplementedError
 
