@@ -240,6 +240,9 @@ class Instances:
     def said(self, index: int) -> Size | None:
         return self.rows[index][0]
 
+    def count(self, index: int) -> int:
+        return sum(not one.get("iscrowd", 0) for *_, one in self.rows[index][1])
+
     def __getitem__(self, index: int) -> Annotation:
         size, some = self.rows[index]
         crowd = np.array([bool(one.get("iscrowd", 0)) for *_, one in some], bool)
@@ -303,6 +306,9 @@ class Panoptic:
 
     def said(self, index: int) -> Size | None:
         return None
+
+    def count(self, index: int) -> int:
+        return sum(not crowd for *_, crowd in self.segments[index])
 
     def __getitem__(self, index: int) -> Annotation:
         ids, labels, crowd = zip(*self.segments[index], strict=True) if self.segments[index] else ((), (), ())

@@ -90,6 +90,9 @@ class DepthMaps:
     def said(self, index: int) -> None:
         return None
 
+    def count(self, index: int) -> int:
+        return 0
+
     def __getitem__(self, index: int) -> Annotation:
         path = self.files[index]
         with Image.open(path) as image:

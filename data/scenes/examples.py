@@ -63,6 +63,14 @@ class SceneExamples(Examples):
                 f"objects={self.form.objects}: of these pictures the depth alone is known, set objects to 0"
             )
 
+        if self.form.objects:
+            ends = np.cumsum([len(items) for items in self.scenes])
+            for place in self.places.tolist():
+                part = int(np.searchsorted(ends, place, side="right"))
+                count = self.scenes[part].count(place - int(ends[part]) + len(self.scenes[part]))
+                if count > self.form.objects:
+                    raise DataError(too_many(f"scene {place}", count, self.form.objects))
+
     def __len__(self) -> int:
         return len(self.places)
 
@@ -157,6 +165,10 @@ class SceneExamples(Examples):
         return self.alteration.colored(generator, scene)
 
 
+def too_many(name: str, count: int, objects: int) -> str:
+    return f"{name} holds {count} objects, and form.objects is {objects}: make it larger"
+
+
 def on_canvas(scene: Scene, form: SceneForm, name: str) -> Batch:
     """A scene as an example.
 
@@ -169,7 +181,7 @@ def on_canvas(scene: Scene, form: SceneForm, name: str) -> Batch:
     example = {"pixel_values": pixels, "pixel_mask": mask}
     if form.objects:
         if count > form.objects:
-            raise DataError(f"{name} holds {count} objects, and form.objects is {form.objects}: make it larger")
+            raise DataError(too_many(name, count, form.objects))
         example["class_labels"] = np.full(form.objects, IGNORED, np.int32)
         example["class_labels"][:count] = scene.labels
         example["boxes"] = np.zeros((form.objects, 4), np.float32)

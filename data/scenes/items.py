@@ -57,6 +57,9 @@ class Annotations(Protocol):
     def said(self, index: int) -> Size | None:
         """The size of a picture as they have it, where that takes no time."""
 
+    def count(self, index: int) -> int:
+        """How many objects are trained on, where that takes no time; else 0."""
+
     def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
         """The packed size of an annotation in a file of its own. Raises `DataError` where it is broken."""
 
@@ -82,6 +85,9 @@ class Items(Protocol):
         """The picture, and what to call it in a sentence."""
 
     def annotation(self, index: int) -> Annotation: ...
+
+    def count(self, index: int) -> int:
+        """How many objects are trained on, where that takes no time; else 0."""
 
     def contents(self, reading: Reading) -> Contents:
         """Hash and packed size of each."""
@@ -159,6 +165,9 @@ class Files:
     def annotation(self, index: int) -> Annotation:
         return self.annotations[index]
 
+    def count(self, index: int) -> int:
+        return self.annotations.count(index)
+
     def contents(self, reading: Reading) -> Contents:
         pictures = file_contents(self.folder, self.names, dataclasses.replace(reading, examine=packed_size))
         if not self.annotations.files:
@@ -223,6 +232,9 @@ class Records:
 
     def annotation(self, index: int) -> Annotation:
         return self.annotate(self.items[index], f"picture {index} of {self.name}")
+
+    def count(self, index: int) -> int:
+        return 0
 
     def contents(self, reading: Reading) -> Contents:
         # What is left out of a scene is not broken: where that is done, other scenes are.

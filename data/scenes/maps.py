@@ -85,6 +85,9 @@ class ClassMaps:
     def said(self, index: int) -> None:
         return None
 
+    def count(self, index: int) -> int:
+        return 0
+
     def __getitem__(self, index: int) -> Annotation:
         path = self.files[index]
         return classes_of(read_map(path), self.classes, self.reduce_labels, path)

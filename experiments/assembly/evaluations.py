@@ -46,7 +46,7 @@ def evaluators(assembly: Assembly, say: Say) -> list[Evaluator]:
 def on_other_data(assembly: Assembly, data: Any, say: Say) -> Assembly:
     """The parts of a run, to be asked about all examples of another source, through the run's own tokenizer."""
     experiment = assembly.experiment
-    data = data.read_with(experiment.run_folder / "tokenizer.json")
+    data = data.suited_to(experiment.model.model_type).read_with(experiment.run_folder / "tokenizer.json")
     prepared = data.prepare(experiment.vocabulary_size, experiment.run_folder, say, experiment.objective.needs)
     if prepared.vocabulary.labels != assembly.data.vocabulary.labels:
         raise ExperimentError(

@@ -95,6 +95,7 @@ def resnet_50() -> Experiment:
         objective=SetPrediction(),
         data=Scenes(
             source="coco/2017",
+            broken="skip",
             alteration=Alteration(short_sides=tuple(range(480, 801, 32)), part=0.5),
         ),
         optimizer=Stepwise(learning_rate=1e-4, drops=(2 / 3,), slower="backbone"),

@@ -128,6 +128,28 @@ def test_a_turned_picture_is_annotated_as_it_stands_or_as_it_is_stored(tmp_path:
     assert scenes[0].size == (40, 60) and (scenes[0].picture == pixels).all() and scenes[1].size == (50, 30)
 
 
+def test_too_many_objects_are_refused_beforehand(tmp_path: Path) -> None:
+    data = prepared(write_coco(tmp_path / "coco"))
+    with pytest.raises(DataError, match=r"scene 0 holds 2 objects, and form\.objects is 1"):
+        data.examples(np.arange(6), SceneForm((64, 64), objects=1), 0)
+    data.examples(np.array([1, 3]), SceneForm((64, 64), objects=1), 0)  # a crowd does not count
+    data = prepared(write_panoptic(tmp_path / "panoptic"), held_out_split="validation")
+    with pytest.raises(DataError, match="scene 0 holds 2 objects"):
+        data.held_out(SceneForm((64, 64), objects=1))
+
+
+def test_a_broken_picture_is_refused_or_left_out(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "coco")
+    whole = (folder / "train2017" / "2.png").read_bytes()
+    (folder / "train2017" / "2.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"2\.png is a broken picture"):
+        prepared(folder)
+    assert sum(prepared(folder, broken="skip").counts) == 5
+    (folder / "train2017" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"there is no .*2\.png"):
+        prepared(folder)
+
+
 def test_segments_of_panoptic_maps(tmp_path: Path) -> None:
     data = prepared(write_panoptic(tmp_path / "coco"), held_out_split="validation")
     assert data.vocabulary.labels == ("cat", "sky") and data.stuff == (1,) and data.category_ids == (3, 200)
