@@ -7,7 +7,7 @@ arXiv 2201.07436.
 import dataclasses
 import itertools
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -45,11 +45,11 @@ class GLPNConfig(MixTransformerConfig):
     max_depth: int = 10
     head_in_index: int = -1
 
-    nyu = Variant(MixTransformerConfig.__dict__["b4"])
+    nyu = Variant(hidden_sizes=(64, 128, 320, 512), depths=(3, 8, 27, 3))
     kitti = Variant(nyu, max_depth=80)
 
-    def _check(self, name, value, default):
-        if name != "head_in_index":
+    def _check(self, name: str, value: Any, default: Any) -> None:
+        if name != "head_in_index":  # which counts from the end where it is negative
             super()._check(name, value, default)
 
     def __post_init__(self) -> None:

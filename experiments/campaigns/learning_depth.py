@@ -1,8 +1,8 @@
 """Docs/learning-scenes.md, depth: what a small GLPN learns of it, beside guesses that look at no pixel.
 
-    python -m experiments.campaigns.learning_depth --write        the run, the table and the pictures
+    python -m experiments.campaigns.learning_depth --stereo FOLDER --write        the runs, their tables and pictures
 
-The run is `lacuna train` of the small recipe; where it is done already it is taken.
+The folder is that of `experiments.material.stereo`. Each run is `lacuna train` of a small recipe; what is done already is taken.
 """
 
 import argparse
@@ -26,17 +26,23 @@ from experiments.show.scenes import colour_depth
 from models import hub
 from objectives.images.depth import valid
 
-PAGE, PICTURE = DOCS / "learning-scenes.md", DOCS / "depth-rendered.png"
-RECIPE, NAME = "experiments/glpn/pretrain.py", "GLPN"
-SHOWN, BATCH = 6, 20
+PAGE = DOCS / "learning-scenes.md"
+RECIPE = "experiments/glpn/pretrain.py"
+RENDERED, STEREO, SCRATCH = "rendered", "stereo", "stereo, from scratch"
+SHOWN, BATCH = {RENDERED: 6, STEREO: 4}, 20
 FIGURES = ("abs_rel", "rmse", "log10", "delta1", "delta2", "delta3")
 
 Depths = Float32[np.ndarray, "scenes height width"]
 
 
-def opened(folder: Path) -> tuple[dict[str, np.ndarray], Depths, DepthErrors]:
-    """The held-out scenes of the recipe, as the model sees them, the depth of those to train on, and the metric."""
-    experiment = dataclasses.replace(load(RECIPE), folder=str(folder))
+def opened(reference: str, folder: Path, **data: str) -> tuple[dict[str, np.ndarray], Depths, DepthErrors]:
+    """The held-out scenes of a recipe, as the model sees them, the depth of those to train on, and the metric.
+
+    Args:
+        data: settings of the source.
+    """
+    experiment = load(reference)
+    experiment = dataclasses.replace(experiment, folder=str(folder), data=dataclasses.replace(experiment.data, **data))
     assembly = assemble(experiment)
     prepared, form = assembly.data, assembly.form(-1)
     training = dataclasses.replace(prepared, held_out_items=prepared.training_items).held_out(form)
@@ -89,27 +95,55 @@ def pictured(pixels: np.ndarray, labels: Depths, depth: Depths) -> Image.Image:
     return Image.fromarray(np.concatenate(rows))
 
 
+def compared(
+    runs: dict[str, tuple[Path, dict[str, Any]]], batch: dict[str, np.ndarray], training: Depths, metric: DepthErrors
+) -> tuple[str, Depths]:
+    """Markdown: the figures of runs and of guesses on these scenes, and where they were measured; and what the first run says."""
+    labels = batch["labels"]
+    answers = {name: predicted(folder, batch["pixel_values"]) for name, (folder, _) in runs.items()}
+    results = {name: result for name, (_, result) in runs.items()}
+    rows = [[about(name, results[name]), *scored(metric, depth, labels)] for name, depth in answers.items()]
+    rows += [[name, *scored(metric, depth, labels)] for name, depth in guesses(training, len(labels)).items()]
+    minutes = " and ".join(f"{result['seconds'] / 60:.1f}" for result in results.values())
+    machine = "{processor}, {cores} cores, JAX {jax}".format(**next(iter(results.values()))["machine"])
+    said = f"{minutes} minutes on {machine}, beside other work; {len(labels)} held out, 95 % intervals over them.\n"
+    return f"{markdown(['', *FIGURES], rows)}\n{said}", next(iter(answers.values()))
+
+
+def about(name: str, result: dict[str, Any]) -> str:
+    return f"GLPN, {name}: {result['parameters']:,} parameters, {result['steps']:,} steps"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/learning-scenes"), help="where the run lies")
-    parser.add_argument("--write", action="store_true", help="fill docs/learning-scenes.md, and draw its picture")
+    parser.add_argument("--stereo", type=Path, help="crops of a real picture with its depth")
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning-depth"), help="where the runs lie")
+    parser.add_argument("--write", action="store_true", help="fill docs/learning-scenes.md, and draw its pictures")
     arguments = parser.parse_args()
-    folder = arguments.runs / slug(NAME)
-    result: dict[str, Any] = trained(RECIPE, folder, [])
-    batch, training, metric = opened(arguments.runs / "baselines")
-    depth = predicted(folder, batch["pixel_values"])
-    about = f"GLPN, {result['parameters']:,} parameters, {result['steps']:,} steps"
-    answers = {about: depth} | guesses(training, len(depth))
-    rows = [[name, *scored(metric, guess, batch["labels"])] for name, guess in answers.items()]
-    machine = "{processor}, {cores} cores, JAX {jax}".format(**result["machine"])
-    said = (
-        f"{result['seconds'] / 60:.1f} minutes on {machine}; {len(depth)} held-out rooms, 95 % intervals over rooms.\n"
-    )
-    table = f"{markdown(['', *FIGURES], rows)}\n{said}"
-    print(table)
-    if arguments.write:
-        fill(PAGE, depth=table)
-        pictured(batch["pixel_values"][:SHOWN], batch["labels"][:SHOWN], depth[:SHOWN]).save(PICTURE)
+    folders = {name: arguments.runs / slug(name) for name in (RENDERED, STEREO, SCRATCH)}
+    done = {RENDERED: {"on these rooms": (folders[RENDERED], trained(RECIPE, folders[RENDERED], []))}}
+    scenes = {RENDERED: opened(RECIPE, arguments.runs / "opened")}
+    if arguments.stereo is not None:
+        source = str(arguments.stereo.resolve())
+        flags = ["--data.source", source]
+        begun = trained(
+            f"{RECIPE}:stereo", folders[STEREO], [*flags, "--initial-model", str(folders[RENDERED] / "model")]
+        )
+        scratch = trained(f"{RECIPE}:stereo", folders[SCRATCH], flags)
+        done[STEREO] = {
+            "begun with that of the rooms": (folders[STEREO], begun),
+            "from scratch": (folders[SCRATCH], scratch),
+        }
+        scenes[STEREO] = opened(f"{RECIPE}:stereo", arguments.runs / "opened-stereo", source=source)
+    for name, runs in done.items():
+        batch, training, metric = scenes[name]
+        table, depth = compared(runs, batch, training, metric)
+        print(table, flush=True)
+        if arguments.write:
+            fill(PAGE, **{f"depth {name}": table})
+            shown = slice(SHOWN[name])
+            picture = pictured(batch["pixel_values"][shown], batch["labels"][shown], depth[shown])
+            picture.save(DOCS / f"depth-{name}.png")
 
 
 if __name__ == "__main__":

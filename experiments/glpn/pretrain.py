@@ -4,6 +4,7 @@ Kim, Ka, Ahn, Joo, Chun, Kim: "Global-Local Path Networks for Monocular Depth Es
 arXiv 2201.07436.
 
     lacuna train experiments/glpn/pretrain.py           minutes on a laptop, on rooms that are rendered there
+    lacuna train experiments/glpn/pretrain.py:stereo --initial-model runs/glpn-rendered    then on crops of a real picture
     lacuna train experiments/glpn/pretrain.py:nyu --initial-model MIT_B4      25 epochs, on TFDS nyu_depth_v2
     lacuna train experiments/glpn/pretrain.py:kitti --initial-model MIT_B4    25 epochs, on lists of KITTI's files
 
@@ -62,6 +63,24 @@ def rendered() -> Experiment:
         best=Best("abs_rel"),
         checkpoint_every=250,
         log_every=1,
+    )
+
+
+def stereo() -> Experiment:
+    """The same model on crops of one real picture, whose depth was measured: `experiments/material/stereo.py` makes the folder.
+
+    Made for the checkpoint of the run on rendered rooms (`--initial-model runs/glpn-rendered`); without one the same model is
+    trained from scratch.
+    """
+    before = rendered()
+    return dataclasses.replace(
+        before,
+        name="glpn-stereo",
+        data=Scenes("stereo", alteration=Alteration(flip=0.5, cut_depth=0.25, **COLOURS), **UNCHANGED),
+        optimizer=dataclasses.replace(before.optimizer, learning_rate=5e-4, warmup_steps=20),
+        steps=200,
+        evaluate_every=50,
+        checkpoint_every=50,
     )
 
 
