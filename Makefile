@@ -11,6 +11,7 @@
 # make learning   small models of one budget, one for each objective, on two texts, after
 #                 make pretrain (docs/learning.md; AUSTEN: see there)
 # make learning-images  small image models on digits and stamps (docs/learning-images.md; DIGITS, STAMPS, VIT_S14: see there)
+# make learning-speech  Wav2Vec2 on recorded prompts and synthesised speech (docs/learning-speech.md; SPEECH: see there)
 # make learning-tasks  tasks of texts, fine-tuned and from scratch (docs/learning-tasks.md; MATERIAL, MINILM: see there)
 # make overheads  what checkpoints, numbers and waiting for input cost a run (docs/overheads.md)
 # make crashes    kill a run fifty times and compare what comes of it (docs/crashes.md; CRASHES='--processes 2 --kills 10': of two processes)
@@ -22,7 +23,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-tasks overheads crashes from-flax plans clean
+.PHONY: pretrain test test-all lint parity documented equality bench learning learning-images learning-speech learning-tasks overheads crashes from-flax plans clean
 
 pretrain: $(VENV)/.installed
 	$(BIN)/lacuna train experiments/bert/pretrain.py
@@ -68,6 +69,9 @@ learning: pretrain
 
 learning-images: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
+
+learning-speech: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_speech $(SPEECH) --write
 
 learning-tasks: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_tasks --material $(MATERIAL) --minilm $(MINILM) --write

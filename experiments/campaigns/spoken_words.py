@@ -6,24 +6,31 @@ The baseline of `experiments/wav2vec2/keywords.py`: logistic regression, on the 
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from data.audio.log_mel import HOP, SAMPLING_RATE, log_mel_of_any_length
+from data.audio.reading import Waveform
 from data.audio.source import LabelledAudio, PreparedAudio
 
 BANDS = 40
 
 
-def described(prepared: PreparedAudio, items: np.ndarray) -> np.ndarray:
-    """Mean and deviation of each band over the frames of each recording, `[items, 2 · bands]`."""
-    rows = []
+def waveforms(prepared: PreparedAudio, items: np.ndarray) -> Iterator[Waveform]:
+    """The samples of each recording."""
     for item in items.tolist():
         place, parts = item, list(prepared.recordings)
         while place >= len(parts[0]):
             place -= len(parts.pop(0))
-        waveform = parts[0].waveform(place, SAMPLING_RATE)
+        yield parts[0].waveform(place, SAMPLING_RATE)
+
+
+def described(prepared: PreparedAudio, items: np.ndarray) -> np.ndarray:
+    """Mean and deviation of each band over the frames of each recording, `[items, 2 · bands]`."""
+    rows = []
+    for waveform in waveforms(prepared, items):
         bands = log_mel_of_any_length(waveform, mels=BANDS, window=SAMPLING_RATE)[: -(-len(waveform) // HOP)]
         rows.append(np.concatenate([bands.mean(axis=0), bands.std(axis=0)]))
     return np.stack(rows)

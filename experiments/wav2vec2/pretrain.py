@@ -38,26 +38,37 @@ SMALL_CONV = dict(conv_kernel=(10, 8, 4, 4), conv_stride=(5, 4, 4, 4))
 
 
 def spoken() -> Experiment:
-    """A small model on 1,600 synthesised phrases, of which it hears 1.5 s each time: minutes on two CPU cores."""
+    """A small model on 1,600 synthesised phrases, of which it hears 1.5 s each time: minutes on two CPU cores.
+
+    On 262 recorded prompts in their place it has 29 to 32 % of the held-out frames right after 1,200 steps, where guessing has
+    3.6 %, and 67 to 70 of its 80 codes in use (`docs/learning-speech.md`).
+    """
     return Experiment(
         name="wav2vec2-spoken",
         architecture="Wav2Vec2ForPreTraining",
         model=small_shape(),
-        objective=Contrastive(**SMALL_CONV, num_negatives=50, codes=40, mask_time_length=5, gumbel_decay=0.9995),
+        objective=Contrastive(
+            **SMALL_CONV,
+            num_negatives=50,
+            codes=40,
+            mask_time_length=5,
+            gumbel_decay=0.9985,
+            feature_penalty_weight=0.0,
+        ),
         data=Audio(source="spoken_sentences"),
-        optimizer=AdamW(learning_rate=5e-4, warmup_steps=100, b2=0.98, clip_norm=None),
+        optimizer=AdamW(learning_rate=2e-3, warmup_steps=100, b2=0.98, clip_norm=None),
         batch_size=16,
-        steps=1_500,
+        steps=1_200,
         phases=(Phase(1.0, AudioForm(24_000)),),
-        evaluate_every=250,
+        evaluate_every=200,
         evaluation_examples=160,
-        checkpoint_every=500,
+        checkpoint_every=400,
         log_every=1,
     )
 
 
 def small_shape(**changes) -> Wav2Vec2Config:
-    """4 layers × 128, convolutions of 64 channels, two codebooks of 40."""
+    """4 layers × 128, convolutions of 16 to 128 channels (the first ones are most of the cost on a CPU), two codebooks of 40."""
     shape = dict(
         hidden_size=128,
         num_hidden_layers=4,
@@ -71,7 +82,7 @@ def small_shape(**changes) -> Wav2Vec2Config:
         initializer_range=0.05,
         feat_extract_norm="layer",
         do_stable_layer_norm=True,
-        conv_dim=(64, 64, 64, 64),
+        conv_dim=(16, 32, 64, 128),
         conv_bias=True,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,

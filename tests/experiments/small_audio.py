@@ -50,7 +50,7 @@ def small(base: Experiment, form: AudioForm, **changes) -> Experiment:
 
 def pretraining() -> Experiment:
     base = pretrain.spoken()
-    objective = dataclasses.replace(base.objective, codes=6, num_negatives=5)
+    objective = dataclasses.replace(base.objective, codes=6, num_negatives=5, feature_penalty_weight=10.0)
     return small(base, AudioForm(6_000, buckets=2), name="small-speech", objective=objective)
 
 
