@@ -28,7 +28,7 @@ from objectives.images.depth import valid
 
 PAGE = DOCS / "learning-scenes.md"
 RECIPE = "experiments/glpn/pretrain.py"
-RENDERED, STEREO, SCRATCH = "rendered", "stereo", "stereo, from scratch"
+RENDERED, STEREO = "rendered", "stereo"
 SHOWN, BATCH = {RENDERED: 6, STEREO: 4}, 20
 FIGURES = ("abs_rel", "rmse", "log10", "delta1", "delta2", "delta3")
 
@@ -96,22 +96,16 @@ def pictured(pixels: np.ndarray, labels: Depths, depth: Depths) -> Image.Image:
 
 
 def compared(
-    runs: dict[str, tuple[Path, dict[str, Any]]], batch: dict[str, np.ndarray], training: Depths, metric: DepthErrors
+    folder: Path, result: dict[str, Any], batch: dict[str, np.ndarray], training: Depths, metric: DepthErrors
 ) -> tuple[str, Depths]:
-    """Markdown: the figures of runs and of guesses on these scenes, and where they were measured; and what the first run says."""
-    labels = batch["labels"]
-    answers = {name: predicted(folder, batch["pixel_values"]) for name, (folder, _) in runs.items()}
-    results = {name: result for name, (_, result) in runs.items()}
-    rows = [[about(name, results[name]), *scored(metric, depth, labels)] for name, depth in answers.items()]
-    rows += [[name, *scored(metric, depth, labels)] for name, depth in guesses(training, len(labels)).items()]
-    minutes = " and ".join(f"{result['seconds'] / 60:.1f}" for result in results.values())
-    machine = "{processor}, {cores} cores, JAX {jax}".format(**next(iter(results.values()))["machine"])
-    said = f"{minutes} minutes on {machine}, beside other work; {len(labels)} held out, 95 % intervals over them.\n"
-    return f"{markdown(['', *FIGURES], rows)}\n{said}", next(iter(answers.values()))
-
-
-def about(name: str, result: dict[str, Any]) -> str:
-    return f"GLPN, {name}: {result['parameters']:,} parameters, {result['steps']:,} steps"
+    """Markdown: the figures of a run and of guesses on these scenes, and where they were measured; and what the run says."""
+    depth, labels = predicted(folder, batch["pixel_values"]), batch["labels"]
+    about = f"GLPN, {result['parameters']:,} parameters, {result['steps']:,} steps"
+    answers = {about: depth} | guesses(training, len(labels))
+    rows = [[name, *scored(metric, guess, labels)] for name, guess in answers.items()]
+    machine = "{processor}, {cores} cores, JAX {jax}".format(**result["machine"])
+    said = f"{result['seconds'] / 60:.1f} minutes of training on {machine}, beside other work; {len(labels)} held out, 95 %"
+    return f"{markdown(['', *FIGURES], rows)}\n{said} intervals over them.\n", depth
 
 
 def main() -> None:
@@ -120,24 +114,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/learning-depth"), help="where the runs lie")
     parser.add_argument("--write", action="store_true", help="fill docs/learning-scenes.md, and draw its pictures")
     arguments = parser.parse_args()
-    folders = {name: arguments.runs / slug(name) for name in (RENDERED, STEREO, SCRATCH)}
-    done = {RENDERED: {"on these rooms": (folders[RENDERED], trained(RECIPE, folders[RENDERED], []))}}
-    scenes = {RENDERED: opened(RECIPE, arguments.runs / "opened")}
-    if arguments.stereo is not None:
-        source = str(arguments.stereo.resolve())
-        flags = ["--data.source", source]
-        begun = trained(
-            f"{RECIPE}:stereo", folders[STEREO], [*flags, "--initial-model", str(folders[RENDERED] / "model")]
-        )
-        scratch = trained(f"{RECIPE}:stereo", folders[SCRATCH], flags)
-        done[STEREO] = {
-            "begun with that of the rooms": (folders[STEREO], begun),
-            "from scratch": (folders[SCRATCH], scratch),
-        }
-        scenes[STEREO] = opened(f"{RECIPE}:stereo", arguments.runs / "opened-stereo", source=source)
-    for name, runs in done.items():
-        batch, training, metric = scenes[name]
-        table, depth = compared(runs, batch, training, metric)
+    source = None if arguments.stereo is None else str(arguments.stereo.resolve())
+    for name in (RENDERED, STEREO)[: 1 if source is None else 2]:
+        reference, data, flags = RECIPE, {}, []
+        if name == STEREO:
+            reference, data = f"{RECIPE}:stereo", {"source": source}
+            flags = ["--data.source", source, "--initial-model", str(arguments.runs / slug(RENDERED) / "model")]
+        folder = arguments.runs / slug(name)
+        result = trained(reference, folder, flags)
+        batch, training, metric = opened(reference, arguments.runs / slug(f"opened {name}"), **data)
+        table, depth = compared(folder, result, batch, training, metric)
         print(table, flush=True)
         if arguments.write:
             fill(PAGE, **{f"depth {name}": table})
