@@ -23,6 +23,7 @@ from experiments.initial import open_initial
 from training.parallel import Parallel, Sharded, TrainingError
 from training.planning.hlo import Collective, Program
 from training.planning.isolation import CompilerCrash
+from training.planning.kernels import KernelWork, attention_work
 from training.planning.memory import Memory, exceeded, held, saved_for_backward
 from training.planning.topologies import Topology, absent_devices
 from training.planning.traffic import lower_bound
@@ -39,7 +40,9 @@ class PhasePlan:
         memory: see there.
         model_flops: 3 × the model's forward formula, and a teacher's once.
         counted_flops: XLA's count of the same step with layers laid out one by one and nothing computed twice.
-        executed_flops: the same with what the remat policy computes again.
+        executed_flops: the same with what the remat policy computes again, and what kernels do in the place of XLA.
+        attention: what computes it, `reference` or `kernel`.
+        kernels: what kernels do of it, by their formulas.
         collectives: of the compiled program; `None` where it was not compiled.
         bound: bytes that the layout must send at the least.
         traffic: bytes to and from main memory.
@@ -64,6 +67,8 @@ class PhasePlan:
     traffic: float
     compile_seconds: float | None
     thorough: bool = False
+    attention: str = "reference"
+    kernels: KernelWork = KernelWork()
     program: Program | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -101,6 +106,9 @@ class PhasePlan:
         return self.steps * self.step_seconds / 3600
 
 
+REFERENCE_PRODUCTS = {"none": 6, "dots": 8, "full": 8}
+"""How many products as large as query · key the reference of attention takes in a step, by remat policy: two forward, four
+backward, and two for what is computed again."""
 QUICKLY = {"optimization_level": 9}
 """XLA's `EFFORT_O0`, which saves half of the compiler's time and more: it then overlaps less, and so takes up to a tenth less
 memory."""
@@ -161,9 +169,12 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
     frozen = held(assembly.frozen_shapes())
     optimizer = held((state.opt_state, state.batch_stats, state.average))
     variables = nn.unbox(boxed).variables
-    activations = saved_for_backward(
-        assembly.model, assembly.training_objective, assembly.update, variables, batch, teacher
-    )
+    step = assembly.model, assembly.training_objective, assembly.update, variables, batch, teacher
+    activations, (kernels, product) = saved_for_backward(*step), attention_work(*step)
+    micro_batches, remat = experiment.parallel.micro_batches, experiment.model.remat
+    kernels, products = kernels.times(micro_batches / tensor), product * micro_batches / tensor
+    executed = unscanned_flops(one, phase, remat) / tensor
+    executed += kernels.flops - REFERENCE_PRODUCTS[remat] * products
     ends = experiment.phase_ends
     return PhasePlan(
         topology,
@@ -184,7 +195,7 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
         ),
         model_flops=assembly.work(phase)[1] / mesh.size,
         counted_flops=unscanned_flops(one, phase, "none") / tensor,
-        executed_flops=unscanned_flops(one, phase, experiment.model.remat) / tensor,
+        executed_flops=executed,
         collectives=None,
         bound=lower_bound(mesh, params, param_shardings(assembly), experiment.model.dtype),
         # Each activation is written and read once; the optimizer reads and writes parameters and moments, and the
@@ -194,6 +205,8 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
         - gradients
         + frozen,
         compile_seconds=None,
+        attention=assembly.student.config.attention,
+        kernels=kernels,
     )
 
 
@@ -205,10 +218,10 @@ def on_one_chip(experiment: Experiment, rows: int) -> Experiment:
 def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
     """XLA's count of a step's operations, with the layers laid out one by one so that it sees them all.
 
-    It counts the program before optimisation, so nothing needs to be compiled; other operations than matrix products
-    are in it.
+    Attention is that of the reference. XLA counts the program before optimisation, so nothing needs to be compiled; other
+    operations than matrix products are in it.
     """
-    model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat)
+    model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat, attention="reference")
     experiment = dataclasses.replace(experiment, model=model)
     outlined = assemble(experiment, data=experiment.outline, devices=jax.devices("cpu"))
     return float(outlined.lower_train_step(phase).cost_analysis()["flops"])

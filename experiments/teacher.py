@@ -65,6 +65,7 @@ def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
             " experiments/gpt2/pretrain.py` that of the small DistilGPT-2"
         )
     changes = dict(dtype=settings.dtype, param_dtype=settings.param_dtype, scan_layers=settings.scan_layers)
+    changes["attention"] = settings.attention
     if outlined:
         return Teacher(hub.checkpoint_folder(place, only="config.json"), hub.outline(place, **changes))
     model, variables = hub.load(place, **changes)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from models.config import ModelConfig, ModelError, Variant, alias
 from models.kernels.linear import matmul
 from models.layers.activations import activation
-from models.layers.attention import Attention, attention_pattern
+from models.layers.attention import Attention, attention_pattern, has_kernel
 from models.layers.dropout import dropout, fold_in
 from models.layers.embedding import embedding
 from models.layers.heads import EncoderHead, SpanClassifier, TokenClassifier, VocabularyHead
@@ -25,6 +25,7 @@ from models.layers.linear import by_example, dense
 from models.layers.norm import layer_norm
 from models.layers.positions import sinusoids
 from models.layers.stack import stack
+from models.layers.vocabulary import as_asked
 from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 
@@ -190,7 +191,8 @@ class BertModel(Model):
                 f"{length} tokens do not fit a model with max_position_embeddings={self.config.max_position_embeddings}"
             )
         position_ids = jnp.arange(length)[None] if position_ids is None else position_ids
-        mask = attention_pattern(length, attention_mask)
+        by_parts = has_kernel(self.config, probabilities=call.output_attentions)
+        mask = attention_pattern(length, attention_mask, by_parts=by_parts)
         embedded = self.word_embeddings(input_ids) + self.position_embeddings(position_ids)
         if self.token_types:
             token_type_ids = jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids
@@ -211,9 +213,14 @@ class BertModel(Model):
             **call.asked(embedded, states, attentions),
         )
 
+    @property
+    def vocabulary_kernel(self) -> Float[Array, "hidden vocab"]:
+        """What scores every token: the transposed word embeddings."""
+        return self.word_embeddings.embedding.T
+
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
-        return matmul(hidden, self.word_embeddings.embedding.T)
+        return matmul(hidden, self.vocabulary_kernel)
 
 
 class BertHead(EncoderHead, Model):
@@ -250,7 +257,8 @@ class BertHead(EncoderHead, Model):
         """What encoder and head make of the encoder's inputs."""
         encoded = encoder(*inputs, **settings)
         head_keys = fold_in(settings.get("dropout_keys"), self.config.num_hidden_layers + 1)
-        return ModelOutput(**self.head(encoder, encoded, masked_positions, head_keys), **encoded)
+        outputs = self.head(encoder, encoded, masked_positions, head_keys)
+        return ModelOutput(**as_asked(outputs, settings.get("unprojected", False)), **encoded)
 
     @abc.abstractmethod
     def head(self, encoder, encoded, masked_positions, keys) -> dict[str, Array]:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
+from models.kernels.platform import ATTENTION
+
 
 class ModelError(ValueError):
     """A config, a model or a published checkpoint that cannot be used, explained in one sentence."""
@@ -54,7 +56,8 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Base of all configs. Fields named as in the published `config.json`; the first four below say how to run, not what.
+    """Base of all configs. Fields named as in the published `config.json`; those up to `attention` say how
+    to run, not what.
 
     Attributes:
         dtype: compute dtype; softmax, norms and losses accumulate in float32 whatever it is.
@@ -62,6 +65,8 @@ class ModelConfig:
         remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but the results of linear
             layers: attention scores are computed again), `full` (all but a layer's input).
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
+        attention: `reference`, which writes scores down; `kernel`, which does not (`models/kernels/pallas_attention.py` says for
+            what); `auto`, the kernel on the TPUs that it is compiled for. What is outside its limits takes the reference.
         problem_type: what a classifier's scores are, one of `PROBLEMS`; by the number of labels where `None`.
 
     What an architecture is, rather than a shape of it:
@@ -77,7 +82,7 @@ class ModelConfig:
     begins_as: ClassVar[tuple[str, str] | None] = None
     published_labels: ClassVar[int] = 2
     variants: ClassVar[tuple[str, ...]] = ()
-    execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers")
+    execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers", "attention")
 
     # What stands for fields that a class lacks. Without annotations they are no fields and keep no place in the order.
     vocab_size = hidden_size = num_attention_heads = hidden_act = layer_norm_eps = image_size = None
@@ -90,6 +95,7 @@ class ModelConfig:
     param_dtype: str = "float32"
     remat: str = "none"
     scan_layers: bool = False
+    attention: str = "auto"
     problem_type: str | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +104,8 @@ class ModelConfig:
                 raise ModelError(f"{name}={dtype!r}: expected float32, bfloat16, float16 or float64")
         if self.remat not in ("none", "dots", "full"):
             raise ModelError(f"remat={self.remat!r}: expected none, dots or full")
+        if self.attention not in ATTENTION:
+            raise ModelError(f"attention={self.attention!r}: expected {', '.join(ATTENTION)}")
         if self.problem_type not in (None, *PROBLEMS):
             raise ModelError(f"problem_type={self.problem_type!r}: expected {', '.join(PROBLEMS)} or nothing")
         for field in dataclasses.fields(self):

@@ -9,10 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from models.config import ModelConfig
 from models.kernels.linear import table_scores
-from models.layers.attention import Cache, attention_pattern
+from models.layers.attention import Cache, attention_pattern, has_kernel
 from models.layers.dropout import Keys
 from models.layers.embedding import last_token
 from models.layers.linear import dense
+from models.layers.vocabulary import VocabularyScores, as_asked, too_many
 from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 
@@ -53,7 +54,13 @@ class DecoderModel(Model):
             attention_mask = cache.mask
         place = 0 if first is None else first
         mask = attention_pattern(
-            length, attention_mask, causal=True, segment_ids=segment_ids, prefix_mask=prefix_mask, first=place
+            length,
+            attention_mask,
+            causal=True,
+            segment_ids=segment_ids,
+            prefix_mask=prefix_mask,
+            first=place,
+            by_parts=has_kernel(self.config, cache=cache, probabilities=call.output_attentions),
         )
         position_ids = jnp.arange(length)[None] + place if position_ids is None else position_ids
         embedded, rotary = self.embed(input_ids, position_ids, call.dropout_keys)
@@ -71,6 +78,11 @@ class DecoderModel(Model):
     @abc.abstractmethod
     def embed(self, input_ids: Ids, position_ids: Int[Array, "#batch length"], keys: Keys) -> tuple[Hidden, Any]:
         """What the layers begin with, and what rotary positions turn queries and keys by (`None` without)."""
+
+    @property
+    def vocabulary_kernel(self) -> Float[Array, "hidden vocab"]:
+        """What scores every token: the transposed word embeddings."""
+        return self.word_embeddings.embedding.T
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
@@ -106,16 +118,19 @@ class DecoderHead(Model):
         decoded = decoder(
             input_ids, attention_mask, position_ids, segment_ids, prefix_mask, past_key_values, **settings
         )
-        return ModelOutput(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask), **decoded)
+        outputs = dict(logits=self.head(decoder, decoded.last_hidden_state, input_ids, attention_mask))
+        return ModelOutput(**as_asked(outputs, settings.get("unprojected", False)), **decoded)
 
     @abc.abstractmethod
-    def head(self, decoder, hidden, input_ids, attention_mask) -> Array:
-        """The logits."""
+    def head(self, decoder, hidden, input_ids, attention_mask) -> Array | VocabularyScores:
+        """The logits; of a vocabulary, where they are many, what they are computed from."""
 
-    def project(self, name: str, outputs: int, axis: str, hidden: Float[Array, "*shape hidden"]) -> Array:
+    def project(
+        self, name: str, outputs: int, axis: str, hidden: Float[Array, "*shape hidden"], unprojected: bool = False
+    ) -> Array | VocabularyScores:
         """A linear layer without bias."""
         normal = nn.initializers.normal(self.config.initializer_range)
-        return dense(self.config, outputs, name, ("embed", axis), bias=False, kernel_init=normal)(hidden)
+        return dense(self.config, outputs, name, ("embed", axis), bias=False, kernel_init=normal)(hidden, unprojected)
 
 
 class LanguageModel(DecoderHead):
@@ -124,9 +139,12 @@ class LanguageModel(DecoderHead):
     generates: ClassVar[bool] = True
 
     def head(self, decoder, hidden, input_ids, attention_mask):
+        many = too_many(hidden, self.config.vocab_size)
+        if self.config.tie_word_embeddings and many:
+            return VocabularyScores(hidden, decoder.vocabulary_kernel)
         if self.config.tie_word_embeddings:
             return decoder.project_to_vocabulary(hidden)
-        return self.project("lm_head", self.config.vocab_size, "vocab", hidden)
+        return self.project("lm_head", self.config.vocab_size, "vocab", hidden, many)
 
 
 class SequenceClassifier(DecoderHead):

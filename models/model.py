@@ -36,11 +36,13 @@ class CallSettings:
         dropout_keys: a key per example; `None` turns dropout off.
         output_hidden_states: whether the outputs have `hidden_states`.
         output_attentions: whether they have the probabilities of attention.
+        unprojected: whether scores of a vocabulary that are many may stand among the outputs as `VocabularyScores`.
     """
 
     dropout_keys: Keys = None
     output_hidden_states: bool = False
     output_attentions: bool = False
+    unprojected: bool = False
 
     def folded(self, number: int) -> "CallSettings":
         """The same with other keys of dropout, for part `number` of a model."""
@@ -208,6 +210,9 @@ def products(program: Jaxpr) -> int:
         elif name == "conv_general_dilated":
             kernel, features = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
             total += 2 * equation.outvars[0].aval.size * kernel.size // kernel.shape[features]
+        if name == "pallas_call":  # by its own formula: its program is that of one block
+            total += params["cost_estimate"].flops
+            continue
         inner = params["branches"][-1:] if name == "cond" else params.values()
         inner = [x.jaxpr if isinstance(x, ClosedJaxpr) else x for x in inner if isinstance(x, ClosedJaxpr | Jaxpr)]
         total += params.get("length", 1) * sum(map(products, inner))

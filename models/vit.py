@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.config import ModelConfig, ModelError, Variant
 from models.layers.activations import activation
-from models.layers.attention import Attention
+from models.layers.attention import Attention, attention_pattern, has_kernel
 from models.layers.convolution import Conv, Image, Pair, pair
-from models.layers.dropout import Keys, drop_path, dropout, fold_in
+from models.layers.dropout import drop_path, dropout, fold_in
 from models.layers.heads import classifier
 from models.layers.linear import Initializer, by_example, dense, truncated_normal
 from models.layers.norm import layer_norm
@@ -141,8 +141,8 @@ class ViTLayer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, hidden: Hidden, index: Int[Array, ""], dropout_keys: Keys):
-        config = self.config
+    def __call__(self, hidden: Hidden, index: Int[Array, ""], shared):
+        config, (mask, dropout_keys) = self.config, shared
         stddev = config.initializer_range
         keys = fold_in(dropout_keys, index)
         skipped = 0.0  # distinguished from an array of zeros when the program is traced
@@ -156,7 +156,7 @@ class ViTLayer(nn.Module):
             stddev,
             qkv_bias=config.qkv_bias,
             name="attention",
-        )(layer_norm(config, config.layer_norm_eps, "attention_norm")(hidden), None, fold_in(keys, 0))
+        )(layer_norm(config, config.layer_norm_eps, "attention_norm")(hidden), mask, fold_in(keys, 0))
         attended = dropout(attended, config.hidden_dropout_prob, fold_in(keys, 1))
         hidden += drop_path(attended, skipped, fold_in(keys, 3))
         inner = layer_norm(config, config.layer_norm_eps, "mlp_norm")(hidden)
@@ -264,8 +264,10 @@ class ViTModel(Vectors, ViTBase):
         embedded = by_example(embedded.astype(config.compute_dtype))
         layers = config.num_hidden_layers
         embedded = dropout(embedded, config.hidden_dropout_prob, fold_in(call.dropout_keys, layers))
+        by_parts = has_kernel(config, probabilities=call.output_attentions)
+        mask = attention_pattern(embedded.shape[1], by_parts=by_parts)
         hidden, (states, attentions) = stack(ViTLayer, config, layers, "layers")(
-            embedded, jnp.arange(layers), call.dropout_keys
+            embedded, jnp.arange(layers), (mask, call.dropout_keys)
         )
         hidden = layer_norm(config, config.layer_norm_eps, "norm")(hidden)
         return ModelOutput(

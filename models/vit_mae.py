@@ -15,6 +15,7 @@ from einops import rearrange, repeat
 from jaxtyping import Array, Float, Int
 
 from models.config import ModelError
+from models.layers.attention import attention_pattern, has_kernel
 from models.layers.convolution import Conv, Image, Pair, pair
 from models.layers.dropout import Keys, fold_in
 from models.layers.linear import Initializer, by_example, dense
@@ -136,8 +137,10 @@ class ViTMAEModel(Placed, Model):
         first = repeat(first, "1 1 hidden -> batch 1 hidden", batch=len(patches))
         embedded = by_example(jnp.concatenate([first, patches], axis=1).astype(config.compute_dtype))
         layers = config.num_hidden_layers
+        by_parts = has_kernel(config, probabilities=call.output_attentions)
+        mask = attention_pattern(embedded.shape[1], by_parts=by_parts)
         hidden, (states, attentions) = stack(ViTLayer, config, layers, "layers")(
-            embedded, jnp.arange(layers), call.dropout_keys
+            embedded, jnp.arange(layers), (mask, call.dropout_keys)
         )
         return ModelOutput(
             last_hidden_state=layer_norm(config, config.layer_norm_eps, "norm")(hidden),
@@ -164,7 +167,8 @@ class ViTMAEDecoder(Placed):
         hidden = jnp.concatenate([hidden[:, :1], patches], axis=1) + self.positions()
         hidden = by_example(hidden.astype(config.compute_dtype))
         layers = config.num_hidden_layers
-        hidden, _ = stack(ViTLayer, config, layers, "layers")(hidden, jnp.arange(layers), dropout_keys)
+        mask = attention_pattern(hidden.shape[1], by_parts=has_kernel(config))
+        hidden, _ = stack(ViTLayer, config, layers, "layers")(hidden, jnp.arange(layers), (mask, dropout_keys))
         hidden = layer_norm(config, config.layer_norm_eps, "norm")(hidden[:, 1:])
         tall, wide = pair(config.patch_size)
         numbers = tall * wide * config.num_channels

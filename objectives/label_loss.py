@@ -2,12 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jaxtyping import Array
+import flax.struct
+from jaxtyping import Array, Float
 
-from objectives.losses import NATS, accuracy, cross_entropy
-from objectives.objective import Example, Losses, Objective, Targets
+from models.layers.vocabulary import VocabularyScores
+from objectives.losses import IGNORED, NATS, accuracy, cross_entropy
+from objectives.objective import Example, Losses, Objective, ObjectiveError, Targets
+
+
+@flax.struct.dataclass
+class Judged:
+    """What stands for scores that are never there whole: over the places that are asked the sum of their losses, how many have
+    the label as the highest score, and how many there are."""
+
+    amount: Float[Array, ""]
+    right: Float[Array, ""]
+    weight: Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +38,7 @@ class LabelLoss(Objective):
     accuracy_name: ClassVar[str]
     answer: ClassVar[str] = "labels"
     smoothing: ClassVar[float] = 0.0
+    unprojected: ClassVar[bool] = True
     factor: ClassVar[float | None] = None
 
     @property
@@ -36,12 +49,35 @@ class LabelLoss(Objective):
         """Scores of the classes."""
         return self.output(outputs)
 
+    def judged(self, outputs: Mapping[str, Any], batch: Example) -> Mapping[str, Any]:
+        name = next(name for name in self.asks[0] if name in outputs)
+        scores, labels = outputs[name], batch[self.answer]
+        if isinstance(scores, Judged):
+            raise ObjectiveError(
+                f"{self!r} asks for {name}, which another part of a Sum has asked: both need whole scores"
+            )
+        if not isinstance(scores, VocabularyScores):
+            return outputs
+
+        def judge(logits: Array, labels: Array) -> tuple[Array, Array]:
+            return cross_entropy(logits, labels, self.smoothing)[0], accuracy(logits, labels)[0]
+
+        amount, right = scores.judged(labels, IGNORED, judge)
+        weight = (labels != IGNORED).sum().astype(amount.dtype)
+        return {**outputs, name: Judged(amount, right, weight)}
+
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        amount, weight = cross_entropy(self.logits(outputs), batch[self.answer], self.smoothing)
+        logits = self.logits(outputs)
+        if isinstance(logits, Judged):
+            amount, weight = logits.amount, logits.weight
+        else:
+            amount, weight = cross_entropy(logits, batch[self.answer], self.smoothing)
         return {self.loss_name: (amount if self.factor is None else self.factor * amount, weight)}
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        return {self.accuracy_name: accuracy(self.logits(outputs), batch[self.answer])}
+        logits = self.logits(outputs)
+        pair = (logits.right, logits.weight) if isinstance(logits, Judged) else accuracy(logits, batch[self.answer])
+        return {self.accuracy_name: pair}
 
     def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
         classes, factor = self.output(outputs).shape[-1], 1.0 if self.factor is None else self.factor

@@ -112,6 +112,8 @@ class Objective:
         units: of losses, by their names, for tables and curves; where one has none, none is shown.
         needs: what it takes from the vocabulary; one without is refused when they are bound.
         overlap: tokens that a piece of packed text shares with the next: 1 where the first is read and never asked.
+        unprojected: whether scores of a vocabulary that are many may come as `VocabularyScores`, of which `judged` takes what
+            `loss` and `metrics` ask.
         arranges: whether `corrupt` lays out the text that others then corrupt; in a `Sum` those come first.
         binding: what `bind` bound it to, by which objectives compare and hash, too. It comes with the data and is no
             setting: it has no flag and is not printed.
@@ -127,6 +129,7 @@ class Objective:
     needs: ClassVar[tuple[str, ...]] = ()
     overlap: ClassVar[int] = 0
     arranges: ClassVar[bool] = False
+    unprojected: ClassVar[bool] = False
 
     binding: Annotated[Binding | None, tyro.conf.Suppress] = dataclasses.field(default=None, repr=False, kw_only=True)
 
@@ -175,6 +178,10 @@ class Objective:
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         """One example as the model is to see it, with what it is asked."""
         return example
+
+    def judged(self, outputs: Mapping[str, Any], batch: Example) -> Mapping[str, Any]:
+        """Outputs as `loss` and `metrics` take them, which both would otherwise compute the same of."""
+        return outputs
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """What to minimise: for each name a sum over the batch and its weight.

@@ -99,6 +99,12 @@ class Sum(Objective):
     agrees: ClassVar[Mapping[str, str]] = MappingProxyType({})  # fields are the parts', which `check_config` asks
 
     @property
+    def unprojected(self) -> bool:  # type: ignore[override]
+        """Whether all parts can do without whole scores, and no two ask for the same in the first place."""
+        names = [names[0] for names in self.asks]
+        return all(part.unprojected for part in self.parts) and len(set(names)) == len(names)
+
+    @property
     def units(self) -> Mapping[str, str]:  # type: ignore[override]
         return {name: unit for part in self.parts for name, unit in part.units.items()}
 
@@ -126,6 +132,11 @@ class Sum(Objective):
             changed.append({name for name, value in example.items() if value is not before.get(name)})
         self._check_overwriting(changed, given)
         return example
+
+    def judged(self, outputs: Mapping[str, Any], batch: Example) -> Mapping[str, Any]:
+        for part in self.parts:
+            outputs = part.judged(outputs, batch)
+        return outputs
 
     @property
     def ratios(self) -> bool:

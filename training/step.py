@@ -85,18 +85,22 @@ def forward(
 
 def forward_in_training(
     model: Model,
+    objective: Objective,
     variables: dict[str, Any],
     batch: Example,
     dropout_keys: Key[Array, " batch"],
     frozen: PyTree,
     axis: str | None,
 ) -> tuple[Any, PyTree]:
-    """The outputs, batch norms using the statistics of the whole batch, and their running statistics after it."""
+    """The outputs as the objective takes them, batch norms using the statistics of the whole batch, and their running statistics
+    after it."""
+    settings = {"unprojected": True} if objective.unprojected and "unprojected" in model.settings else {}
     if "batch_stats" not in variables:
-        return forward(model, variables, batch, dropout_keys, frozen), None
-    axes = (axis,) if axis else ()
-    outputs, changed = forward(model, variables, batch, dropout_keys, frozen, batch_axes=axes, mutable=["batch_stats"])
-    return outputs, changed["batch_stats"]
+        outputs, changed = forward(model, variables, batch, dropout_keys, frozen, **settings), {}
+    else:
+        settings |= dict(batch_axes=(axis,) if axis else (), mutable=["batch_stats"])
+        outputs, changed = forward(model, variables, batch, dropout_keys, frozen, **settings)
+    return objective.judged(outputs, batch), changed.get("batch_stats")
 
 
 def train_step(
@@ -129,7 +133,7 @@ def train_step(
 
     def sums(trained: PyTree, part: Example, keys) -> tuple[Sums, tuple[Losses, PyTree]]:
         variables = variables_of(joined(trained, others), state.batch_stats)
-        outputs, batch_stats = forward_in_training(model, variables, part, keys, frozen, axis)
+        outputs, batch_stats = forward_in_training(model, objective, variables, part, keys, frozen, axis)
         return objective.sums(outputs, part), (objective.metrics(outputs, part), batch_stats)
 
     def gradients_of(part, totals: Sums | None) -> tuple[tuple[PyTree, Sums, Losses], PyTree]:

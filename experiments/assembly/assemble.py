@@ -16,9 +16,10 @@ from experiments.initial import Initial, check_published_tokens, open_initial, w
 from experiments.run_folder import own_tokenizer
 from experiments.teacher import Teacher, open_teacher, with_teacher
 from models import hub
+from models.kernels.platform import TPUS, attention_version
 from models.layers.axes import axes_of
 from objectives import Augmented, Objective
-from training.parallel import logical_axes
+from training.parallel import TrainingError, logical_axes
 from training.progress import working
 from training.state import Update
 
@@ -41,21 +42,32 @@ def assemble(
     Raises one of the project's errors, before anything is compiled, with a sentence that says what does not.
     """
     experiment.parallel.check_batch(experiment.batch_size, devices)
-    outlined = data is not None
+    outlined, device = data is not None, experiment.parallel.mesh(devices).devices.flat[0]
     initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
     with working(f"opening the teacher {experiment.teacher}", say):
-        teacher = None if experiment.teacher is None else open_teacher(experiment, outlined)
+        teacher = None if experiment.teacher is None else open_teacher(_on(device, experiment), outlined)
     if initial is not None:
         experiment = initial.adopted_by(experiment, say)
-    student = _model(experiment)
+    student = _model(_on(device, experiment))
     check_micro_batches(student, experiment)
     check_length(experiment, student, with_teacher(experiment, student, teacher))
     if data is None:
         data = _prepare(experiment, initial, teacher, say)
         start = decoder_start(experiment.objective.bind(data.vocabulary))
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
-        student = _model(experiment)
+        student = _model(_on(device, experiment))
     return _join(experiment, data, student, initial=initial, teacher=teacher, say=say, devices=devices)
+
+
+def _on(device: jax.Device, experiment: Experiment) -> Experiment:
+    """The experiment with what its model's attention is computed by on this device."""
+    version = attention_version(experiment.model.attention, device)
+    if version == "kernel" and device.platform != "cpu" and device.device_kind not in TPUS:
+        raise TrainingError(
+            f"model.attention=kernel: there is none for {device.device_kind}, only for {', '.join(TPUS)}; auto takes the"
+            " reference elsewhere"
+        )
+    return dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, attention=version))
 
 
 def _model(experiment: Experiment) -> nn.Module:

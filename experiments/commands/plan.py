@@ -9,7 +9,7 @@ from rich.table import Table
 
 from experiments.commands import console, parse_experiment
 from experiments.experiment import Experiment, ExperimentError
-from experiments.plan import PhasePlan, Search, plan, search
+from experiments.plan import PhasePlan, Search, search
 from training.hardware import GIB
 from training.parallel import TrainingError
 from training.planning.isolation import isolated
@@ -24,6 +24,7 @@ class Options:
         topology: `v5e:16x16`, `v4:4x4x4`, `gpu:h100:8`, `gpu:h100:4x8`, …; an unknown one lists those there are.
         search: also find the cheapest remat policy that fits, and the largest batch per chip under each.
         phase: the only one to plan, counted from 1; all where 0.
+        compare: plan the same without kernels, too, attention as the reference computes it.
         thorough: compile as a run would, which takes two to three times as long. Left to itself that is done only where a
             quick answer comes within a tenth of the chip's memory, for a quick one may be a tenth too low.
     """
@@ -31,6 +32,7 @@ class Options:
     topology: str = "v5e:4x4"
     search: bool = False
     phase: int = 0
+    compare: bool = False
     thorough: bool = False
 
 
@@ -62,6 +64,13 @@ def main(arguments: list[str]) -> None:
             console.print(f"phase {phase + 1}: {'reckoning' if topology.gpu else 'compiling'} for {topology.name}")
             plans.append(planner(experiment, topology, phase))
     out.print(plan_table(experiment, topology, phases, plans))
+    if options.compare:
+        without = [
+            planner(without_kernels(experiment, plan), topology, n) for n, plan in zip(phases, plans, strict=True)
+        ]
+        out.print(plan_table(experiment, topology, phases, without))
+        for number, (plan, other) in enumerate(zip(plans, without, strict=True), 1):
+            out.print(compared(number, plan, other), markup=False)
     for line in notes(topology, plans, whole=options.phase == 0):
         out.print(line, markup=False)
 
@@ -77,6 +86,7 @@ def milliseconds(seconds: float) -> str:
 ROWS: tuple[tuple[str, Callable[[PhasePlan], str]], ...] = (
     ("steps × batch × length", lambda p: f"{p.steps:,} × {p.batch_size:,} × {p.length}"),
     ("examples a chip at a time, remat", lambda p: f"{p.rows}, {p.remat}"),
+    ("attention", lambda p: p.attention),
     ("memory of a chip", lambda p: str(p.memory)),
     ("  parameters", lambda p: gib(p.memory.parameters)),
     ("  optimizer state", lambda p: gib(p.memory.optimizer)),
@@ -86,6 +96,7 @@ ROWS: tuple[tuple[str, Callable[[PhasePlan], str]], ...] = (
     ("FLOPs of a chip, our formula", lambda p: f"{p.model_flops:.4g}"),
     ("  XLA's count, layers laid out", lambda p: f"{p.counted_flops:.4g} ({p.counted_flops / p.model_flops - 1:+.1%})"),
     ("  executed, recomputation counted", lambda p: f"{p.executed_flops:.4g}"),
+    ("    of which kernels, by formula", lambda p: by_kernels(p)),
     ("bytes sent by a chip", lambda p: sent(p)),
     ("estimate: arithmetic", lambda p: milliseconds(p.compute_seconds)),
     ("estimate: memory traffic", lambda p: f"{milliseconds(p.memory_seconds)} ({p.traffic / 1e9:.1f} GB)"),
@@ -94,6 +105,26 @@ ROWS: tuple[tuple[str, Callable[[PhasePlan], str]], ...] = (
     ("estimate: items/s, MFU", lambda p: f"{p.items_per_second:,.0f} {p.unit}/s, {p.mfu:.1%}"),
     ("estimate: hours, chip-hours", lambda p: f"{p.hours:,.2f}, {p.hours * p.topology.chips:,.1f}"),
 )
+
+
+def by_kernels(plan: PhasePlan) -> str:
+    """Operations and bytes."""
+    work = plan.kernels
+    return f"{work.flops:.4g}, {work.bytes / 1e9:.1f} GB in {work.calls:,} calls" if work.calls else "none"
+
+
+def without_kernels(experiment: Experiment, plan: PhasePlan) -> Experiment:
+    """The experiment with a plan's remat policy and batch, attention as the reference computes it."""
+    model = dataclasses.replace(experiment.model, attention="reference", remat=plan.remat)
+    return dataclasses.replace(experiment, model=model, batch_size=plan.batch_size)
+
+
+def compared(number: int, plan: PhasePlan, without: PhasePlan) -> str:
+    """A plan beside the same without kernels."""
+    return (
+        f"phase {number}: with attention by the {plan.attention}, {plan.step_seconds / without.step_seconds:.2f} × the step and"
+        f" {plan.memory.temporaries / without.memory.temporaries:.2f} × the temporaries of the reference"
+    )
 
 
 def sent(plan: PhasePlan) -> str:
@@ -135,6 +166,11 @@ def notes(topology: Topology, plans: Sequence[PhasePlan], whole: bool) -> list[s
         f" {chip.memory_bandwidth / 1e9:.0f} GB/s HBM, {links}, one way ({chip.source});"
         " arithmetic and memory overlap, the network waits for both.",
     ]
+    if any(p.kernels.calls for p in plans):
+        lines.append(
+            "Memory, bytes sent and memory traffic are the compiler's, kernels counted by the arrays that they read and write;"
+            " the operations of kernels are those of their formulas, all others XLA's count."
+        )
     seconds = [p.compile_seconds for p in plans if p.compile_seconds is not None]
     if seconds:
         lines.append(f"compiled in {', '.join(f'{s:.1f}' for s in seconds)} s")

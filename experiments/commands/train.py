@@ -203,7 +203,8 @@ def begin(assembly: Assembly, first_step: int) -> None:
     keep_settings(folder, assembly.published_tokenizer, None if assembly.initial is None else assembly.initial.folder)
     console.print(
         f"{experiment.name}: {experiment.architecture} with {parameters_of(assembly):,} parameters on"
-        f" {len(jax.devices())} {jax.devices()[0].device_kind} device(s), {experiment.parallel.kind}"
+        f" {len(jax.devices())} {jax.devices()[0].device_kind} device(s), {experiment.parallel.kind},"
+        f" attention by the {assembly.student.config.attention}"
         + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
         + (f", going on after step {first_step:,}" if first_step else "")
     )

@@ -26,6 +26,7 @@ from models.kernels.linear import add_bias, table_scores
 from models.layers.attention import Cache
 from models.layers.dropout import fold_in
 from models.layers.embedding import embedding
+from models.layers.vocabulary import VocabularyScores, as_asked, too_many
 from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 
@@ -113,7 +114,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
             past_key_values,
             call.folded(1),
         )
-        return self.outputs(decoded, encoded)
+        return ModelOutput(**as_asked(self.outputs(decoded, encoded), call.unprojected))
 
     def outputs(self, decoded: ModelOutput, encoded: ModelOutput | None) -> ModelOutput:
         """What decoder and encoder, where it ran, give, by name, and the scores of a head."""
@@ -139,6 +140,11 @@ class EncoderDecoderModel(EncoderDecoderBase):
         return (
             words * jnp.asarray(math.sqrt(self.config.d_model), words.dtype) if self.config.scale_embedding else words
         )
+
+    @property
+    def vocabulary_kernel(self) -> Float[Array, "hidden vocab"]:
+        """What scores every token: the transposed word embeddings."""
+        return self.shared.embedding.T
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token, through the transposed word embeddings."""
@@ -176,7 +182,8 @@ class EncoderDecoderHead(EncoderDecoderBase):
         if "last_hidden_state" not in read:
             return read
         keys = fold_in(settings.get("dropout_keys"), 2)
-        return ModelOutput(**self.head(model, read.last_hidden_state, input_ids, keys), **read)
+        outputs = self.head(model, read.last_hidden_state, input_ids, keys)
+        return ModelOutput(**as_asked(outputs, settings.get("unprojected", False)), **read)
 
     @abc.abstractmethod
     def head(self, model, hidden, input_ids, keys) -> dict[str, Array]:
@@ -193,13 +200,15 @@ class ConditionalGeneration(EncoderDecoderHead):
     biased: ClassVar[bool] = True
 
     def head(self, model, hidden, input_ids, keys):
-        logits = model.project_to_vocabulary(hidden)
+        many = too_many(hidden, self.config.vocab_size)
+        scores = VocabularyScores(hidden, model.vocabulary_kernel) if many else model.project_to_vocabulary(hidden)
         if not self.biased:
-            return dict(logits=logits)
+            return dict(logits=scores)
         bias = self.param(
             "final_logits_bias",
             nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",)),
             (self.config.vocab_size,),
             jnp.dtype(self.config.param_dtype),
         )
-        return dict(logits=add_bias(logits, jax.lax.stop_gradient(bias)))
+        bias = jax.lax.stop_gradient(bias)
+        return dict(logits=scores.replace(bias=bias) if many else add_bias(scores, bias))

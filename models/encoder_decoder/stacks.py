@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 from models.config import ModelConfig
 from models.encoder_decoder.inputs import Hidden, Ids, Mask, places_within
 from models.encoder_decoder.layers import LAYER_NORM_EPSILON, DecoderLayer, EncoderLayer
-from models.layers.attention import Cache, attention_pattern
+from models.kernels.masks import AttentionMask
+from models.layers.attention import Cache, attention_pattern, has_kernel
 from models.layers.dropout import Keys, dropout, fold_in
 from models.layers.embedding import embedding
 from models.layers.linear import Initializer, by_example
@@ -128,7 +129,8 @@ class Encoder(Stack):
         length = words.shape[1]
         positions = jnp.arange(length)[None] if segment_ids is None else places_within(segment_ids)
         embedded = self.embed(words, call.dropout_keys, positions, length)
-        mask = attention_pattern(length, attention_mask, segment_ids=segment_ids)
+        by_parts = has_kernel(self.config, probabilities=call.output_attentions)
+        mask = attention_pattern(length, attention_mask, segment_ids=segment_ids, by_parts=by_parts)
         shared = mask, self.position_bias(length, length, 0), call.dropout_keys
         hidden, (states, attentions) = self.layers(embedded, jnp.arange(self.count), shared)
         return ModelOutput(**self.finish(embedded, hidden, states, attentions, call))
@@ -181,11 +183,13 @@ class Decoder(Stack):
                 memory_caches = cache.memory_keys, cache.memory_values
             cache = cache.reading(decoder_attention_mask, length)
             decoder_attention_mask, memory_mask, room = cache.mask, cache.memory_mask, cache.mask.shape[1]
-        mask = attention_pattern(length, decoder_attention_mask, causal=True, segment_ids=segment_ids, first=first)
-        memory_mask = attention_pattern(length, memory_mask)
-        if segment_ids is not None:
-            same = (segment_ids[:, :, None] == memory_segment_ids[:, None, :])[:, None]
-            memory_mask = same if memory_mask is None else memory_mask & same
+        by_parts = has_kernel(self.config, cache=cache, probabilities=call.output_attentions)
+        mask = attention_pattern(
+            length, decoder_attention_mask, causal=True, segment_ids=segment_ids, first=first, by_parts=by_parts
+        )
+        segments = None if segment_ids is None else (segment_ids, memory_segment_ids)
+        memory_mask = AttentionMask(memory_mask, segments)
+        memory_mask = memory_mask if by_parts else memory_mask.array(length, length)
         positions = self.positions(length, decoder_attention_mask, first)
         positions = positions if segment_ids is None else places_within(segment_ids)
         embedded = self.embed(words, call.dropout_keys, positions, room)

@@ -1,4 +1,4 @@
-"""What XLA's CPU backend (JAX 0.10) has to be kept from."""
+"""What differs by platform: what XLA's CPU backend (JAX 0.10) has to be kept from, and which devices have kernels."""
 
 import jax
 import jax.numpy as jnp
@@ -17,3 +17,17 @@ def without_reuse(arrays):
     down for both uses, and keep it for the backward pass.
     """
     return jax.lax.platform_dependent(arrays, cpu=jax.lax.optimization_barrier, default=lambda arrays: arrays)
+
+
+ATTENTION = ("reference", "kernel", "auto")
+"""What computes attention: XLA, from scores that it writes; a kernel that does not; or whichever suits the device."""
+TPUS = ("TPU v5 lite", "TPU v5", "TPU v6 lite")
+"""The kinds of device that the kernel of attention is compiled for."""
+
+
+def attention_version(asked: str, device: jax.Device | None = None) -> str:
+    """`reference` or `kernel`: what `auto` means on a device, this machine's first where `None`."""
+    if asked != "auto":
+        return asked
+    device = jax.devices()[0] if device is None else device
+    return "kernel" if device.device_kind in TPUS else "reference"

@@ -1,8 +1,9 @@
 """Attention: where queries may look, the cache of a decoder, and the layer."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -14,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.config import ModelConfig, ModelError
 from models.kernels.attention import attend
+from models.kernels.masks import AttentionMask
+from models.kernels.platform import attention_version
 from models.kernels.precision import widened
 from models.layers.dropout import Keys
 from models.layers.linear import Dense, Initializer, dense, truncated_normal
@@ -28,8 +31,9 @@ def attention_pattern(
     segment_ids: Int[Array, "batch keys"] | None = None,
     prefix_mask: Int[Array, "batch keys"] | None = None,
     first: int | Int[Array, ""] = 0,
-) -> Bool[Array, "#batch 1 #queries keys"] | None:
-    """Where queries may look; `None` where everywhere.
+    by_parts: bool = False,
+) -> AttentionMask | Bool[Array, "#batch 1 #queries keys"] | None:
+    """Where queries may look, as `Attention` takes it: an array, or `None` where everywhere; or by its parts.
 
     Args:
         queries: how many there are; the first one's place among the keys is `first`.
@@ -37,18 +41,18 @@ def attention_pattern(
         causal: a query may look at itself and what comes before.
         segment_ids: it may look at keys of its own segment only.
         prefix_mask: keys that those before them may look at, too (a prefix read in both directions).
+        by_parts: see `has_kernel`.
     """
-    mask = None if attended is None else (attended > 0)[:, None, None, :]
     keys = next((x.shape[1] for x in (attended, segment_ids, prefix_mask) if x is not None), queries)
-    if causal:
-        seen = (jnp.arange(keys)[None] <= jnp.arange(queries)[:, None] + first)[None, None]
-        if prefix_mask is not None:
-            seen |= (prefix_mask > 0)[:, None, None, :]
-        mask = seen if mask is None else mask & seen
-    if segment_ids is not None:
-        same = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
-        mask = same if mask is None else mask & same
-    return mask
+    segments = None if segment_ids is None else (segment_ids, segment_ids)
+    mask = AttentionMask(attended, segments, prefix_mask, causal=causal)
+    return mask if by_parts else mask.array(queries, keys, first)
+
+
+def has_kernel(config: ModelConfig, *, cache: Any = None, probabilities: bool = False) -> bool:
+    """Whether attention is to be computed by the kernel, which takes masks by their parts, needs no array as large as the scores,
+    and gives no `probabilities`; what is looked up in a `cache` the reference computes."""
+    return cache is None and not probabilities and attention_version(config.attention) == "kernel"
 
 
 @flax.struct.dataclass
@@ -164,7 +168,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length features"] | None,
-        mask: Bool[Array, "rows 1 #length keys"] | None,
+        mask: AttentionMask | Bool[Array, "rows 1 #length keys"] | None,
         dropout_keys: Keys = None,
         *,
         memory: Float[Array, "batch keys features"] | None = None,
@@ -177,12 +181,13 @@ class Attention(nn.Module):
         Float[Array, "batch heads length keys"] | None,
         tuple[Array, Array],
     ]:
-        """Returns the attended and projected vectors, the attention probabilities before dropout, and the keys and values:
-        with a `cache` the new one. Where `hidden` is `None` the keys and values of the memory are all that is made.
+        """Returns the attended and projected vectors, the attention probabilities before dropout (`None` where a kernel made
+        none), and the keys and values: with a `cache` the new one. Where `hidden` is `None` the keys and values of the memory
+        are all that is made.
 
         Args:
-            mask: true where a query may look, the same for all rows, or for each row of the keys. A query that may look nowhere
-                looks everywhere alike.
+            mask: true where a query may look, the same for all rows, or for each row of the keys; or its parts, for the kernel.
+                A query that may look nowhere looks everywhere alike.
             memory: what keys and values are made from; `hidden` where `None`.
             position_bias: added to the scores.
             rotary: cosines and sines by which queries and keys are turned (`rotate`).
@@ -204,15 +209,8 @@ class Attention(nn.Module):
         shared = len(query) // len(key)
         if shared > 1:
             query = rearrange(query, "(batch row) heads length dim -> batch heads (row length) dim", row=shared)
-        attended, probabilities = attend(
-            query,
-            key,
-            value,
-            mask,
-            scale=self.size**-0.5 if self.scale is None else self.scale,
-            position_bias=position_bias,
-            dropout_rate=self.dropout_rate,
-            dropout_keys=dropout_keys,
+        attended, probabilities = self._attend(
+            (query, key, value), mask, position_bias=position_bias, dropout_keys=dropout_keys
         )
         if shared > 1:
             attended = rearrange(attended, "batch (row length) features -> (batch row) length features", row=shared)
@@ -221,6 +219,19 @@ class Attention(nn.Module):
             )
         out = self._dense(self.features, "out", ("heads", "embed"))(attended)
         return out, probabilities, (key, value)
+
+    def _attend(self, arrays: tuple[Array, Array, Array], mask, **settings: Any) -> tuple[Array, Array | None]:
+        """What queries, keys and values make, and the probabilities, which the kernel does not."""
+        settings |= dict(scale=self.size**-0.5 if self.scale is None else self.scale, dropout_rate=self.dropout_rate)
+        if not isinstance(mask, AttentionMask):
+            return attend(*arrays, mask, **settings)
+        from models.kernels.fused_attention import fused_attend, refusal  # not above: importing Pallas takes a second
+
+        refused = refusal(*arrays, settings["position_bias"])
+        if refused is None:
+            return fused_attend(*arrays, mask, **settings), None
+        warnings.warn(f"attention takes the reference, not the kernel, which does not take {refused}", stacklevel=2)
+        return attend(*arrays, mask.array(arrays[0].shape[2], arrays[1].shape[2]), **settings)
 
     def _project(self, hidden, memory, read: bool) -> tuple[Array, Array | None, Array | None]:
         """Queries, and where `read` keys and values, each `(batch, heads, length, dim)`."""

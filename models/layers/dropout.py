@@ -26,17 +26,32 @@ def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     return x ^ (x >> 15)
 
 
+def random_bits(place: UInt32[Array, "..."], first: UInt32[Array, "..."], second: UInt32[Array, "..."]) -> Array:
+    """Random 32-bit words, functions of a place and of the two words of a key."""
+    return _mix(_mix(place + first) + second)
+
+
+def threshold(rate: float) -> int:
+    """Random words below it are of what is kept."""
+    return round((1.0 - rate) * 2**32)
+
+
+def key_words(keys: Key[Array, " batch"]) -> UInt32[Array, "batch 2"]:
+    """The two words of each key that dropout goes by."""
+    return jax.random.key_data(keys)[:, :2]
+
+
 def dropout_bits(keys: Key[Array, " batch"], shape: Sequence[int]) -> UInt32[Array, "batch ..."]:
     """Random 32-bit words of shape `(batch, *shape)`, where row b is a function of `keys[b]` and the place alone.
 
     So they do not change when the batch is split over devices, processes or micro-batches. They are computed where they
     are used, element by element: no chip ever holds those of another, and XLA fuses them into the code around them.
     """
-    words = jax.random.key_data(keys)[:, :2].reshape(-1, 2, *(1,) * len(shape))
+    words = key_words(keys).reshape(-1, 2, *(1,) * len(shape))
     place = jnp.zeros((1, *shape), jnp.uint32)
     for axis, stride in enumerate(math.prod(shape[axis + 1 :]) for axis in range(len(shape))):
         place += jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), axis + 1) * jnp.uint32(stride % 2**32)
-    return _mix(_mix(place + words[:, 0]) + words[:, 1])
+    return random_bits(place, words[:, 0], words[:, 1])
 
 
 def dropout(x: Float[Array, "batch ..."], rate: float, keys: Keys) -> Float[Array, "batch ..."]:
@@ -46,7 +61,7 @@ def dropout(x: Float[Array, "batch ..."], rate: float, keys: Keys) -> Float[Arra
     """
     if keys is None or rate == 0.0:
         return x
-    keep = dropout_bits(keys, x.shape[1:]) < jnp.uint32(round((1.0 - rate) * 2**32))
+    keep = dropout_bits(keys, x.shape[1:]) < jnp.uint32(threshold(rate))
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 

@@ -12,6 +12,7 @@ from models.layers.activations import activation
 from models.layers.dropout import Keys, dropout
 from models.layers.linear import Initializer, dense
 from models.layers.norm import layer_norm
+from models.layers.vocabulary import VocabularyScores, too_many
 
 
 def classifier(
@@ -54,11 +55,14 @@ class EncoderHead:
         hidden: Float[Array, "batch length hidden"],
         masked_positions: Int[Array, "batch positions"] | None,
         hidden_act: str | None = None,
-    ) -> Float[Array, "batch positions vocab"]:
+    ) -> Float[Array, "batch positions vocab"] | VocabularyScores:
         """LN(activation(W h + b)) of the masked (or all) places, then the tied embeddings (or a table like them) and a bias.
 
         Args:
             hidden_act: the activation where it is not the config's.
+
+        Returns:
+            The scores; where they are many, what they are computed from.
         """
         config = self.config
         if masked_positions is not None:
@@ -71,11 +75,15 @@ class EncoderHead:
             (config.vocab_size,),
             jnp.dtype(config.param_dtype),
         )
+        many = too_many(hidden, config.vocab_size)
+        if config.tie_word_embeddings and many:
+            return VocabularyScores(hidden, encoder.vocabulary_kernel, bias)
         if config.tie_word_embeddings:
             return add_bias(encoder.project_to_vocabulary(hidden), bias)
         stddev = config.initializer_range
         table = dense(config, config.vocab_size, "decoder", ("embed", "vocab"), bias=False, stddev=stddev)
-        return add_bias(table(hidden), bias)
+        scores = table(hidden, unprojected=many)
+        return scores.replace(bias=bias) if many else add_bias(scores, bias)
 
 
 class VocabularyHead:

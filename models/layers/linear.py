@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from models.config import ModelConfig
 from models.kernels.linear import add_bias, matmul
+from models.layers.vocabulary import VocabularyScores
 
 Initializer = Callable[..., Array]
 
@@ -44,11 +45,15 @@ class Dense(nn.Module):
     kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array, "... in"], unprojected: bool = False) -> Float[Array, "..."] | VocabularyScores:
+        """`unprojected` gives what the result is computed from, the outputs being those of a vocabulary."""
         dtype = jnp.dtype(self.config.param_dtype)
         kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         kernel = self.param("kernel", kernel_init, (x.shape[-1], *self.features), dtype)
-        y = checkpoint_name(matmul(x.astype(self.config.compute_dtype), kernel), PROJECTION)
+        x = x.astype(self.config.compute_dtype)
+        if unprojected and not self.use_bias:
+            return VocabularyScores(x, kernel)
+        y = checkpoint_name(matmul(x, kernel), PROJECTION)
         y = by_example(y, None if (self.axes[-1] or "").startswith("embed") else self.axes[-1])
         if not self.use_bias:
             return y

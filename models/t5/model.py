@@ -21,6 +21,7 @@ from models.layers.embedding import embedding
 from models.layers.linear import by_example, dense
 from models.layers.norm import rms_norm
 from models.layers.stack import stack
+from models.layers.vocabulary import VocabularyScores, too_many
 from models.model import CallSettings, Model
 from models.outputs import ModelOutput
 from models.t5.config import T5Config
@@ -275,12 +276,21 @@ class T5ForConditionalGeneration(T5Model):
             self.lm_head = dense(config, config.vocab_size, None, ("embed", "vocab"), bias=False, kernel_init=init)
 
     def scores(self, hidden: Hidden) -> dict[str, Array]:
-        return dict(logits=self.project_to_vocabulary(hidden))
+        if not too_many(hidden, self.config.vocab_size):
+            return dict(logits=self.project_to_vocabulary(hidden))
+        if not self.config.tie_word_embeddings:
+            return dict(logits=self.lm_head(self._scaled(hidden), unprojected=True))
+        return dict(logits=VocabularyScores(self._scaled(hidden), self.vocabulary_kernel))
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
         """Scores of every token: through the transposed word embeddings, or a table of their own."""
-        if self.config.scale_decoder_outputs:
-            hidden = hidden * jnp.asarray(self.config.d_model**-0.5, hidden.dtype)
+        hidden = self._scaled(hidden)
         if self.config.tie_word_embeddings:
             return table_scores(hidden, self.shared.embedding)
         return self.lm_head(hidden)
+
+    def _scaled(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... hidden"]:
+        """What the scores are made of."""
+        if not self.config.scale_decoder_outputs:
+            return hidden
+        return hidden * jnp.asarray(self.config.d_model**-0.5, hidden.dtype)

@@ -10,7 +10,7 @@ from models.kernels.convolution import convolve
 from models.kernels.linear import add_bias
 from models.kernels.precision import widened
 from models.layers.activations import activation
-from models.layers.attention import Attention
+from models.layers.attention import Attention, attention_pattern, has_kernel
 from models.layers.dropout import Keys, dropout, dropout_bits, fold_in
 from models.layers.linear import by_example, dense
 from models.layers.norm import layer_norm
@@ -59,7 +59,7 @@ class EncoderLayer(nn.Module):
     config: Wav2Vec2Config
 
     @nn.compact
-    def __call__(self, hidden: Frames, index: Int[Array, ""], shared: tuple[FrameMask | None, Keys]):
+    def __call__(self, hidden: Frames, index: Int[Array, ""], shared):
         config, (mask, dropout_keys) = self.config, shared
         before, keys = hidden, fold_in(dropout_keys, index)
         attention_norm = layer_norm(config, config.layer_norm_eps, "attention_norm")
@@ -74,7 +74,7 @@ class EncoderLayer(nn.Module):
             name="attention",
         )(
             attention_norm(hidden) if stable else hidden,
-            None if mask is None else mask[:, None, None],
+            mask,
             fold_in(keys, 0),
         )
         hidden += dropout(attended, config.hidden_dropout, fold_in(keys, 1))
@@ -112,8 +112,10 @@ class Encoder(nn.Module):
         hidden = hidden if config.do_stable_layer_norm else norm(hidden)
         layers = config.num_hidden_layers
         embedded = by_example(dropout(hidden, config.hidden_dropout, fold_in(call.dropout_keys, layers)))
+        by_parts = has_kernel(config, probabilities=call.output_attentions)
+        pattern = attention_pattern(hidden.shape[1], mask, by_parts=by_parts)
         hidden, (states, attentions) = stack(EncoderLayer, config, layers, "layers")(
-            embedded, jnp.arange(layers), (mask, call.dropout_keys)
+            embedded, jnp.arange(layers), (pattern, call.dropout_keys)
         )
         hidden = norm(hidden) if config.do_stable_layer_norm else hidden
         return hidden, call.asked(embedded, states, attentions)

@@ -13,6 +13,7 @@ import pytest
 from evaluation.metrics.objective import OfObjective
 from evaluation.step import evaluation_step
 from models.bert import BertConfig, BertForPreTraining
+from models.kernels import vocabulary
 from models.layers.axes import axes_of
 from models.layers.dropout import dropout_bits
 from models.model import Model
@@ -99,6 +100,28 @@ def test_any_split_gives_the_same_training(parts, alone, split):
     assert distance(alone[0].opt_state[1].nu, state.opt_state[1].nu) < 1e-5
     for name in ("masked_lm_loss", "next_sentence_loss", "gradient_norm"):
         np.testing.assert_allclose([m[name] for m in metrics], [m[name] for m in alone[1]], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+def test_any_split_gives_the_same_training_with_the_kernel_of_attention(parts, alone, split):
+    """It drops the weights that the reference drops, whichever chip computes them."""
+    _, metrics = run(parts, SPLITS[split], steps=3, attention="kernel")
+    for name in ("masked_lm_loss", "next_sentence_loss", "gradient_norm"):
+        np.testing.assert_allclose([m[name] for m in metrics], [m[name] for m in alone[1][:3]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "split",
+    ["pmap on 4", *(pytest.param(name, marks=pytest.mark.slow) for name in SPLITS if name != "pmap on 4")],
+)
+def test_any_split_gives_the_same_training_with_scores_by_chunks(parts, alone, split, monkeypatch):
+    """Of at most two places of each example at once."""
+    monkeypatch.setattr(vocabulary, "MOST_SCORES", 2 * 200)
+    _, metrics = run(parts, SPLITS[split], steps=3)
+    assert all(m["masked_accuracy"] == n["masked_accuracy"] for m, n in zip(metrics, alone[1], strict=False))
+    for name in ("masked_lm_loss", "next_sentence_loss", "gradient_norm"):
+        np.testing.assert_allclose([m[name] for m in metrics], [m[name] for m in alone[1][:3]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

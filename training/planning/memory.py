@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -50,28 +51,40 @@ def held(shapes: PyTree) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
-def saved_for_backward(
+def training_loss(
     model: nn.Module, objective: Objective, update: Update, variables: PyTree, batch: PyTree, frozen: PyTree = None
-) -> int:
-    """Bytes that the forward pass leaves for the backward pass, without the parameters, as JAX asks for them.
+) -> tuple[Callable[..., jax.Array], tuple[PyTree, ...]]:
+    """What a step minimises, a function of the trained parameters first, and the shapes of all that it takes.
 
     Args:
         variables, batch: shapes; the batch of one chip, `[batch, ...]`, as the data give it.
         frozen: shapes of what else the model needs.
     """
     seen, keys = jax.eval_shape(lambda batch: corrupted(objective, 0, batch), batch)
+    trained, _ = update.split(variables["params"])
 
-    def saved(variables, seen, keys, frozen):
-        trained, others = update.split(variables["params"])
+    def loss(trained, variables, seen, keys, frozen):
+        _, others = update.split(variables["params"])
+        given = variables_of(joined(trained, others), variables.get("batch_stats"))
+        outputs, _ = forward_in_training(model, objective, given, seen, keys, frozen, axis=None)
+        return sum(objective.losses(objective.sums(outputs, seen)).values())
 
-        def loss(trained):
-            given = variables_of(joined(trained, others), variables.get("batch_stats"))
-            outputs, _ = forward_in_training(model, given, seen, keys, frozen, axis=None)
-            return sum(objective.losses(objective.sums(outputs, seen)).values())
+    return loss, (trained, variables, seen, keys, frozen)
 
-        return jax.vjp(loss, trained)[1]
 
-    jaxpr = jax.make_jaxpr(saved)(variables, seen, keys, frozen).jaxpr
+def saved_for_backward(
+    model: nn.Module, objective: Objective, update: Update, variables: PyTree, batch: PyTree, frozen: PyTree = None
+) -> int:
+    """Bytes that the forward pass leaves for the backward pass, without the parameters, as JAX asks for them.
+
+    Args: those of `training_loss`.
+    """
+    loss, arguments = training_loss(model, objective, update, variables, batch, frozen)
+
+    def saved(trained, *others):
+        return jax.vjp(lambda trained: loss(trained, *others), trained)[1]
+
+    jaxpr = jax.make_jaxpr(saved)(*arguments).jaxpr
     given = {id(variable) for variable in jaxpr.invars}
     kept = {id(variable): variable.aval for variable in jaxpr.outvars if id(variable) not in given}
     return sum(aval.size * aval.dtype.itemsize for aval in kept.values())
