@@ -50,11 +50,12 @@ class Teacher:
         return tokenizer_file(self.folder)
 
 
-def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
+def open_teacher(experiment: Experiment, outlined: bool, attention: str = "auto") -> Teacher:
     """The teacher that `experiment` names, computing in the dtype of the student.
 
     Args:
         outlined: read no parameters.
+        attention: what computes it (see `ModelConfig`).
     """
     name, settings = str(experiment.teacher), experiment.model
     place = place_of(name)
@@ -65,7 +66,7 @@ def open_teacher(experiment: Experiment, outlined: bool) -> Teacher:
             " experiments/gpt2/pretrain.py` that of the small DistilGPT-2"
         )
     changes = dict(dtype=settings.dtype, param_dtype=settings.param_dtype, scan_layers=settings.scan_layers)
-    changes["attention"] = settings.attention
+    changes["attention"] = attention
     if outlined:
         return Teacher(hub.checkpoint_folder(place, only="config.json"), hub.outline(place, **changes))
     model, variables = hub.load(place, **changes)

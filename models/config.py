@@ -63,7 +63,7 @@ class ModelConfig:
         dtype: compute dtype; softmax, norms and losses accumulate in float32 whatever it is.
         param_dtype: dtype of the parameters.
         remat: what the backward pass computes again instead of keeping: `none`, `dots` (all but the results of linear
-            layers: attention scores are computed again), `full` (all but a layer's input).
+            layers: attention is computed again), `full` (all but a layer's input).
         scan_layers: one compiled layer run L times instead of L copies. The parameters look the same either way.
         attention: `reference`, which writes scores down; `kernel`, which does not (`models/kernels/pallas_attention.py` says for
             what); `auto`, the kernel on the TPUs that it is compiled for. What is outside its limits takes the reference.

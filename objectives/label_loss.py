@@ -45,7 +45,7 @@ class LabelLoss(Objective):
     def units(self) -> Mapping[str, str]:  # type: ignore[override]
         return {self.loss_name: NATS}
 
-    def logits(self, outputs: Mapping[str, Array]) -> Array:
+    def logits(self, outputs: Mapping[str, Any]) -> Any:
         """Scores of the classes."""
         return self.output(outputs)
 
@@ -66,7 +66,7 @@ class LabelLoss(Objective):
         weight = (labels != IGNORED).sum().astype(amount.dtype)
         return {**outputs, name: Judged(amount, right, weight)}
 
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def loss(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         logits = self.logits(outputs)
         if isinstance(logits, Judged):
             amount, weight = logits.amount, logits.weight
@@ -74,11 +74,11 @@ class LabelLoss(Objective):
             amount, weight = cross_entropy(logits, batch[self.answer], self.smoothing)
         return {self.loss_name: (amount if self.factor is None else self.factor * amount, weight)}
 
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def metrics(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         logits = self.logits(outputs)
         pair = (logits.right, logits.weight) if isinstance(logits, Judged) else accuracy(logits, batch[self.answer])
         return {self.accuracy_name: pair}
 
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+    def targets(self, outputs: Mapping[str, Any], batch: Example) -> dict[str, Targets]:
         classes, factor = self.output(outputs).shape[-1], 1.0 if self.factor is None else self.factor
         return {self.loss_name: Targets(batch[self.answer], classes, self.accuracy_name, self.smoothing, factor)}

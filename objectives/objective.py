@@ -183,7 +183,7 @@ class Objective:
         """Outputs as `loss` and `metrics` take them, which both would otherwise compute the same of."""
         return outputs
 
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def loss(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         """What to minimise: for each name a sum over the batch and its weight.
 
         Raises:
@@ -196,7 +196,7 @@ class Objective:
         """Whether each loss is a sum over its weight, as `loss` gives them."""
         return type(self).sums is Objective.sums
 
-    def sums(self, outputs: Mapping[str, Array], batch: Example) -> Sums:
+    def sums(self, outputs: Mapping[str, Any], batch: Example) -> Sums:
         """Of what `losses` is a function: sums over the examples of a batch, each of the same shape whatever the batch's."""
         return self.loss(outputs, batch)
 
@@ -204,14 +204,14 @@ class Objective:
         """What to minimise, from the totals of `sums` over the global batch."""
         return {name: ratio(amount, weight) for name, (amount, weight) in totals.items()}
 
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def metrics(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         """What else to watch, in the same form."""
         return {}
 
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+    def targets(self, outputs: Mapping[str, Any], batch: Example) -> dict[str, Targets]:
         """For each loss that asks for one of several classes what is right, which gives it a baseline in reports."""
         return {}
 
-    def output(self, outputs: Mapping[str, Array], index: int = 0) -> Array:
+    def output(self, outputs: Mapping[str, Any], index: int = 0) -> Any:
         """The model's output for the `index`-th entry of `asks`."""
         return outputs[next(name for name in self.asks[index] if name in outputs)]

@@ -142,10 +142,10 @@ class Sum(Objective):
     def ratios(self) -> bool:
         return all(part.ratios for part in self.parts)
 
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def loss(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         return self._each("loss", lambda part: part.loss(outputs, batch))
 
-    def sums(self, outputs: Mapping[str, Array], batch: Example) -> Sums:
+    def sums(self, outputs: Mapping[str, Any], batch: Example) -> Sums:
         if self.ratios:
             return self.loss(outputs, batch)
         return {type(part).__name__: part.sums(outputs, batch) for part in self.parts}
@@ -155,10 +155,10 @@ class Sum(Objective):
             return super().losses(totals)
         return self._each("loss", lambda part: part.losses(totals[type(part).__name__]))
 
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def metrics(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         return self._each("metric", lambda part: part.metrics(outputs, batch))
 
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+    def targets(self, outputs: Mapping[str, Any], batch: Example) -> dict[str, Targets]:
         return self._each("answer", lambda part: part.targets(outputs, batch))
 
     def _each(self, what: str, give: Callable[[Objective], dict[str, Any]]) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class Wrapper(Objective):
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         return self.inner.corrupt(key, example)
 
-    def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def loss(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         return self.inner.loss(outputs, batch)
 
     @property
@@ -222,14 +222,14 @@ class Wrapper(Objective):
         """Whether this objective makes losses of its own of the other one's."""
         return type(self).loss is not Wrapper.loss
 
-    def sums(self, outputs: Mapping[str, Array], batch: Example) -> Sums:
+    def sums(self, outputs: Mapping[str, Any], batch: Example) -> Sums:
         return self.loss(outputs, batch) if self._has_losses else self.inner.sums(outputs, batch)
 
     def losses(self, totals: Sums) -> dict[str, Float[Array, ""]]:
         return super().losses(totals) if self._has_losses else self.inner.losses(totals)
 
-    def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
+    def metrics(self, outputs: Mapping[str, Any], batch: Example) -> Losses:
         return self.inner.metrics(outputs, batch)
 
-    def targets(self, outputs: Mapping[str, Array], batch: Example) -> dict[str, Targets]:
+    def targets(self, outputs: Mapping[str, Any], batch: Example) -> dict[str, Targets]:
         return self.inner.targets(outputs, batch)

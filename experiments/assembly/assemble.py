@@ -16,6 +16,7 @@ from experiments.initial import Initial, check_published_tokens, open_initial, w
 from experiments.run_folder import own_tokenizer
 from experiments.teacher import Teacher, open_teacher, with_teacher
 from models import hub
+from models.config import ModelConfig
 from models.kernels.platform import TPUS, attention_version
 from models.layers.axes import axes_of
 from objectives import Augmented, Objective
@@ -45,33 +46,34 @@ def assemble(
     outlined, device = data is not None, experiment.parallel.mesh(devices).devices.flat[0]
     initial = None if experiment.initial_model is None else open_initial(experiment, outlined)
     with working(f"opening the teacher {experiment.teacher}", say):
-        teacher = None if experiment.teacher is None else open_teacher(_on(device, experiment), outlined)
+        attention = _on(device, experiment).attention
+        teacher = None if experiment.teacher is None else open_teacher(experiment, outlined, attention)
     if initial is not None:
         experiment = initial.adopted_by(experiment, say)
-    student = _model(_on(device, experiment))
+    student = _model(experiment.architecture, _on(device, experiment))
     check_micro_batches(student, experiment)
     check_length(experiment, student, with_teacher(experiment, student, teacher))
     if data is None:
         data = _prepare(experiment, initial, teacher, say)
         start = decoder_start(experiment.objective.bind(data.vocabulary))
         experiment = dataclasses.replace(experiment, model=data.adapt(experiment.model, start))
-        student = _model(_on(device, experiment))
+        student = _model(experiment.architecture, _on(device, experiment))
     return _join(experiment, data, student, initial=initial, teacher=teacher, say=say, devices=devices)
 
 
-def _on(device: jax.Device, experiment: Experiment) -> Experiment:
-    """The experiment with what its model's attention is computed by on this device."""
+def _on(device: jax.Device, experiment: Experiment) -> ModelConfig:
+    """The config of the model, with what computes its attention on this device."""
     version = attention_version(experiment.model.attention, device)
     if version == "kernel" and device.platform != "cpu" and device.device_kind not in TPUS:
         raise TrainingError(
             f"model.attention=kernel: there is none for {device.device_kind}, only for {', '.join(TPUS)}; auto takes the"
             " reference elsewhere"
         )
-    return dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, attention=version))
+    return dataclasses.replace(experiment.model, attention=version)
 
 
-def _model(experiment: Experiment) -> nn.Module:
-    return hub.model_class(experiment.model.model_type, experiment.architecture)(experiment.model)
+def _model(architecture: str, config: ModelConfig) -> nn.Module:
+    return hub.model_class(config.model_type, architecture)(config)
 
 
 def _prepare(experiment: Experiment, initial: Initial | None, teacher: Teacher | None, say: Say) -> Prepared:

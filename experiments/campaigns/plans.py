@@ -6,6 +6,7 @@ train step.
     make plans PLANS='--only images'                   the image models' again; the others stay
     make plans PLANS='--only speech'                   of models of recordings
     make plans PLANS='--resume --only family'          of the text family those that are not there
+    make plans PLANS='--only kernels'                  those with and without kernels, side by side
 
 Every configuration of BERT has 32 sequences a chip and the published number of examples, 256 million. Of the remat policies
 the cheapest that fits is taken; one refused on a slice is not tried again on a larger slice of the same chips. The others
@@ -58,6 +59,14 @@ SPEECH = {
 """The same of models of recordings, by the length of a bucket: a program is compiled for each."""
 SECONDS = re.compile(r", (\d+) s$")
 OTHERS = {"family": FAMILY, "images": IMAGES, "speech": SPEECH}
+KERNELS = {
+    "BERT-large, 512": {"kernel": "dots", "reference": "full"},
+    "BERT-large, 128": {"kernel": "none", "reference": "none"},
+    "GPT-2 xl": {"kernel": "dots", "reference": "dots"},
+    "T5-3B": {"kernel": "full", "reference": "full"},
+    "Llama-3-8B": {"kernel": "full", "reference": "full"},
+}
+"""Name: for attention by the kernel and by the reference, the cheapest remat policy that fits."""
 FAMILY_TOPOLOGY = "v5e:16x16"
 
 
@@ -74,13 +83,14 @@ def record(plan: PhasePlan) -> dict[str, Any]:
     values = {
         field.name: vars(plan)[field.name]
         for field in dataclasses.fields(plan)
-        if field.name not in ("topology", "program", "collectives", "memory")
+        if field.name not in ("topology", "program", "collectives", "memory", "kernels")
     }
     kinds = dict.fromkeys(collective.kind for collective in plan.collectives or ())
     largest = plan.program.largest("u32") if plan.program else None
     return {
         **values,
         "memory": dataclasses.asdict(plan.memory),
+        "kernels": dataclasses.asdict(plan.kernels),
         "collectives": {k: sum(c.moved for c in plan.collectives if c.kind == k) for k in kinds},
         "largest_u32": largest and [*largest.shape],
         "seconds": [plan.compute_seconds, plan.memory_seconds, plan.network_seconds, plan.step_seconds],
@@ -104,12 +114,14 @@ def wanted() -> Iterator[tuple[str, str, int, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("bert", *OTHERS), help="one of the groups; the others stay as they are")
+    parser.add_argument(
+        "--only", choices=("bert", "kernels", *OTHERS), help="one of the groups; the others stay as they are"
+    )
     parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     host = {**isolated(machine), "libtpu": version("libtpu")}
-    groups = [arguments.only] if arguments.only else ["bert", *OTHERS]
+    groups = [arguments.only] if arguments.only else ["bert", "kernels", *OTHERS]
     records = {"machine": host, "plans": {}}
     if (arguments.resume or arguments.only) and RECORDS.exists():
         records = json.loads(RECORDS.read_text())
@@ -118,6 +130,8 @@ def main() -> None:
     for group, recipes in OTHERS.items():
         if group in groups:
             plan_recipes(records, recipes)
+    if "kernels" in groups:
+        plan_with_and_without(records)
     for variant, topology, phase, layout in wanted() if "bert" in groups else ():
         key = f"{variant} {topology} {phase} {layout}"
         if key in records["plans"]:
@@ -147,8 +161,36 @@ def main() -> None:
 
 def group_of(key: str) -> str:
     """What group the plan of this key belongs to."""
+    if key.endswith(tuple(KERNELS["GPT-2 xl"])):
+        return "kernels"
     name = key.removesuffix(f" {FAMILY_TOPOLOGY}")
     return next((group for group, recipes in OTHERS.items() if name in recipes), "bert")
+
+
+def recipe_of(name: str, remat: str) -> tuple[Experiment, int]:
+    """A recipe of `KERNELS`, and its phase."""
+    if name.startswith("BERT-large"):
+        return configuration("large", FAMILY_TOPOLOGY, Parallel(), remat), int(name.endswith("512"))
+    reference, layout, _ = FAMILY[name]
+    experiment = load(reference)
+    model = dataclasses.replace(experiment.model, remat=remat)
+    return dataclasses.replace(experiment, model=model, parallel=Parallel("jit", **layout)), 0
+
+
+def plan_with_and_without(records: dict[str, Any]) -> None:
+    """Add the plans of `KERNELS`, with kernels and without, to `records`."""
+    for name, policies in KERNELS.items():
+        for attention, remat in policies.items():
+            key = f"{name} {attention}"
+            if key in records["plans"]:
+                continue
+            experiment, phase = recipe_of(name, remat)
+            model = dataclasses.replace(experiment.model, attention=attention)
+            experiment = dataclasses.replace(experiment, model=model)
+            tried = isolated(plan, experiment, parse_topology(FAMILY_TOPOLOGY), phase, True)
+            print(key, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
+            records["plans"][key] = {**record(tried), "phase": phase, "refused": {}}
+            RECORDS.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def plan_recipes(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]]) -> None:
@@ -180,7 +222,7 @@ def write_page(records: dict[str, Any]) -> None:
     tables = dict(plans=plans_table(records), layouts=layouts_table(records))
     tables |= dict(family=family_table(records, FAMILY, "tokens"), images=family_table(records, IMAGES, "images"))
     tables |= dict(speech=family_table(records, SPEECH, "samples"))
-    fill(PAGE, **tables, machine=about(records))
+    fill(PAGE, **tables, kernels=kernels_table(records), machine=about(records))
 
 
 def about(records: dict[str, Any]) -> str:
@@ -233,6 +275,28 @@ def family_table(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str
             + [f"{seconds * 1e3:,.0f}" for seconds in p["seconds"]]
             + [f"{p['items_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}", f"{p['hours']:,.0f}"]
         )
+    return markdown(head, rows)
+
+
+def kernels_table(records: dict[str, Any]) -> str:
+    head = ["", "batch × length", "attention, remat", "memory, GiB", "of which temporaries", "arithmetic, ms"]
+    head += ["of which kernels, by formula", "HBM, ms", "network, ms", "step, ms", "step ×", "temporaries ×"]
+    rows = []
+    for name, policies in KERNELS.items():
+        plans = [records["plans"].get(f"{name} {attention}") for attention in policies]
+        if None in plans:
+            continue
+        for attention, p in zip(policies, plans, strict=True):
+            memory, before = p["memory"], plans[-1]
+            share = p["kernels"]["flops"] / p["executed_flops"] if p["kernels"]["calls"] else 0
+            rows.append(
+                [name, f"{p['batch_size']:,} × {p['length']:,}", f"{attention}, {p['remat']}"]
+                + [f"{memory['total'] / GIB:.2f} of {memory['limit'] / GIB:.2f}", f"{memory['temporaries'] / GIB:.2f}"]
+                + [f"{p['seconds'][0] * 1e3:,.1f}", f"{share * p['seconds'][0] * 1e3:,.1f}"]
+                + [f"{seconds * 1e3:,.1f}" for seconds in p["seconds"][1:]]
+                + [f"{p['seconds'][-1] / before['seconds'][-1]:.2f}"]
+                + [f"{memory['temporaries'] / before['memory']['temporaries']:.2f}"]
+            )
     return markdown(head, rows)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from experiments.commands import console, parse_experiment
 from experiments.experiment import Experiment, ExperimentError
-from experiments.plan import PhasePlan, Search, search
+from experiments.plan import PhasePlan, Search, plan, search
 from training.hardware import GIB
 from training.parallel import TrainingError
 from training.planning.isolation import isolated
@@ -65,12 +65,14 @@ def main(arguments: list[str]) -> None:
             plans.append(planner(experiment, topology, phase))
     out.print(plan_table(experiment, topology, phases, plans))
     if options.compare:
-        without = [
-            planner(without_kernels(experiment, plan), topology, n) for n, plan in zip(phases, plans, strict=True)
-        ]
+        without = []
+        for number, with_kernels in zip(phases, plans, strict=True):
+            model = dataclasses.replace(experiment.model, attention="reference", remat=with_kernels.remat)
+            same = dataclasses.replace(experiment, model=model, batch_size=with_kernels.batch_size)
+            without.append(planner(same, topology, number))
         out.print(plan_table(experiment, topology, phases, without))
-        for number, (plan, other) in enumerate(zip(plans, without, strict=True), 1):
-            out.print(compared(number, plan, other), markup=False)
+        for number, one, other in zip(phases, plans, without, strict=True):
+            out.print(compared(number + 1, one, other), markup=False)
     for line in notes(topology, plans, whole=options.phase == 0):
         out.print(line, markup=False)
 
@@ -111,12 +113,6 @@ def by_kernels(plan: PhasePlan) -> str:
     """Operations and bytes."""
     work = plan.kernels
     return f"{work.flops:.4g}, {work.bytes / 1e9:.1f} GB in {work.calls:,} calls" if work.calls else "none"
-
-
-def without_kernels(experiment: Experiment, plan: PhasePlan) -> Experiment:
-    """The experiment with a plan's remat policy and batch, attention as the reference computes it."""
-    model = dataclasses.replace(experiment.model, attention="reference", remat=plan.remat)
-    return dataclasses.replace(experiment, model=model, batch_size=plan.batch_size)
 
 
 def compared(number: int, plan: PhasePlan, without: PhasePlan) -> str:

@@ -125,7 +125,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
             **{f"encoder_{name}": value for name, value in (encoded or {}).items()},
         )
 
-    def scores(self, hidden: Hidden) -> dict[str, Array]:
+    def scores(self, hidden: Hidden) -> dict[str, Any]:
         """What a head makes of the last hidden state, where the model has one of its own."""
         return {}
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 ATTENDED = "attended"
-"""What the result of a kernel of attention is called in rematerialisation policies, which cannot see into it."""
+"""What the result of a kernel of attention is called, for rematerialisation policies, which cannot see into it. None of ours
+keeps it: to compute it again costs little."""
 
 
 @flax.struct.dataclass

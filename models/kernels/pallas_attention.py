@@ -171,7 +171,7 @@ def kept(refs: Refs, head: int, chunk) -> Bool[Array, "queries keys"]:
     rows = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) + first
     columns = jax.lax.broadcasted_iota(jnp.uint32, shape, 1) + (chunk * call.chunk_keys).astype(jnp.uint32)
     words = (refs.scalars[1 + 2 * refs.example + n].astype(jnp.uint32) for n in range(2))
-    return random_bits(rows * jnp.uint32(call.keys) + columns, *words) < jnp.uint32(threshold(call.dropout_rate))
+    return random_bits(rows * jnp.uint32(call.keys) + columns, words) < jnp.uint32(threshold(call.dropout_rate))
 
 
 def scaled(weights: Array, call: Call) -> Array:

@@ -1,7 +1,7 @@
 """Dropout of elements and of whole examples, the same however a batch is split."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,11 @@ def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     return x ^ (x >> 15)
 
 
-def random_bits(place: UInt32[Array, "..."], first: UInt32[Array, "..."], second: UInt32[Array, "..."]) -> Array:
-    """Random 32-bit words, functions of a place and of the two words of a key."""
-    return _mix(_mix(place + first) + second)
+def random_bits(place: UInt32[Array, "..."], words: Iterable[UInt32[Array, "..."]]) -> UInt32[Array, "..."]:
+    """Random 32-bit words, functions of a place and of the words of a key."""
+    for word in words:
+        place = _mix(place + word)
+    return place
 
 
 def threshold(rate: float) -> int:
@@ -51,7 +53,7 @@ def dropout_bits(keys: Key[Array, " batch"], shape: Sequence[int]) -> UInt32[Arr
     place = jnp.zeros((1, *shape), jnp.uint32)
     for axis, stride in enumerate(math.prod(shape[axis + 1 :]) for axis in range(len(shape))):
         place += jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), axis + 1) * jnp.uint32(stride % 2**32)
-    return random_bits(place, words[:, 0], words[:, 1])
+    return random_bits(place, (words[:, n] for n in range(2)))
 
 
 def dropout(x: Float[Array, "batch ..."], rate: float, keys: Keys) -> Float[Array, "batch ..."]:

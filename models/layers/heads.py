@@ -91,7 +91,7 @@ class VocabularyHead:
 
     head_act: ClassVar[str | None] = None
 
-    def head(self, encoder: nn.Module, encoded: Any, masked_positions: Array | None, keys: Keys) -> dict[str, Array]:
+    def head(self, encoder: nn.Module, encoded: Any, masked_positions: Array | None, keys: Keys) -> dict[str, Any]:
         return dict(logits=self.predict_tokens(encoder, encoded.last_hidden_state, masked_positions, self.head_act))
 
 

@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax
 
 from models.config import ModelConfig
-from models.kernels.masks import ATTENDED
 from models.layers.linear import PROJECTION
 
 
@@ -16,7 +15,7 @@ def stack(layer: type[nn.Module], config: ModelConfig, count: int, name: str | N
     `config.scan_layers` one layer is compiled and looped over; without, all are laid out one after another. `config.remat`
     says what the backward pass computes again. Neither changes parameters or numbers.
     """
-    policies = {"dots": jax.checkpoint_policies.save_only_these_names(PROJECTION, ATTENDED), "full": None}
+    policies = {"dots": jax.checkpoint_policies.save_only_these_names(PROJECTION), "full": None}
     if config.remat != "none":
         layer = nn.remat(layer, policy=policies[config.remat], prevent_cse=not config.scan_layers)
     return nn.scan(

@@ -1,5 +1,6 @@
 """Scores of a vocabulary that are not computed yet: what they are computed from stands in their place."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -43,7 +44,7 @@ def too_many(hidden: Float[Array, "*shape features"], tokens: int) -> bool:
     return hidden.ndim == 3 and hidden.size // hidden.shape[-1] * tokens > vocabulary.MOST_SCORES
 
 
-def as_asked(outputs: dict[str, Any], unprojected: bool) -> dict[str, Any]:
+def as_asked(outputs: Mapping[str, Any], unprojected: bool) -> Mapping[str, Any]:
     """Outputs, with scores that are not computed yet left so where `unprojected`."""
     if unprojected:
         return outputs

@@ -275,7 +275,7 @@ class T5ForConditionalGeneration(T5Model):
             init = config.initial(1)
             self.lm_head = dense(config, config.vocab_size, None, ("embed", "vocab"), bias=False, kernel_init=init)
 
-    def scores(self, hidden: Hidden) -> dict[str, Array]:
+    def scores(self, hidden: Hidden) -> dict[str, Any]:
         if not too_many(hidden, self.config.vocab_size):
             return dict(logits=self.project_to_vocabulary(hidden))
         if not self.config.tie_word_embeddings:

@@ -7,7 +7,7 @@ Devlin et al., "BERT", 2018, arXiv 1810.04805, section 3.1 (task 2); the pairing
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,6 @@ class NextSentence(LabelLoss):
     def factor(self) -> float:  # type: ignore[override]
         return self.weight
 
-    def logits(self, outputs: Mapping[str, Array]) -> Array:
+    def logits(self, outputs: Mapping[str, Any]) -> Array:
         """Of "follows" (0) and "drawn from elsewhere" (1)."""
         return two_classes(self.output(outputs))

@@ -6,7 +6,7 @@ Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of Language Repres
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,6 @@ class SentenceOrder(LabelLoss):
             "sentence_order_label": jnp.where(alone, IGNORED, jnp.where(swapped, SWAPPED, IN_ORDER)),
         }
 
-    def logits(self, outputs: Mapping[str, Array]) -> Array:
+    def logits(self, outputs: Mapping[str, Any]) -> Array:
         """Of "in order" (0) and "swapped" (1)."""
         return two_classes(self.output(outputs))

@@ -23,7 +23,7 @@ class KernelWork:
     def __add__(self, other: "KernelWork") -> "KernelWork":
         return KernelWork(self.calls + other.calls, self.flops + other.flops, self.bytes + other.bytes)
 
-    def times(self, factor: float) -> "KernelWork":
+    def times(self, factor: int | float) -> "KernelWork":
         return KernelWork(round(self.calls * factor), self.flops * factor, self.bytes * factor)
 
 
@@ -36,7 +36,7 @@ def kernel_work(program: Jaxpr, name: str = "") -> KernelWork:
         if equation.primitive.name == "pallas_call":
             cost = params["cost_estimate"]
             if name in (params["name"] or ""):
-                total += KernelWork(1, cost.flops, cost.bytes_accessed)
+                total += KernelWork(1, float(cost.flops), float(cost.bytes_accessed))
             continue
         inner = params["branches"][-1:] if equation.primitive.name == "cond" else params.values()
         for x in inner:
