@@ -47,6 +47,7 @@ SUITED = {
     "Mask2FormerForUniversalSegmentation": ["image-segmentation"],
     "ViTMAEForPreTraining": [],
     "WhisperForConditionalGeneration": ["automatic-speech-recognition"],
+    "WhisperForAudioClassification": ["audio-classification"],
     "Wav2Vec2Model": [],
     "Wav2Vec2ForPreTraining": [],
     "Wav2Vec2ForCTC": ["automatic-speech-recognition"],

@@ -137,11 +137,12 @@ def main() -> None:
     parser.add_argument("--converted", type=Path, required=True, help="folder of the CTranslate2 model")
     parser.add_argument("--first", type=int, default=0, help="number of the first recording")
     parser.add_argument("--count", type=int, help="how many of them; all where it is left out")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th of them")
     parser.add_argument("--folder", type=Path, default=Path("build/speech"), help="what is heard is kept there")
     parser.add_argument("--write", action="store_true", help="into docs/speech.md")
     arguments = parser.parse_args()
     last = None if arguments.count is None else arguments.first + arguments.count
-    errors, parted = compared(arguments, list(recordings(arguments.sounds))[arguments.first : last])
+    errors, parted = compared(arguments, list(recordings(arguments.sounds))[arguments.first : last : arguments.every])
     print(f"{errors}\n{parted}")
     if arguments.write:
         fill(PAGE, texts=errors, differences=parted)

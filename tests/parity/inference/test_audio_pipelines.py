@@ -82,6 +82,21 @@ def test_classes(norm: str, tmp_path: Path) -> None:
         np.testing.assert_allclose([a["score"] for a in found], [a["score"] for a in expected], atol=1e-5)
 
 
+def test_classes_of_spectrograms(tmp_path: Path) -> None:
+    sides = dict(encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=64, decoder_attention_heads=4)
+    shape = dict(d_model=32, num_mel_bins=16, max_source_positions=50, use_weighted_layer_sum=True, **sides)
+    model = perturbed("WhisperForAudioClassification", transformers.WhisperConfig(**shape, num_labels=4))
+    extractor = transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=1)
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    theirs = transformers.pipeline("audio-classification", model=model, feature_extractor=extractor, top_k=4)
+    ours = pipeline("audio-classification", tmp_path)
+    for samples in recordings():
+        found, expected = ours(samples), theirs(samples.copy())
+        assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
+        np.testing.assert_allclose([a["score"] for a in found], [a["score"] for a in expected], atol=1e-5)
+
+
 def test_our_vocabulary_is_their_tokenizer(tmp_path: Path) -> None:
     CHARACTERS.write(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
