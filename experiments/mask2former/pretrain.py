@@ -25,6 +25,7 @@ from data.forms import SceneForm
 from data.scenes.source import Scenes
 from data.scenes.transforms import Alteration
 from evaluation.evaluation import Best, Evaluation
+from evaluation.metrics.masks import MaskPrecision
 from evaluation.metrics.segmentation import MeanIoU, PanopticQuality
 from experiments.experiment import Experiment, Phase
 from experiments.small import DIGITS
@@ -79,13 +80,13 @@ def scenes() -> Experiment:
             learning_rate=1e-3, warmup_steps=100, decay="cosine", weight_decay=0.05, eps=1e-8, clip_norm=1.0
         ),
         batch_size=16,
-        steps=2_000,
+        steps=1_200,
         phases=(Phase(1.0, SceneForm((96, 96), objects=6)),),
-        evaluate_every=500,
+        evaluate_every=400,
         evaluation_examples=200,
         evaluations=(Evaluation("segments", (PanopticQuality(stuff=(len(DIGITS),)),)),),
         best=Best("segments/pq", more_is_better=True),
-        checkpoint_every=500,
+        checkpoint_every=400,
     )
 
 
@@ -149,8 +150,8 @@ def instances_resnet_50() -> Experiment:
         name="mask2former-instances-resnet-50",
         model=of_shape("resnet50", 80),
         data=Scenes("coco", annotations="instances", broken="skip", alteration=JITTER),
-        evaluations=(),
-        best=Best(),
+        evaluations=(Evaluation("segments", (MaskPrecision(),)),),
+        best=Best("segments/mask_ap", more_is_better=True),
     )
 
 

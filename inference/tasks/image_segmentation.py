@@ -99,5 +99,8 @@ class ImageSegmentation(Task):
 
     def printed(self, answer: list[dict[str, Any]]) -> str:
         """Scores and labels, and how many pixels each segment has."""
-        rows = ({**one, "mask": int((np.asarray(one["mask"]) > 0).sum())} for one in answer)
-        return json.dumps([{**row, "pixels": row.pop("mask")} for row in rows], ensure_ascii=False)
+        rows = [
+            {"score": one["score"], "label": one["label"], "pixels": int((np.asarray(one["mask"]) > 0).sum())}
+            for one in answer
+        ]
+        return json.dumps(rows, ensure_ascii=False)

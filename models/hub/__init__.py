@@ -10,7 +10,8 @@ made of encoders (`is_decoder` of BERT, ELECTRA and T5), attention to an encoder
 of Llama but default, linear, dynamic and llama3, its `partial_rotary_factor`, layers that are skipped in training and heads
 that are not tied (`encoder_layerdrop`, `decoder_layerdrop`, `tie_word_embeddings` of BART, mBART, Marian and Whisper),
 vocabularies that Marian's encoder and decoder have each alone, activations with parameters (`prelu`, `xielu`), tokens' positions
-other than absolute ones in BERT (`position_embedding_type`), and adapters in Wav2Vec2 (`add_adapter`, `adapter_attn_dim`).
+other than absolute ones in BERT (`position_embedding_type`), adapters in Wav2Vec2 (`add_adapter`, `adapter_attn_dim`), and
+norms before layers or other strides in Mask2Former (`pre_norm`, `common_stride`, `feature_strides`).
 `tests/parity/test_config_fields.py` tries every field.
 """
 
