@@ -9,7 +9,14 @@ import jax
 
 from data.contract import Outline, Prepared
 from experiments.assembly.assembly import Assembly
-from experiments.assembly.checks import check_length, check_micro_batches, check_parts, decoder_start, longest_form
+from experiments.assembly.checks import (
+    check_length,
+    check_micro_batches,
+    check_parts,
+    check_rates,
+    decoder_start,
+    longest_form,
+)
 from experiments.assembly.shapes import boxed_frozen, boxed_state_shapes
 from experiments.experiment import Experiment
 from experiments.initial import Initial, check_published_tokens, open_initial, with_published_tokens
@@ -52,6 +59,7 @@ def assemble(
         experiment = initial.adopted_by(experiment, say)
     student = _model(experiment.architecture, _on(device, experiment))
     check_micro_batches(student, experiment)
+    check_rates(student, experiment)
     check_length(experiment, student, with_teacher(experiment, student, teacher))
     if data is None:
         data = _prepare(experiment, initial, teacher, say)

@@ -1,5 +1,6 @@
 """Whether the parts of an experiment fit one another, by names and by shapes; nothing is computed."""
 
+import re
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import numpy as np
 from data.forms import Form
 from experiments.assembly.shapes import abstract_batch, boxed_frozen
 from experiments.experiment import Experiment, ExperimentError
+from models.layers.axes import axes_of
 from models.model import Model
 from objectives import Objective, ObjectiveError
 from objectives.checks import check_asks, check_reads, check_takes, loss_weights
@@ -29,6 +31,15 @@ def check_micro_batches(model: Model, experiment: Experiment) -> None:
             f"{experiment.architecture} normalises by the statistics of the whole batch, which micro-batches do not see:"
             " set --parallel.micro-batches 1, or --model.freeze-batch-norm"
         )
+
+
+def check_rates(model: Model, experiment: Experiment) -> None:
+    """Raise where some parameters should be slower, and the model has none of them."""
+    pattern = getattr(experiment.optimizer, "slower", "")
+    paths = axes_of(model.boxed_shapes()["params"])
+    if pattern and not any(re.search(pattern, path) for path in paths):
+        some = ", ".join(sorted(paths)[:3])
+        raise ExperimentError(f"optimizer.slower={pattern!r}: the path of no parameter has this in it, such as {some}")
 
 
 def longest_form(experiment: Experiment) -> Form:
@@ -74,7 +85,7 @@ def check_parts(objective: Objective, model: Model, example: Mapping[str, np.nda
     except ObjectiveError:
         raise
     except (TypeError, ValueError) as error:
-        shapes = ", ".join(f"{output} {value.shape}" for output, value in outputs.items())
+        shapes = ", ".join(f"{output} {value.shape}" for output, value in outputs.items() if hasattr(value, "shape"))
         raise ObjectiveError(
             f"{objective!r} cannot be computed from the outputs of {name} ({shapes}): {str(error).splitlines()[0]}"
         ) from error

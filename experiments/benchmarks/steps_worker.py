@@ -18,7 +18,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from experiments.benchmarks.works import LENGTH, WORK, TuningWork, Work
+from experiments.benchmarks.work import Work
+from experiments.benchmarks.works import LENGTH, WORK, TuningWork
 
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-4, 0.01, 1.0
 
@@ -127,9 +128,16 @@ def torch_step(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wa
     weights = [p for p in model.parameters() if p.ndim >= 2]
     groups = [dict(params=weights, weight_decay=WEIGHT_DECAY), dict(params=plain, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-    batches = [
-        {name: torch.from_numpy(x).to(PLATFORM) for name, x in batch.items()} for batch in work.batches_of_theirs(numpy)
-    ]
+    model.requires_grad_(True)  # of a backbone on ResNet nothing is trained otherwise
+
+    def tensors(x):
+        if isinstance(x, list):
+            return [tensors(one) for one in x]
+        if isinstance(x, dict):
+            return {name: tensors(one) for name, one in x.items()}
+        return torch.from_numpy(x).to(PLATFORM)
+
+    batches = tensors(work.batches_of_theirs(numpy))
 
     def step() -> None:
         for batch in batches:

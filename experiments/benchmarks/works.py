@@ -7,64 +7,17 @@ import dataclasses
 import json
 from typing import Any
 
+from experiments.benchmarks.scene_works import SCENES
+from experiments.benchmarks.work import Work
+
 LENGTH, MASKED = 128, 20
 """Tokens of a text, and of those the masked ones in the batches of others."""
 SIZE, LABELS = 224, 1_000
 """Pixels on a side of a picture, and its classes."""
-HEIGHT, WIDTH = 192, 256
-"""Pixels of a scene."""
 SECONDS, SPOKEN = 5, 64
 """Length of a recording, and tokens of its transcript."""
 WINDOW = 30
 """Seconds that a model of spectrograms sees at a time."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Work:
-    """A model and what it is asked, for both sides the same.
-
-    Attributes:
-        architecture: class of both libraries.
-        config: fields of the published `config.json` of both.
-        objective: of ours, by name; the batches of the others are as it leaves them.
-        batch: examples in a step.
-    """
-
-    architecture: str
-    model_type: str
-    config: dict[str, Any]
-    objective: str
-    batch: int
-
-    @property
-    def published(self) -> dict[str, Any]:
-        """All fields of its `config.json`."""
-        return self.config
-
-    @property
-    def items(self) -> tuple[int, str]:
-        """How much a step reads, and of what."""
-        return self.batch, "images"
-
-    def tiny(self, **changes: Any) -> "Work":
-        """The same model, small, with eight examples in a step."""
-        return dataclasses.replace(self, batch=8, config={**self.config, **changes})
-
-    def data(self) -> tuple[Any, Any]:
-        """Our source and the form of its examples."""
-        raise NotImplementedError
-
-    def drawn(self, name: str, shape: tuple[int, ...], random) -> Any:
-        """An array of our batch, `[batch, ...]`, drawn at random."""
-        raise NotImplementedError
-
-    def batch_of_theirs(self, numpy) -> dict[str, Any]:
-        """What the model of the other library is called with."""
-        raise NotImplementedError
-
-    def batches_of_theirs(self, numpy) -> list[dict[str, Any]]:
-        """The same for each batch of a step."""
-        return [self.batch_of_theirs(numpy)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,31 +164,6 @@ class SpectrogramWork(AudioWork):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DepthWork(Work):
-    """Pictures of `HEIGHT` × `WIDTH` pixels, each of a known depth."""
-
-    objective: str = "Depth"
-
-    def data(self):
-        from data.forms import SceneForm
-        from data.scenes.source import Scenes
-
-        return Scenes("rendered_depth"), SceneForm((HEIGHT, WIDTH), objects=0)
-
-    def drawn(self, name, shape, random):
-        import numpy as np
-
-        if name == "pixel_values":
-            return random.integers(0, 256, shape, dtype=np.uint8)
-        return np.ones(shape, np.int32) if name == "pixel_mask" else random.uniform(0.5, 9.5, shape).astype(np.float32)
-
-    def batch_of_theirs(self, numpy):
-        random, shape = numpy.random.default_rng(0), (self.batch, HEIGHT, WIDTH)
-        pixel_values = random.random((self.batch, 3, HEIGHT, WIDTH)).astype(numpy.float32)
-        return {"pixel_values": pixel_values, "labels": random.uniform(0.5, 9.5, shape).astype(numpy.float32)}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TuningWork(Work):
     """Batches of real texts that a recipe fine-tunes on, as they lie in a folder; all of them are a step.
 
@@ -351,17 +279,6 @@ AUDIO = {
         batch=2,
         config=dict(vocab_size=51_864, eos_token_id=0, pad_token_id=0, bos_token_id=0, decoder_start_token_id=1),
     ),
-}
-MIT = dict(hidden_sizes=(64, 128, 320, 512))
-SCENES = {
-    f"glpn-{name}": DepthWork(architecture="GLPNForDepthEstimation", model_type="glpn", batch=2, config=config)
-    for name, config in (
-        ("b0", {}),
-        ("b1", MIT),
-        ("b2", dict(MIT, depths=(3, 4, 6, 3))),
-        ("b3", dict(MIT, depths=(3, 4, 18, 3))),
-        ("b4", dict(MIT, depths=(3, 8, 27, 3))),
-    )
 }
 TINY = {
     "tiny-bert": TEXTS["bert"].tiny(

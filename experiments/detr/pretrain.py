@@ -3,7 +3,7 @@
 Carion, Massa, Synnaeve, Usunier, Kirillov, Zagoruyko: "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872;
 settings are those of the code released with it (github.com/facebookresearch/detr: `main.py`, `README.md`, `datasets/coco.py`).
 
-    lacuna train experiments/detr/pretrain.py             half an hour on a laptop, on digit scenes that pip installs
+    lacuna train experiments/detr/pretrain.py             an hour on a laptop, on digit scenes that pip installs
     lacuna train experiments/detr/pretrain.py:resnet_50 --initial-model FOLDER    300 epochs, on TFDS coco/2017, from a ResNet
 
 | COCO val2017, 500 epochs on 16 V100 | R50 | DC5-R50 | R101 | DC5-R101 |
@@ -70,7 +70,7 @@ def scenes() -> Experiment:
             learning_rate=7e-4, warmup_steps=200, decay="cosine", weight_decay=1e-4, eps=1e-8, clip_norm=1.0
         ),
         batch_size=16,
-        steps=5_000,
+        steps=12_000,
         phases=(Phase(1.0, SceneForm((64, 64), objects=5)),),
         evaluate_every=1_000,
         evaluation_examples=400,

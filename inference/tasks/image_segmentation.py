@@ -10,8 +10,9 @@ from PIL import Image
 from inference import segments
 from inference.readers.scene import SceneReader, Shown
 from inference.segments import Segmentation
-from inference.task import Output, Task
+from inference.task import Output, Task, abstract
 from models.config import ModelError, nearest
+from models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class ImageSegmentation(Task):
         overlap_mask_area_threshold: how much of its pixels a segment must have to itself, for `panoptic`.
         fuse: names of classes of which a picture has one segment, as the sky, for `panoptic`.
         through: masks are resized to a square of so many pixels first, as `transformers` resizes those of Mask2Former, so that
-            what is thinner than a pixel of it is lost; 0: straight to the picture's size.
+            what is thinner than a pixel of it is lost; 0: straight to the picture's size, as it resizes those of DETR, whose
+            are resized so here, too.
     """
 
     name = "image-segmentation"
@@ -35,8 +37,8 @@ class ImageSegmentation(Task):
     fields = ()
     takes = ("pixel_values",)
     asks = (
-        Output("class_queries_logits", "queries classes"),
-        Output("masks_queries_logits", "queries height width"),
+        Output("class_queries_logits", "queries classes", also=("logits",)),
+        Output("masks_queries_logits", "queries height width", also=("pred_masks",)),
     )
     example = "lacuna predict image-segmentation PICTURE --model {model}"
 
@@ -55,6 +57,11 @@ class ImageSegmentation(Task):
                 raise ModelError(f"{name}={vars(self)[name]}: expected a number between 0 and 1")
         if self.through < 0:
             raise ModelError(f"through={self.through}: expected a number of pixels, or 0")
+
+    def suited_to(self, model: Model) -> "ImageSegmentation":
+        """Masks that are called `pred_masks` are not brought to a square."""
+        shown = "pixel_values" in model.inputs and "pred_masks" in abstract(model, self.takes)[0]
+        return dataclasses.replace(self, through=0) if shown else self
 
     def prepare(self, reader: SceneReader) -> None:
         labels = list(reader.model.config.labels)

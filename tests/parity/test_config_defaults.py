@@ -42,7 +42,11 @@ UNREAD = {
     "cvt": {"layer_norm_eps"},
     "segformer": {"layer_norm_eps", "decoder_hidden_size", "classifier_dropout_prob", "semantic_loss_ignore_index"},
     "glpn": {"layer_norm_eps"},
-    "detr": {"encoder_layerdrop", "decoder_layerdrop"},
+    "detr": {
+        *("encoder_layerdrop", "decoder_layerdrop", "num_channels", "auxiliary_loss"),
+        *("class_cost", "bbox_cost", "giou_cost", "eos_coefficient"),
+        *(f"{name}_loss_coefficient" for name in ("mask", "dice", "bbox", "giou")),
+    },
     "wav2vec2": {
         *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim", "add_adapter", "adapter_attn_dim"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),

@@ -17,7 +17,7 @@ from tests.training.test_step import distance
 from training.optimizers import SGD
 from training.parallel import Parallel, logical_axes
 from training.state import Update
-from training.step import host_values, train_step
+from training.step import corrupted, host_values, train_step
 
 COUNTS = (0, 0, 5, 1, 3, 0, 2, 4)
 """Objects of the pictures: of four devices the first has none."""
@@ -95,9 +95,9 @@ def test_any_split_has_the_gradient_of_the_whole_batch(split):
 def test_the_loss_is_that_of_the_whole_batch():
     """Not a mean of means: the sum over all pictures is divided by all objects."""
     batch = {name: jnp.asarray(x) for name, x in examples().items()}
-    seen = jax.vmap(OBJECTIVE.corrupt)(jax.random.split(jax.random.key(0), len(COUNTS)), batch)
+    seen, keys = corrupted(OBJECTIVE, SEED, batch)
     variables = nn.unbox(jax.jit(lambda: MODEL.init(jax.random.key(0), **MODEL.blank()))())
-    outputs = jax.jit(MODEL.apply)(variables, seen["pixel_values"], seen["pixel_mask"])
+    outputs = jax.jit(MODEL.apply)(variables, seen["pixel_values"], seen["pixel_mask"], dropout_keys=keys)
     _, metrics = one_step(Parallel(devices=1))
     alone = SetPrediction(auxiliary=False)
     distances = 0.0

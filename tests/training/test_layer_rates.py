@@ -1,18 +1,21 @@
 """Rates that fall from layer to layer: the published numbers, for a stack of layers and for a model's own rule."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.assembly.checks import check_rates
+from experiments.experiment import ExperimentError, load
 from models.bart import BartConfig, BartModel
 from models.config import ModelError
 from models.convnext import ConvNextConfig, ConvNextForImageClassification
 from models.vit import ViTConfig, ViTForImageClassification
 from training.layer_rates import layer_rates
 from training.optimizers import AdamW, Stepwise
-from training.parallel import TrainingError
 
 LAYERS, DECAY = 3, 0.7
 
@@ -108,5 +111,9 @@ def test_a_part_of_a_model_may_change_more_slowly():
         whole = jax.tree_util.tree_leaves_with_path(expected)
         factor = 0.25 if path[1].key in ("patch_embeddings", "layers") else 1.0
         np.testing.assert_allclose(x, factor * dict(whole)[path], rtol=1e-6)
-    with pytest.raises(TrainingError, match="the path of no parameter has this in it"):
-        Stepwise(slower="backbone").build(10).init(params)
+    recipe = load("experiments/detr/pretrain.py:resnet_50")
+    wrong = dataclasses.replace(recipe, optimizer=Stepwise(slower="trunk"))
+    model = VIT.clone()
+    with pytest.raises(ExperimentError, match="slower='trunk': the path of no parameter has this in it"):
+        check_rates(model, wrong)
+    check_rates(model, dataclasses.replace(recipe, optimizer=Stepwise(slower="patch_embeddings")))

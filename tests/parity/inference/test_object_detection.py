@@ -50,3 +50,24 @@ def test_a_pipeline_finds_what_theirs_finds(size, tmp_path):
         np.testing.assert_allclose(one["score"], theirs["scores"][number], rtol=1e-3)
         box = np.clip(theirs["boxes"][number].numpy(), 0, limits)
         np.testing.assert_allclose([one["box"][edge] for edge in EDGES], box, atol=0.05)
+
+
+def test_segments_of_a_detector_are_those_of_post_processing(tmp_path):
+    """Masks of a picture go straight to its size."""
+    rng = np.random.default_rng(2)
+    model, size = reference("DetrForSegmentation"), (80, 60)
+    model.save_pretrained(tmp_path)
+    SceneProcessor(shortest=64, longest=96).write(tmp_path)
+    picture = rng.integers(0, 256, (*size, 3), np.uint8)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    with torch.no_grad():
+        outputs = model(**processor(images=picture, return_tensors="pt"))
+    settings = dict(threshold=0.2, mask_threshold=0.1, overlap_mask_area_threshold=0.1)
+    (theirs,) = processor.post_process_panoptic_segmentation(outputs, **settings, target_sizes=[size])
+    found = pipeline("image-segmentation", tmp_path)(picture, **settings)
+    assert len(found) == len(theirs["segments_info"]) > 0
+    for one, its in zip(found, theirs["segments_info"], strict=True):
+        assert one["label"] == model.config.id2label[its["label_id"]]
+        assert abs(one["score"] - its["score"]) < 1e-4
+        mask = theirs["segmentation"].numpy() == its["id"]
+        assert ((np.asarray(one["mask"]) > 0) != mask).mean() < 0.01
