@@ -102,7 +102,7 @@ class Stack(nn.Module):
         embedded: Hidden,
         hidden: Hidden,
         states: Float[Array, "layers batch length hidden"],
-        attentions: Array,
+        attentions: Array | None,
         call: CallSettings,
     ) -> dict[str, Array | None]:
         """The last hidden state, and what was asked for."""

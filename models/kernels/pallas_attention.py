@@ -8,12 +8,13 @@ Limits (`refusal` says which one is passed; the reference computes what is outsi
 
 | what | inside |
 | --- | --- |
-| platform | TPU v5e, v5p, v6e; CPUs in Pallas' interpret mode, which is for tests |
+| platform | TPU v5e, v5p, v6e; CPUs in Pallas' interpret mode, which is for tests; GPUs take the reference |
 | dtype of queries, keys, values | float32, bfloat16 |
 | features of a head | 32 to 128, a multiple of 8, the same of values |
 | heads of queries to one of keys, times those that fill 128 lanes | 16 |
-| keys, values, position biases and rows of scores of a head | 64 MiB: 16,384 keys of 128 features, or biases of 1,024 × 1,024 |
+| keys, values, position biases and rows of scores of a head | 64 MiB: 12,288 keys of 128 features, or biases of 1,024 × 1,024 |
 | what is asked | no probabilities, no cache |
+| layers | `models.layers.attention.Attention` of models that hand masks over by their parts; not CvT, LeViT, Mix Transformers |
 """
 
 import functools
