@@ -1,5 +1,7 @@
 """What differs by platform: what XLA's CPU backend (JAX 0.10) has to be kept from, and which devices have kernels."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -25,7 +27,7 @@ TPUS = ("TPU v5 lite", "TPU v5", "TPU v6 lite")
 """The kinds of device that the kernel of attention is compiled for."""
 
 
-def attention_version(asked: str, device: jax.Device | None = None) -> str:
+def attention_version(asked: str, device: Any = None) -> str:
     """`reference` or `kernel`: what `auto` means on a device, this machine's first where `None`."""
     if asked != "auto":
         return asked
