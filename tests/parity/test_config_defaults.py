@@ -47,6 +47,10 @@ UNREAD = {
         *("class_cost", "bbox_cost", "giou_cost", "eos_coefficient"),
         *(f"{name}_loss_coefficient" for name in ("mask", "dice", "bbox", "giou")),
     },
+    "mask2former": {
+        *("ignore_value", "class_weight", "mask_weight", "dice_weight", "train_num_points", "oversample_ratio"),
+        *("importance_sample_ratio", "use_auxiliary_loss", "output_auxiliary_logits"),
+    },
     "wav2vec2": {
         *("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim", "add_adapter", "adapter_attn_dim"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
