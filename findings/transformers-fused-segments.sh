@@ -7,12 +7,12 @@ set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet --disable-pip-version-check transformers==5.24.0 torch==2.13.0 torchvision
-HF_HUB_OFFLINE=1 "$place/venv/bin/python" - 2>/dev/null <<'PYTHON'
+"$place/venv/bin/pip" install --quiet --disable-pip-version-check transformers==5.24.0 torch==2.13.0 pillow scipy
+HF_HUB_OFFLINE=1 "$place/venv/bin/python" - <<'PYTHON'
 from importlib.metadata import version
 
 import torch
-from transformers.models.mask2former.image_processing_mask2former import compute_segments
+from transformers.models.mask2former.image_processing_pil_mask2former import compute_segments
 
 SKY, DOG, CAR = 0, 1, 2
 labels = torch.tensor([SKY, DOG, SKY, CAR])
