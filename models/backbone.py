@@ -29,6 +29,8 @@ class BackboneConfig(ModelConfig):
             last one where `None`. A `config.json` may count them instead (`out_indices`, the stem being 0).
     """
 
+    attention_kernel: ClassVar[bool] = False
+
     out_features: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +115,8 @@ class WithBackbone(ModelConfig):
         backbone_config: the shape of the backbone, of a `model_type` of its own. How to run it (dtypes, `remat`, …) is what this
             config says of the whole.
     """
+
+    attention_kernel: ClassVar[bool] = False
 
     backbone_config: BackboneConfig | None = None
     default_backbone: ClassVar[Mapping[str, Any]]

@@ -75,12 +75,14 @@ class ModelConfig:
         begins_as: type and class of the published checkpoints that it may begin with, where they are of another type; what they
             lack is initialised.
         published_labels: how many labels a classifier has whose `config.json` neither names nor counts them.
+        attention_kernel: whether its attention may be computed by the kernel.
     """
 
     model_type: ClassVar[str]
     aliases: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
     begins_as: ClassVar[tuple[str, str] | None] = None
     published_labels: ClassVar[int] = 2
+    attention_kernel: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ()
     execution: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype", "remat", "scan_layers", "attention")
 
@@ -106,6 +108,10 @@ class ModelConfig:
             raise ModelError(f"remat={self.remat!r}: expected none, dots or full")
         if self.attention not in ATTENTION:
             raise ModelError(f"attention={self.attention!r}: expected {', '.join(ATTENTION)}")
+        if self.attention == "kernel" and not self.attention_kernel:
+            raise ModelError(
+                f"attention='kernel': {self.model_type} has none, expected reference or auto, which is that here"
+            )
         if self.problem_type not in (None, *PROBLEMS):
             raise ModelError(f"problem_type={self.problem_type!r}: expected {', '.join(PROBLEMS)} or nothing")
         for field in dataclasses.fields(self):

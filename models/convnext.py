@@ -47,6 +47,7 @@ class ConvNextConfig(ModelConfig):
     """
 
     model_type: ClassVar[str] = "convnext"
+    attention_kernel: ClassVar[bool] = False
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType(dict(num_hidden_layers="num_stages"))
     execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "head_init_scale")
     variants: ClassVar[tuple[str, ...]] = ("tiny", "small", "base", "large", "xlarge")

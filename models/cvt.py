@@ -46,6 +46,7 @@ class CvtConfig(ModelConfig):
     """
 
     model_type: ClassVar[str] = "cvt"
+    attention_kernel: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ("cvt_13", "cvt_21", "cvt_w24")
 
     num_channels: int = 3

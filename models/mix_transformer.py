@@ -5,6 +5,7 @@ Xie, Wang, Yu, Anandkumar, Alvarez, Luo: "SegFormer: Simple and Efficient Design
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -42,6 +43,8 @@ class MixTransformerConfig(ModelConfig):
         drop_path_rate: of the last layer of all; it grows linearly from 0 at the first.
         initializer_range: standard deviation of fresh linear layers.
     """
+
+    attention_kernel: ClassVar[bool] = False
 
     num_channels: int = 3
     num_encoder_blocks: int = 4

@@ -71,13 +71,14 @@ def assemble(
 
 def _on(device: jax.Device, experiment: Experiment) -> ModelConfig:
     """The config of the model, with what computes its attention on this device."""
-    version = attention_version(experiment.model.attention, device)
+    config = experiment.model
+    version = attention_version(config.attention, device) if config.attention_kernel else "reference"
     if version == "kernel" and device.platform != "cpu" and device.device_kind not in TPUS:
         raise TrainingError(
             f"model.attention=kernel: there is none for {device.device_kind}, only for {', '.join(TPUS)}; auto takes the"
             " reference elsewhere"
         )
-    return dataclasses.replace(experiment.model, attention=version)
+    return dataclasses.replace(config, attention=version)
 
 
 def _model(architecture: str, config: ModelConfig) -> nn.Module:

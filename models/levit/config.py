@@ -29,6 +29,7 @@ class LevitConfig(ModelConfig):
     """
 
     model_type: ClassVar[str] = "levit"
+    attention_kernel: ClassVar[bool] = False
     execution: ClassVar[tuple[str, ...]] = (*ModelConfig.execution, "fused_norms")
     variants: ClassVar[tuple[str, ...]] = ("levit_128s", "levit_128", "levit_192", "levit_256", "levit_384")
 

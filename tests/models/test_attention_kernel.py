@@ -1,6 +1,7 @@
 """Models whose attention the kernel computes give what they give by the reference, outputs and gradients."""
 
 import dataclasses
+import warnings
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import hub
 from models.bert import BertConfig, BertForMaskedLM
 from models.config import ModelError
 from models.gpt2 import GPT2Config, GPT2LMHeadModel
@@ -17,6 +19,7 @@ from models.llama.model import LlamaForCausalLM
 from models.t5.config import T5Config
 from models.t5.model import T5ForConditionalGeneration
 from models.vit import ViTConfig, ViTForImageClassification
+from tests.models.small_configs import SMALL
 
 IDS = jnp.arange(18, dtype=jnp.int32).reshape(2, 9)
 MASK = jnp.ones((2, 9), jnp.int32).at[0, 5:].set(0)
@@ -125,3 +128,20 @@ def test_auto_is_the_kernel_on_the_tpus_that_it_is_compiled_for():
     assert attention_version("auto") == "reference" and attention_version("kernel", Device("cpu")) == "kernel"
     with pytest.raises(ModelError, match="attention='flash': expected reference, kernel, auto"):
         BertConfig(attention="flash")
+
+
+@pytest.mark.parametrize("model_type", SMALL)
+def test_a_config_says_whether_there_is_a_kernel(model_type):
+    config = hub.config_class(model_type).from_json(SMALL[model_type])
+    if not config.attention_kernel:
+        with pytest.raises(ModelError, match=f"attention='kernel': {model_type} has none"):
+            dataclasses.replace(config, attention="kernel")
+        return
+    model = hub.model_class(model_type, next(iter(hub.model_classes(model_type))))(
+        dataclasses.replace(config, attention="kernel")
+    )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), **model.blank()))
+    # These heads are smaller than the kernel's smallest; it was asked, and said so.
+    assert any("which does not take heads of" in str(one.message) for one in said)
