@@ -3,7 +3,7 @@
 Carion, Massa, Synnaeve, Usunier, Kirillov, Zagoruyko: "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872;
 settings are those of the code released with it (github.com/facebookresearch/detr: `main.py`, `README.md`, `datasets/coco.py`).
 
-    lacuna train experiments/detr/pretrain.py             an hour on a laptop, on digit scenes that pip installs
+    lacuna train experiments/detr/pretrain.py             on digit scenes that pip installs, two CPU cores
     lacuna train experiments/detr/pretrain.py:resnet_50 --initial-model FOLDER    300 epochs, on TFDS coco/2017, from a ResNet
 
 | COCO val2017, 500 epochs on 16 V100 | R50 | DC5-R50 | R101 | DC5-R101 |

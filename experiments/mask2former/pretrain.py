@@ -4,7 +4,7 @@ Cheng, Misra, Schwing, Kirillov, Girdhar: "Masked-attention Mask Transformer for
 2112.01527; settings and results are those of the code released with it (github.com/facebookresearch/Mask2Former: `configs/`,
 `MODEL_ZOO.md`).
 
-    lacuna train experiments/mask2former/pretrain.py              half an hour on a laptop, on digit scenes that pip installs
+    lacuna train experiments/mask2former/pretrain.py              on digit scenes that pip installs, two CPU cores
     lacuna train experiments/mask2former/pretrain.py:panoptic_resnet_50 --initial-model FOLDER    on TFDS coco/2017_panoptic
 
 | COCO val2017 | R50 | R101 | Swin-T | Swin-S | Swin-B | Swin-B, 22k before | Swin-L, 22k before, 200 queries |
