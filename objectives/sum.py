@@ -196,6 +196,10 @@ class Wrapper(Objective):
     reads, writes, takes, causal, asks = map(of_inner, ("reads", "writes", "takes", "causal", "asks"))
     units, needs, overlap, arranges = map(of_inner, ("units", "needs", "overlap", "arranges"))
     agrees: ClassVar[Mapping[str, str]] = MappingProxyType({})  # fields are the other's, which `check_config` asks
+    unprojected: ClassVar[bool] = False  # whoever wraps a loss may look at the scores, too
+
+    def judged(self, outputs: Mapping[str, Any], batch: Example) -> Mapping[str, Any]:
+        return outputs
 
     def check_config(self, config: Any) -> None:
         super().check_config(config)

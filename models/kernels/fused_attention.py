@@ -44,8 +44,6 @@ def fused_attend(
 
     Call it where `refusal` is `None`.
     """
-    if scale != 1:
-        query *= jnp.asarray(scale, query.dtype)
     flat = (rearrange(x, "batch heads length dim -> batch length (heads dim)") for x in (query, key, value))
     own, others = (None, None) if mask.segment_ids is None else mask.segment_ids
     words = None if dropout_keys is None or not dropout_rate else key_words(dropout_keys)
@@ -60,6 +58,7 @@ def fused_attend(
         heads=query.shape[1],
         key_value_heads=key.shape[1],
         causal=mask.causal,
+        scale=float(scale),
         dropout_rate=0.0 if words is None else dropout_rate,
     )
     return checkpoint_name(attended, ATTENDED)
@@ -87,8 +86,11 @@ def call_of(query: Any, key: Any, biases: int) -> Call:
     return Call(batch, queries, key.shape[2], heads, key.shape[1], dim, query.dtype, causal=True, biases=biases)
 
 
-def _reference(*arrays: Array | None, heads: int, key_value_heads: int, causal: bool, dropout_rate: float):
+def _reference(
+    *arrays: Array | None, heads: int, key_value_heads: int, causal: bool, scale: float, dropout_rate: float
+) -> Float[Array, "batch length features"]:
     query, key, value, bias, attended, prefix_mask, own, others, words = arrays
+    query *= jnp.asarray(scale, query.dtype)
     segments = None if own is None else (own, others)
     mask = AttentionMask(attended, segments, prefix_mask, causal=causal).array(query.shape[1], key.shape[1])
     query, key, value = (

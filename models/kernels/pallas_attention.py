@@ -112,7 +112,7 @@ def backward_of_head(refs: Refs, head: int, call: Call) -> None:
         if call.biases:
             refs.bias_gradient[0, head, call.rows(refs.block), at] += scores
         refs.value_sums[at, shared] += product(dropped.astype(call.dtype), gradient, over=0)
-        scores = scores.astype(call.dtype)
+        scores = (scores * call.scale).astype(call.dtype)
         refs.key_sums[at, shared] += product(scores, query, over=0)
         return sums + product(scores, refs.key[0, at, shared])
 
@@ -130,7 +130,7 @@ def score_rows(refs: Refs, head: int, call: Call) -> tuple[Array, Array | int]:
 
     def fill(chunk, largest):
         at = call.chunk(chunk)
-        scores = product(query, refs.key[0, at, shared], over=1)
+        scores = product(query, refs.key[0, at, shared], over=1) * call.scale
         if call.biases:
             scores += refs.position_bias[0, head, call.rows(refs.block), at]
         scores = hidden(scores, refs, chunk)

@@ -29,6 +29,7 @@ class Call:
     Attributes:
         heads, key_value_heads: of queries, and of keys and values.
         dim: features of a head.
+        scale: of the scores, which are multiplied by it in float32.
         causal, attended, prefixed, segmented: which parts of a mask there are.
         masks: rows of the mask: one for each example, or one for all.
         biases: how many examples have position biases of their own: 0 where there are none, 1 where all share them.
@@ -41,6 +42,7 @@ class Call:
     key_value_heads: int
     dim: int
     dtype: Any
+    scale: float = 1.0
     dropout_rate: float = 0.0
     causal: bool = False
     attended: bool = False

@@ -6,6 +6,7 @@ Cheng, Misra, Schwing, Kirillov, Girdhar: "Masked-attention Mask Transformer for
 
 import itertools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,7 +37,7 @@ c2_xavier = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 """U(±√(3 / fan_in)), as detectron2 begins convolutions."""
 
 
-def offsets_around(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, " numbers"]:
+def offsets_around(key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, " numbers"]:
     """An initializer: each head looks in a direction of its own, point n at n + 1 places from the query (appendix A.4)."""
     heads = math.prod(shape) // (LEVELS * POINTS * 2)
     angles = 2 * np.pi * np.arange(heads) / heads

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from models.backbone import STEM, Backbone
 from models.config import ModelError
@@ -138,7 +138,7 @@ class SwinBlock(nn.Module):
         biases = widened(table)[relative_places(window, largest)]
         return rearrange(biases, "queries keys heads -> 1 heads queries keys")
 
-    def _by_window(self, keys: Keys, count: int) -> Keys:
+    def _by_window(self, keys: Keys, count: int) -> Key[Array, " windows"] | None:
         """A key for each window of each example."""
         if keys is None:
             return None

@@ -230,10 +230,10 @@ def test_layers_are_skipped_more_often_the_deeper_they_are():
     params = jax.tree.map(lambda x: x[0], variables_of(model)["params"]["layers"])
     params["down"] = jax.tree.map(jnp.zeros_like, params["down"])  # attention alone, then the MLP alone
     keys = jax.random.split(jax.random.key(0), count)
-    whole = layer.apply({"params": params}, hidden[:1], jnp.array(0), None)[0] - hidden[:1]
+    whole = layer.apply({"params": params}, hidden[:1], jnp.array(0), (None, None))[0] - hidden[:1]
     skips = []
     for index, rate in enumerate((0.0, 0.3, 0.6)):
-        added = np.asarray(layer.apply({"params": params}, hidden, jnp.array(index), keys)[0] - hidden)
+        added = np.asarray(layer.apply({"params": params}, hidden, jnp.array(index), (None, keys))[0] - hidden)
         skipped = np.abs(added).max(axis=(1, 2)) == 0
         low, high = binom.interval(1 - 1e-6, count, rate)
         assert low <= skipped.sum() <= high
@@ -243,7 +243,7 @@ def test_layers_are_skipped_more_often_the_deeper_they_are():
         skips.append(skipped)
     params = jax.tree.map(lambda x: x[0], variables_of(model)["params"]["layers"])
     params["attention"]["out"] = jax.tree.map(jnp.zeros_like, params["attention"]["out"])
-    added = layer.apply({"params": params}, hidden, jnp.array(2), keys)[0] - hidden
+    added = layer.apply({"params": params}, hidden, jnp.array(2), (None, keys))[0] - hidden
     other = np.abs(np.asarray(added)).max(axis=(1, 2)) == 0
     low, high = binom.interval(1 - 1e-6, count, 0.6 * 0.6)
     assert low <= (other & skips[2]).sum() <= high
