@@ -20,6 +20,7 @@ from experiments.assembly.assembly import Assembly
 from experiments.assembly.shapes import boxed_frozen
 from experiments.experiment import Experiment
 from experiments.initial import open_initial
+from models.kernels.vocabulary import whole_scores
 from training.parallel import Parallel, Sharded, TrainingError
 from training.planning.hlo import Collective, Program
 from training.planning.isolation import CompilerCrash
@@ -216,7 +217,8 @@ def on_one_chip(experiment: Experiment, rows: int) -> Experiment:
 
 
 def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
-    """XLA's count of a step's operations, with the layers laid out one by one so that it sees them all.
+    """XLA's count of a step's operations, with the layers laid out one by one, and scores of a vocabulary whole, so that it sees
+    them all.
 
     Attention is that of the reference. XLA counts the program before optimisation, so nothing needs to be compiled; other
     operations than matrix products are in it.
@@ -224,7 +226,8 @@ def unscanned_flops(experiment: Experiment, phase: int, remat: str) -> float:
     model = dataclasses.replace(experiment.model, scan_layers=False, remat=remat, attention="reference")
     experiment = dataclasses.replace(experiment, model=model)
     outlined = assemble(experiment, data=experiment.outline, devices=jax.devices("cpu"))
-    return float(outlined.lower_train_step(phase).cost_analysis()["flops"])
+    with whole_scores():
+        return float(outlined.lower_train_step(phase).cost_analysis()["flops"])
 
 
 def param_shardings(assembly: Assembly) -> PyTree:

@@ -4,8 +4,10 @@ The derivatives are computed with the loss, while a chunk's scores are there, an
 product is computed twice, as it would be if the backward pass made the scores again.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +25,17 @@ MOST_SCORES = 2**26
 Judge = Callable[[Array, Array], tuple[Array, Array]]
 """Of scores (batch, places, vocab) and labels (batch, places): what is differentiated, and what is counted beside it, each summed
 over the places."""
+
+
+@contextlib.contextmanager
+def whole_scores() -> Iterator[None]:
+    """Within it scores of any number are computed at once, for who counts operations: XLA counts the body of a loop once."""
+    global MOST_SCORES
+    most, MOST_SCORES = MOST_SCORES, sys.maxsize
+    try:
+        yield
+    finally:
+        MOST_SCORES = most
 
 
 def vocabulary_scores(

@@ -144,13 +144,17 @@ def test_settings_of_published_folders_reach_the_export(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
-    experiment = SimpleNamespace(data=Text(tokenizer=str(tokenizer)), run_folder=run, evaluations=())
+    experiment = SimpleNamespace(
+        data=Text(tokenizer=str(tokenizer)), run_folder=run, evaluations=(), form=lambda n: None
+    )
     keep_settings(run, tokenizer / "tokenizer.json", initial)
     for path in (*tokenizer.iterdir(), *initial.iterdir()):
         path.unlink()
     keep_settings(run, tokenizer, initial)
     keep_settings(run, run / "tokenizer.json", None)
-    data = SimpleNamespace(tokenizer=experiment.data.tokenizer, prefix="")
+    data = SimpleNamespace(
+        tokenizer=experiment.data.tokenizer, prefix="", save_processor=lambda folder, form: None, generation={}
+    )
     assembly = SimpleNamespace(experiment=experiment, student=model, data=data)
     variables = jax.tree.map(jnp.asarray, model.init(jax.random.key(0), **model.blank()))
     export(assembly, variables, run / "model", force=True)

@@ -75,7 +75,8 @@ def test_settings_and_tokens_are_those_of_the_checkpoint(started, published):
     lines: list[str] = []
     assembly = assemble(started, say=lines.append)
     expected = dataclasses.replace(PUBLISHED, attention_dropout=0.1, dtype="bfloat16")
-    assert assembly.experiment.model == assembly.student.config == expected
+    assert assembly.experiment.model == expected
+    assert assembly.student.config == dataclasses.replace(expected, attention="reference")  # what auto is on CPUs
     assert any(f"settings of {published}" in line and "rope_theta 500.0 (not 10000.0)" in line for line in lines)
     theirs = json.loads((published / "tokenizer.json").read_text())["model"]["vocab"]
     assert assembly.data.tokenizer.get_vocab() == theirs
