@@ -24,8 +24,15 @@ hook.__enter__()
 LONGEST = ["test_runs.py", "test_processes.py", "test_layouts.py", "test_plan.py", "test_faults.py"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, for one worker takes a file whole."""
+    """The longest files first, for one worker takes a file whole; of `slow_but_first` all cases but the first are slow."""
+    begun = set()
+    for item in items:
+        if item.get_closest_marker("slow_but_first"):
+            if item.function in begun:
+                item.add_marker(pytest.mark.slow)
+            begun.add(item.function)
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 

@@ -34,6 +34,7 @@ def assert_the_same(ours, theirs, *arguments):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_have_the_derivatives_of_their_formulas(name):
     assert_the_same(activation(name), ACTIVATIONS[name], X)

@@ -119,6 +119,7 @@ def test_a_layer_is_skipped_for_some_examples_alone():
     assert 40 < skipped.sum() < 88 and (skipped.any(axis=0) & ~skipped.all(axis=0)).any()
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_convolutions_is_scaled():
     gradients = []
     for factor in (1.0, 0.1):

@@ -53,6 +53,7 @@ def test_parameter_counts_of_the_published_variants(variant):
     assert config.d_model // config.encoder_attention_heads == config.d_model // config.decoder_attention_heads == 64
 
 
+@pytest.mark.slow
 def test_the_encoder_sees_all_of_the_sound_and_the_decoder_what_stands_before(variables):
     def loss(features, place):
         return MODEL.apply(variables, features, ids()).logits[:, place].sum()

@@ -29,6 +29,7 @@ def renamed(old: str, new: str):
 HEADS = [name for name in vars(bert) if name.startswith("BertFor") or name == "BertModel"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("head", HEADS)
 def test_save_and_load_give_the_same_model(head, tmp_path):
     model, variables = bert_folder(tmp_path, head)

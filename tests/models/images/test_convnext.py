@@ -64,6 +64,7 @@ def test_our_flops_are_xlas_within_five_percent():
     assert 0.95 < model.forward_flops({"pixel_values": shape}) / counted < 1.0
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("changes", [{"scan_layers": True}, {"remat": "full"}, {"remat": "dots", "scan_layers": True}])
 def test_how_it_runs_changes_no_number(changes, variables):
     def run(config):

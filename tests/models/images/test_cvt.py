@@ -101,6 +101,7 @@ def test_every_parameter_has_logical_axes_for_all_its_dimensions():
     assert all(isinstance(box, nn.Partitioned) and len(box.names) == box.value.ndim for box in boxes)
 
 
+@pytest.mark.slow
 def test_stages_are_images_and_the_class_token_stands_beside_them():
     outputs = MODEL.apply(variables_of(MODEL), images(), output_hidden_states=True)
     shapes = [x.shape for x in outputs.hidden_states]
@@ -110,6 +111,7 @@ def test_stages_are_images_and_the_class_token_stands_beside_them():
     assert outputs.cls_token_value.shape == (BATCH, 1, 16) and outputs.logits.shape == (BATCH, 3)
 
 
+@pytest.mark.slow
 def test_without_a_class_token_all_tokens_are_averaged():
     model = cvt.CvtForImageClassification(dataclasses.replace(SMALL, cls_token=(False, False, False)))
     variables = variables_of(model)

@@ -163,6 +163,7 @@ def test_what_is_in_the_padding_is_not_looked_at():
     assert float(jnp.abs(near.logits - jax.jit(model.apply)(variables, values).logits).max()) > 1e-4
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("changes", [{"scan_layers": True}, {"remat": "full"}])
 def test_how_it_runs_changes_no_number(changes):
     def run(config):
@@ -217,6 +218,7 @@ def test_dropout_falls_on_each_example_by_its_key():
     assert float(jnp.abs(together - apply(values, keys[::-1])).max()) > 1e-2
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("dilation", [False, True])
 def test_a_published_folder_is_read_under_all_its_names(dilation, tmp_path):
     """As saved by `transformers`; as its models in memory call them; as published, the backbone called as timm calls it."""
@@ -265,6 +267,7 @@ def in_memory(name: str) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_boxes_are_found_with_the_model_that_makes_masks(tmp_path):
     model = DetrForSegmentation(SMALL)
     variables = variables_of(model)

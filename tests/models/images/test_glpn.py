@@ -68,6 +68,7 @@ def test_depth_is_that_of_each_pixel_and_below_the_greatest(variables):
     assert "batch_stats" in variables and MODEL.batch_statistics and not GLPNModel(SMALL).batch_statistics
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near(variables):
     half = type(MODEL)(dataclasses.replace(SMALL, dtype="bfloat16")).apply(variables, images()).predicted_depth
     exact = MODEL.apply(variables, images()).predicted_depth

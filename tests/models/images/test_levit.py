@@ -104,6 +104,7 @@ def test_config_to_json_and_back(variant):
     assert isinstance(published["drop_path_rate"], int) and "fused_norms" not in published
 
 
+@pytest.mark.slow
 def test_every_parameter_has_logical_axes_for_all_its_dimensions():
     boxed = TEACHER.init(jax.random.key(0), **TEACHER.blank())["params"]
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
@@ -177,6 +178,7 @@ def test_scan_and_remat_change_no_number(plain, scan_layers, remat):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * scale, err_msg=path)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near():
     variables = variables_of(TEACHER)
     half = type(TEACHER)(dataclasses.replace(SMALL, dtype="bfloat16"))
@@ -195,6 +197,7 @@ def test_the_two_heads_are_averaged():
 # ── Drop path ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("branch", ["attention/out", "mlp/down"])
 def test_a_branch_is_dropped_whole_with_its_rate(branch):
     """With the other branch at 0, what a layer adds is nothing, or what it adds otherwise over 1 - rate."""
@@ -215,6 +218,7 @@ def test_a_branch_is_dropped_whole_with_its_rate(branch):
     np.testing.assert_allclose(part, found[:5], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_branches_of_a_model_are_dropped_each_on_its_own():
     """Of the five layers and two MLPs between stages, 12 branches; what is kept differs from example to example."""
     model = levit.LevitModel(dataclasses.replace(SMALL, drop_path_rate=0.5))

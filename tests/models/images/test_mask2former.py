@@ -79,6 +79,7 @@ def test_each_query_has_a_mask_and_a_class_before_and_behind_each_layer(variable
     assert found.auxiliary_masks_queries_logits.shape == (2, 4, 6, 16, 24)
 
 
+@pytest.mark.slow
 def test_pictures_of_a_batch_do_not_see_one_another(variables):
     model = Mask2FormerForUniversalSegmentation(SMALL)
     apply = jax.jit(lambda x: model.apply(variables, x).masks_queries_logits)
@@ -101,6 +102,7 @@ def test_offsets_begin_as_rays():
     np.testing.assert_allclose(offsets[3, 2], [[-1, 1], [-2, 2], [-3, 3], [-4, 4]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_how_it_runs_changes_no_number(variables):
     def run(**changes):
         model = Mask2FormerForUniversalSegmentation(dataclasses.replace(SMALL, dropout=0.1, **changes))

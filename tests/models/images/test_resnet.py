@@ -67,6 +67,7 @@ def test_our_flops_are_xlas_within_five_percent(config):
     assert 0.95 < model.forward_flops({"pixel_values": shape}) / counted < 1.05
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("changes", [{"scan_layers": True}, {"remat": "full"}, {"remat": "dots", "scan_layers": True}])
 def test_how_it_runs_changes_no_number(changes, variables):
     def run(config):
@@ -128,6 +129,7 @@ def test_images_that_do_not_fit_are_refused():
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 24, 24, 1))))
 
 
+@pytest.mark.slow
 def test_a_backbone_gives_the_feature_maps_that_its_config_names():
     config = dataclasses.replace(SMALL, depths=(3, 2, 2), hidden_sizes=(16, 24, 32), out_features=("stem", "stage3"))
     backbone = config.backbone()

@@ -55,6 +55,7 @@ def test_config_to_json_and_back(variant):
     assert SegformerConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
+@pytest.mark.slow
 def test_stages_are_maps_of_a_quarter_and_then_a_half_each(variables):
     outputs = MODEL.apply(variables, images(), output_hidden_states=True)
     shapes = [x.shape for x in outputs.hidden_states]
@@ -66,6 +67,7 @@ def test_stages_are_maps_of_a_quarter_and_then_a_half_each(variables):
     np.testing.assert_allclose(tokens.logits, outputs.logits, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_next_places_are_told_apart_only_by_the_convolutions(variables):
     """Of a picture of one colour all places far from the edges are equal: there are no positions."""
     outputs = MODEL.apply(variables, jnp.full((1, 256, 256, 3), 0.3), output_hidden_states=True)

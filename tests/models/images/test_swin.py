@@ -51,6 +51,7 @@ def test_a_published_config_says_all(variant):
     assert SwinConfig.from_json(config.to_json()) == config
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("changes", [{"scan_layers": True}, {"remat": "full", "scan_layers": True}])
 def test_how_it_runs_changes_no_number(changes, variables):
     def run(config):

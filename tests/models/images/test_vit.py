@@ -189,6 +189,7 @@ def test_scan_and_remat_change_no_number(plain, remat, scan_layers):
         np.testing.assert_allclose(value, plain[name], rtol=0, atol=3e-6 * scale, err_msg=name)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("head", HEADS)
 def test_bfloat16_compute_is_close_and_gradients_are_in_the_parameters_dtype(head):
     exact = getattr(vit, head)(SMALL)
@@ -206,6 +207,7 @@ def test_bfloat16_compute_is_close_and_gradients_are_in_the_parameters_dtype(hea
 # ── Dropout ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("only", ["hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"])
 def test_each_dropout_acts_and_only_with_keys_that_go_with_the_example(only):
     still = vit.ViTForImageClassification(SMALL)
@@ -252,6 +254,7 @@ def test_layers_are_skipped_more_often_the_deeper_they_are():
 # ── Positions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("head", HEADS)
 def test_a_model_for_another_size_has_the_resized_positions_and_all_else_as_it_was(head):
     model = getattr(vit, head)(SMALL)

@@ -42,6 +42,7 @@ def formula(arrays, *, mask, dropout_rate, dropout_keys, scale):
     return mixed.reshape(*mixed.shape[:2], -1), probabilities
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "given",
     [

@@ -67,6 +67,7 @@ def slow(x, kernel, window):
     return y
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("case", WINDOWS)
 def test_a_convolution_is_its_definition_and_both_programs_have_its_gradients(case):
     shape, features, window = WINDOWS[case]

@@ -95,6 +95,7 @@ def both(given, arrays_as="float32"):
     return derived(reference, *wide), derived(kernel, arrays, gradient)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in IN_MAKE_TEST else pytest.mark.slow) for name in CASES]
 )

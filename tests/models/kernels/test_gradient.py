@@ -80,6 +80,7 @@ WRAPPED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", WRAPPED)
 def test_both_modes_work_under(name):
     wrapped, expected = WRAPPED[name](right), WRAPPED[name](plain)

@@ -37,6 +37,7 @@ def given():
     return model, model.init(jax.random.key(0), ids, decoder_input_ids=targets), ids, targets
 
 
+@pytest.mark.slow
 def test_behind_the_source_encoder_it_is_bart(given):
     _, variables, ids, targets = given
     inner = {name: x for name, x in variables["params"]["model"].items() if name != "source"}
@@ -71,6 +72,7 @@ def test_a_folder_holds_all_of_it(given, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_source_encoder(given):
     model, variables, ids, targets = given
     gradients = jax.grad(lambda v: jnp.square(model.apply(v, ids, decoder_input_ids=targets).logits).mean())(variables)

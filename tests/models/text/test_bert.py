@@ -132,6 +132,7 @@ def plain():
     return outputs_and_gradients()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("scan_layers", [False, True])
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
 def test_scan_and_remat_change_no_number(plain, scan_layers, remat):
@@ -181,6 +182,7 @@ def test_dropout_bits_are_fair_and_uncorrelated_between_keys_and_neighbours():
         assert np.abs((flips * neighbour).mean(axis=(1, 2)) / 0.25).max() < 6 / np.sqrt(count)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("head", ["BertForPreTraining", "BertForSequenceClassification", "BertForTokenClassification"])
 def test_dropout_goes_with_the_example_not_with_its_row(head):
     model = getattr(bert, head)(SMALL)
@@ -196,6 +198,7 @@ def test_dropout_goes_with_the_example_not_with_its_row(head):
     assert any(np.abs(other[name] - straight[name]).max() > 1e-2 for name in straight)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("only", ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])
 def test_each_dropout_acts_and_only_with_keys(only):
     off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
@@ -220,6 +223,7 @@ def test_layers_drop_different_places():
 # ── What sees what ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("padded", [slice(8, 12), slice(0, 5)], ids=["right", "left"])
 def test_padded_places_influence_no_other(padded):
     model = bert.BertForMaskedLM(SMALL)

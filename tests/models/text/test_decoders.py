@@ -80,6 +80,7 @@ def test_config_to_json_and_back(kind):
     assert LlamaConfig.from_json(json.loads(json.dumps(several.to_json()))) == several
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", LANGUAGE.values(), ids=LANGUAGE)
 def test_every_parameter_has_logical_axes_for_all_its_dimensions(model):
     boxed = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
@@ -138,6 +139,7 @@ def plain():
     return functools.cache(outputs_and_gradients)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize(("scan_layers", "remat"), [(True, "none"), (True, "dots"), (False, "full"), (True, "full")])
 def test_scan_and_remat_change_no_number(plain, name, scan_layers, remat):
@@ -219,6 +221,7 @@ def row(*values: int) -> jax.Array:
     return jnp.array([values], jnp.int32)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", BASE.values(), ids=BASE)
 def test_a_place_sees_itself_and_all_before_and_nothing_behind(model):
     found = influence(model)
@@ -234,6 +237,7 @@ def test_a_prefix_is_read_in_both_directions(model):
     assert (found[seen] > 0).all() and (found[~seen] == 0).all()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", BASE.values(), ids=BASE)
 def test_packed_documents_do_not_see_each_other(model):
     segments = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2])
@@ -242,6 +246,7 @@ def test_packed_documents_do_not_see_each_other(model):
     assert (found[seen] > 0).all() and (found[~seen] == 0).all()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", BASE.values(), ids=BASE)
 @pytest.mark.parametrize("padded", [slice(8, 12), slice(0, 5)], ids=["right", "left"])
 def test_padding_is_not_seen(model, padded):
@@ -252,6 +257,7 @@ def test_padding_is_not_seen(model, padded):
     assert (found[real][seen[real]] > 0).all() and (found[real][~seen[real]] == 0).all()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_packed_documents_are_what_they_are_alone(name):
     """With segment ids and positions that begin anew; values and the gradients of the parameters."""
@@ -277,6 +283,7 @@ def test_packed_documents_are_what_they_are_alone(name):
     assert np.abs(unaware - found[1]).max() > 1e-2
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_left_padding_with_positions_from_the_first_token_changes_nothing(name):
     model = LANGUAGE[name]

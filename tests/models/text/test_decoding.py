@@ -37,6 +37,7 @@ def test_who_sees_whom(name):
     np.testing.assert_array_equal(jacobian[:, 10 : 10 + SOURCE] > 0, read)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("padded", [slice(6, None), slice(0, 3)], ids=["right", "left"])
 def test_padded_places_influence_no_other(padded):
     variables = variables_of(BART)
@@ -50,6 +51,7 @@ def test_padded_places_influence_no_other(padded):
     assert np.abs(apply(others, jnp.ones_like(mask), target, mask)[mask == 1] - one).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_classification_reads_the_last_end_of_the_text():
     model = bart.BartForSequenceClassification(BART.config)
     variables = variables_of(model)
@@ -67,6 +69,7 @@ def test_classification_reads_the_last_end_of_the_text():
 # ── Decoding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", GENERATORS)
 def test_decoding_in_one_compiled_loop(name):
     """Each step one token on the cache that `encode` makes; and without a cache, all at once."""
@@ -95,6 +98,7 @@ def sizes(program: Jaxpr) -> Iterator[int]:
                 yield from sizes(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", [*GENERATORS.values(), t5.T5ForConditionalGeneration(T5)], ids=[*GENERATORS, "t5"])
 def test_an_encoder_is_read_without_decoding(model):
     """Only keys and values of its output are made: no array is empty, and no product but 4 H·width·S in a decoder's layer."""

@@ -86,6 +86,7 @@ def test_the_joint_model_has_both_and_one_set_of_embeddings(variant, width):
     assert count(ElectraForJointPreTraining(config)) == parts - (30_522 + 512 + 2 + 2) * width
 
 
+@pytest.mark.slow
 def test_every_parameter_has_logical_axes_for_all_its_dimensions():
     boxed = ElectraForJointPreTraining(SMALL).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
@@ -175,6 +176,7 @@ def test_what_is_drawn_goes_with_the_example_not_with_its_row():
 # ── The joint model ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_only_what_was_asked_is_replaced(seen):
     model = ElectraForJointPreTraining(SMALL)
     params = variables_of(model)["params"]
@@ -191,6 +193,7 @@ def test_only_what_was_asked_is_replaced(seen):
     np.testing.assert_allclose(nothing.discriminator_logits, alone.logits, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_drawn_token_that_hits_the_original_is_not_replaced(seen):
     model = ElectraForJointPreTraining(SMALL)
     params = variables_of(model)["params"]

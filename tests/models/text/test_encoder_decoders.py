@@ -47,6 +47,7 @@ def hub_type(architecture: type[nn.Module]) -> str:
     return architecture.__module__.removeprefix("models.")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", GENERATORS.values(), ids=GENERATORS)
 def test_every_parameter_has_logical_axes_for_all_its_dimensions(model):
     boxed = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
@@ -57,6 +58,7 @@ def test_every_parameter_has_logical_axes_for_all_its_dimensions(model):
         assert all(leaf.shape[0] == layers for leaf in stacked.values())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", GENERATORS)
 def test_initial_values(name):
     """N(0, σ²), the row of padding 0; the Transformer's own: Glorot's in linear layers, N(0, 1 / d_model) in embeddings."""
@@ -77,6 +79,7 @@ def test_initial_values(name):
     assert abs(words.std() / (config.d_model**-0.5 if own else config.init_std) - 1) < 0.06
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("model", GENERATORS.values(), ids=GENERATORS)
 @pytest.mark.parametrize("targets", [TARGET, None])
 def test_forward_flops_are_those_of_the_equations(model, targets):
@@ -131,6 +134,7 @@ def test_scan_and_remat_change_no_number(plain, name, scan_layers, remat):
         np.testing.assert_allclose(value, plain[name][path], rtol=0, atol=1e-5 * scale, err_msg=path)
 
 
+@pytest.mark.slow
 def test_final_logits_bias_is_added_but_not_trained():
     variables = variables_of(BART)
     params = {**variables["params"], "final_logits_bias": jnp.arange(60.0)}
@@ -140,6 +144,7 @@ def test_final_logits_bias_is_added_but_not_trained():
     assert not gradient["final_logits_bias"].any() and gradient["model"]["shared"]["embedding"].any()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("layout", [dict(fsdp=2, tensor=2), dict(tensor=2), dict(fsdp=4)], ids=str)
 def test_a_mesh_changes_no_number(layout, plain):
     """`plain` on four devices, laid out by the rules that training has."""
@@ -196,6 +201,7 @@ def test_dropout_goes_with_the_example_not_with_its_row():
     assert np.abs(apply(ids(), keys[order]) - straight).max() > 1e-2
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("only", ["dropout", "attention_dropout", "activation_dropout", "classifier_dropout"])
 def test_each_dropout_acts_and_only_with_keys(only):
     off = dict(dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, classifier_dropout=0.0)

@@ -14,6 +14,7 @@ from tests.models.text.decoders import BATCH, LENGTH, LLAMA, ids, variables_of
 # ── Rotary positions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("scaling", [None, RopeScaling("linear", 4.0), RopeScaling("llama3", 8.0, 1.0, 4.0, 32)])
 def test_rotary_attention_depends_on_distances_alone(scaling):
     model = llama.LlamaModel(dataclasses.replace(LLAMA, rope_scaling=scaling))

@@ -98,6 +98,7 @@ def test_the_parameters_are_the_students_own(pair):
     assert set(joint) == {"params"}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("pair", PAIRS)
 def test_no_gradient_reaches_the_teacher_whatever_is_asked_of_it(pair):
     student, teacher = PAIRS[pair]

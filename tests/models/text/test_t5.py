@@ -136,6 +136,7 @@ def test_who_sees_whom(config):
     np.testing.assert_array_equal(encoded[seen[0], 10 : 10 + READ] > 0, np.broadcast_to(seen[0], (READ - 2, READ)))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", T5S)
 def test_a_cache_changes_no_number(name):
     model = T5S[name]

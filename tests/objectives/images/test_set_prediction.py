@@ -125,6 +125,7 @@ def test_padding_of_objects_changes_nothing():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("parts", [[[0], [1], [2], [3]], [[0, 1], [2, 3]], [[3, 0, 2], [1]]])
 def test_sums_and_gradients_of_parts_add_up(parts):
     """Parts have other numbers of objects: none, one, or more than there are queries."""

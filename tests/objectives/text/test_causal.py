@@ -96,6 +96,7 @@ def test_prefixes_end_anywhere_and_as_often_as_said(windows):
     assert counts[0] == 0 and uniform(counts[1:])
 
 
+@pytest.mark.slow
 def test_packed_documents_cost_what_they_cost_alone(windows):
     """A GPT-2 gives the tokens of documents apart the loss that each document has in a window of its own."""
     config = GPT2Config(

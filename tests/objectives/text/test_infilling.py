@@ -124,6 +124,7 @@ def test_texts_stand_in_the_frame_of_the_tokenizer(written, windows, framing):
         assert tuple(inputs[: len(framing.begin)]) == framing.begin and tuple(inputs[used - len(end) : used]) == end
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "settings",
     [
@@ -173,6 +174,7 @@ def published_infilling(rng, words, rate=0.3, mean=3.0):
     return np.array(text)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("words", "rate", "mean"), [(100, 0.3, 3.0), (100, 0.35, 3.5), (40, 0.3, 1.0)])
 def test_draws_are_the_published_ones(written, windows, words, rate, mean):
     """Masks, inputs and stretches between masks of 3,000 texts each; χ² within 5 sigmas."""

@@ -156,6 +156,7 @@ def test_weights_do_not_depend_on_outputs(seen, vocabulary):
     assert objective.loss({"logits": logits}, batch)["masked_lm_loss"][1] == (seen["labels"] != IGNORED).sum()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("whole_word", [False, True])
 def test_an_example_is_the_same_whatever_its_batch(vocabulary, examples, whole_word):
     objective = Sum(MaskedLM(whole_word=whole_word), NextSentence()).bind(vocabulary)

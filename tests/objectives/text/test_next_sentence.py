@@ -64,6 +64,7 @@ def oracle(key, example, short_rate=0.1, random_rate=0.5):
     }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("length", "mean_sentence", "count"), [(32, 5.0, 300), (32, 60.0, 300), (128, 20.0, 200), (5, 2.0, 300)]
 )

@@ -59,6 +59,7 @@ def oracle(key, example):
     }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("length", "mean_sentence", "count"), [(32, 5.0, 150), (32, 60.0, 150), (128, 20.0, 60), (5, 2.0, 150)]
 )

@@ -100,6 +100,7 @@ def test_lengths_are_the_published_ones(written, length):
         assert (raw, objective.target_length(length)) == (568, 114)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("scattered", [False, True])
 @pytest.mark.parametrize("length", [2, 5, 24, 97])
 def test_inputs_and_targets_are_the_text(written, windows, scattered, length):
@@ -129,6 +130,7 @@ def test_nothing_is_asked_of_no_text(written, windows):
     assert (seen["labels"] == IGNORED).all() and seen["attention_mask"].sum() == 1
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("size", "rate", "mean"), [(100, 0.15, 3.0), (60, 0.5, 4.0), (140, 0.15, 8.0)])
 def test_draws_are_the_published_ones(written, windows, size, rate, mean):
     """Noise at each place, lengths of spans and of what lies between them, over 2,000 texts each; χ² within 5 sigmas."""
@@ -177,6 +179,7 @@ def mode_of(written, token):
     return MODES[written.sentinels[-3:].index(int(token))]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("length", [8, 24, 96])
 def test_denoisers_share_shapes_and_lose_nothing(written, windows, length):
     objective = MixtureOfDenoisers().bind(written)
