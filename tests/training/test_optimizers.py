@@ -245,7 +245,7 @@ def test_stacks_and_kernels_of_every_model_are_known_by_their_axes(model_type):
         axes, params = axes_of(boxed), nn.unbox(boxed)
         for path, applies in jax.tree_util.tree_leaves_with_path(decayed(params, axes)):
             *modules, name = path_of(path).split("/")
-            called = any(re.fullmatch(r"layers|stage_\d+(_rest)?", module) for module in modules)
+            called = any(re.fullmatch(r"layers|stage_\d+(_rest|_pairs)?", module) for module in modules)
             assert is_stacked(axes[path_of(path)]) == called, (kind.__name__, path)
             assert applies == (name in ("kernel", "embedding", "v") and "relative_attention_bias" not in modules), path
 
