@@ -210,7 +210,10 @@ def test_it_is_compiled_for_tpus(name, topology, monkeypatch):
     arrays, mask, settings, gradient = case(**dict(CASES[name], dtype="bfloat16"))
     sharding = NamedSharding(Mesh(np.array(absent_devices(parse_topology(topology))[:1]), ("x",)), PartitionSpec())
 
-    def derivatives(arrays, mask, words, gradient):
+    parts, whole = jax.tree.flatten(mask)
+
+    def derivatives(arrays, parts, words, gradient):
+        mask = jax.tree.unflatten(whole, parts)
         keys = jax.random.wrap_key_data(words, impl="threefry2x32")
         *arrays, bias = arrays
         given = dict(settings, dropout_keys=keys)
@@ -219,7 +222,7 @@ def test_it_is_compiled_for_tpus(name, topology, monkeypatch):
         )
         return back(gradient)
 
-    given = arrays, mask, jax.random.key_data(settings["dropout_keys"]), gradient
+    given = arrays, parts, jax.random.key_data(settings["dropout_keys"]), gradient
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), given)
     program = jax.jit(derivatives).lower(*shapes).compile().as_text()
     assert program.count('custom_call_target="tpu_custom_call"') == 1  # the result itself is not asked for
