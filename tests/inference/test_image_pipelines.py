@@ -84,6 +84,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ImageProcessor(size=(SIZE, SIZE), resample=2).write(tmp_path)
         monkeypatch.setattr(hub, "checkpoint_folder", lambda path: Path(path))
         monkeypatch.setattr(hub, "load", lambda path: (model, variables))
+        monkeypatch.setattr(hub, "outline", lambda path: model)
         return tmp_path, model, variables
 
     return of
