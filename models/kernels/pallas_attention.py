@@ -14,7 +14,7 @@ Limits (`refusal` says which one is passed; the reference computes what is outsi
 | heads of queries to one of keys, times those that fill 128 lanes | 16 |
 | keys, values, position biases and rows of scores of a head | 64 MiB: 12,288 keys of 128 features, or biases of 1,024 × 1,024 |
 | what is asked | no probabilities, no cache |
-| layers | `models.layers.attention.Attention` of models that hand masks over by their parts; not CvT, LeViT, Mix Transformers |
+| layers | `models.layers.attention.Attention` of models that hand masks over by their parts (a config's `attention_kernel`) |
 """
 
 import functools
