@@ -125,7 +125,10 @@ def test_what_is_written_is_read_by_both_generations(tmp_path):
 
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch) -> Path:
-    """A cache that holds `some-maker/small-bert` as `huggingface_hub` lays it out, and nothing else."""
+    """A cache that holds `some-maker/small-bert` as `huggingface_hub` lays it out, and nothing else.
+
+    The working directory has a folder of its own around it: an error message names the folders that lie beside it.
+    """
     cache, commit = tmp_path / "huggingface" / "hub", "0123456789" * 4
     model = cache / "models--some-maker--small-bert"
     published(model / "snapshots" / commit, MODELS[0])
@@ -133,7 +136,8 @@ def cached(tmp_path: Path, monkeypatch) -> Path:
     (model / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     return model / "snapshots" / commit
 
 
