@@ -65,16 +65,16 @@ else
 endif
 
 learning: pretrain
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning $(if $(AUSTEN),--austen $(AUSTEN)) --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning.objectives $(if $(AUSTEN),--austen $(AUSTEN)) --write
 
 learning-images: $(VENV)/.installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning.images $(if $(DIGITS),--digits $(DIGITS)) $(if $(STAMPS),--stamps $(STAMPS)) $(if $(VIT_S14),--vit-s14 $(VIT_S14)) --write
 
 learning-speech: $(VENV)/.installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_speech $(SPEECH) --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning.speech $(SPEECH) --write
 
 learning-tasks: $(VENV)/.installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning_tasks --material $(MATERIAL) --minilm $(MINILM) --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.learning.tasks --material $(MATERIAL) --minilm $(MINILM) --write
 
 overheads: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.campaigns.overheads --write docs/overheads.md

@@ -27,7 +27,7 @@ def spoken() -> Experiment:
     """Ten synthesised words, told apart in voices that were never heard in training: minutes on two CPU cores.
 
     After 150 steps all 240 held-out words were right with convolutions of 64 channels each, which cost more; a line through the
-    mean and the deviation of their log-mel bands has 92.1 % (`python -m experiments.campaigns.spoken_words`).
+    mean and the deviation of their log-mel bands has 92.1 % (`python -m experiments.campaigns.learning.spoken_words`).
     """
     return Experiment(
         name="wav2vec2-spoken-words",

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from data.text.annotated.rows import documents
-from experiments.campaigns import learning_tasks
+from experiments.campaigns.learning import tasks as learning_tasks
 from experiments.experiment import load
 from experiments.material import brown, questions
 from tests.data.text.annotated import test_choices as choices

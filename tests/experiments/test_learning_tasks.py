@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from experiments.campaigns import runs
-from experiments.campaigns.learning_tasks import (
+from experiments.campaigns.learning.tasks import (
     LAST,
     PAGE,
     PRETRAIN,

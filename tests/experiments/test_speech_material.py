@@ -9,7 +9,7 @@ import pytest
 
 from data.audio.source import Audio
 from data.audio.transcribed import Transcribed
-from experiments.campaigns import learning_speech
+from experiments.campaigns.learning import speech as learning_speech
 from experiments.experiment import load
 from experiments.material import asterisk
 from experiments.material.asterisk import LISTING, SOUNDS, Prompt, cuts, prompts, spelled, trimmed, write_sentences

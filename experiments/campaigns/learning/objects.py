@@ -1,6 +1,6 @@
 """Docs/learning-scenes.md, objects: what a small DETR learns of digit scenes.
 
-    python -m experiments.campaigns.learning_objects --write        the run, the table and the picture
+    python -m experiments.campaigns.learning.objects --write        the run, the table and the picture
 
 The run is `lacuna train` of the small recipe, of fewer steps with `--steps`; where it is done already it is taken.
 """

@@ -1,6 +1,6 @@
 """Docs/learning-writing.md: what the small models write, beside texts that take no model.
 
-    python -m experiments.campaigns.learning_writing FILE[:variant]… [--runs FOLDER] [--write]
+    python -m experiments.campaigns.learning.writing FILE[:variant]… [--runs FOLDER] [--write]
 
 Each recipe is trained in FOLDER/NAME where it is not done, and its last state writes; the material that its docstring names lies
 in the folder where this is called. The baselines are scored on the same examples: of summaries the first sentence, and the first

@@ -9,7 +9,7 @@ from inference.generation import GenerationConfig, generate
 from models import hub
 from models.encoder_decoder.stacks import sinusoids
 from models.transformer import TransformerConfig, TransformerForConditionalGeneration
-from tests.parity.inference.small_models import PAD, WRITERS, gpt2, llama
+from tests.parity.inference.generation.small_models import PAD, WRITERS, gpt2, llama
 from tests.parity.reference import torch, transformers
 
 COUNT, LONGEST, NEW = 100, 16, 14

@@ -1,6 +1,6 @@
 """Docs/learning-scenes.md, depth: what a small GLPN learns of it, beside guesses that look at no pixel.
 
-    python -m experiments.campaigns.learning_depth --stereo FOLDER --write        the runs, their tables and pictures
+    python -m experiments.campaigns.learning.depth --stereo FOLDER --write        the runs, their tables and pictures
 
 The folder is that of `experiments.material.stereo`. Each run is `lacuna train` of a small recipe; what is done already is taken.
 """

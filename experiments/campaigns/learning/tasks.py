@@ -1,7 +1,7 @@
 """Docs/learning-tasks.md: each task of texts from two pretrained models and from scratch, beside simple rules.
 
     make learning-tasks MATERIAL=FOLDER MINILM=FOLDER                     all tasks, three seeds each, and the page
-    python -m experiments.campaigns.learning_tasks --material FOLDER --minilm FOLDER --tasks tags --seeds 0 --write
+    python -m experiments.campaigns.learning.tasks --material FOLDER --minilm FOLDER --tasks tags --seeds 0 --write
 
 MATERIAL holds `mails`, `genres`, `tags` and `follows`, and `questions`, as `experiments.material.mails`, `.genres`, `.brown` and
 `.questions` make them; MINILM is the published checkpoint of MiniLM-L6-H384. The small model is that of `make pretrain`, which is

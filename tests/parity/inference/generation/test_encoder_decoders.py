@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inference.generation import GenerationConfig, generate
-from tests.parity.inference.small_models import ENDS, NEW, PAD, texts
+from tests.parity.inference.generation.small_models import ENDS, NEW, PAD, texts
 from tests.parity.reference import torch
 
 

@@ -19,7 +19,7 @@ from models.layers.linear import dense
 from models.layers.stack import stack
 from models.model import Model
 from models.outputs import ModelOutput
-from tests.training.test_adafactor import assert_close
+from tests.training.optimizers.test_adafactor import assert_close
 from training.optimizers import LAMB, SGD, Adafactor, AdamW
 from training.parallel import TrainingError
 from training.transformations import clip, clip_by_unit, decayed

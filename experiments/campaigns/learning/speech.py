@@ -1,7 +1,7 @@
 """Docs/learning-speech.md: what a small Wav2Vec2 learns of speech, whether its codebooks collapse, and what that is worth.
 
     make learning-speech SPEECH=FOLDER                                        all runs and the page
-    python -m experiments.campaigns.learning_speech FOLDER --only pretraining words --seeds 0 --write
+    python -m experiments.campaigns.learning.speech FOLDER --only pretraining words --seeds 0 --write
 
 FOLDER is what `experiments.material.asterisk` writes. Each run is `lacuna train` of a recipe of experiments/wav2vec2, one after
 the other, each from a seed of its own; what is done already is taken. `taskset -c 0 make …` keeps all of it on one core.
@@ -19,9 +19,9 @@ import numpy as np
 
 from data.audio.source import PreparedAudio
 from experiments.benchmarks.pages import DOCS, fill, markdown
+from experiments.campaigns.learning.speech_probe import at_random, opened, probed, probed_bands
+from experiments.campaigns.learning.spoken_words import accuracy, waveforms
 from experiments.campaigns.runs import core_minutes, here, trained
-from experiments.campaigns.speech_probe import at_random, opened, probed, probed_bands
-from experiments.campaigns.spoken_words import accuracy, waveforms
 from experiments.experiment import load
 from inference.pipeline import pipeline
 from models import hub

@@ -7,7 +7,7 @@ from scipy.stats import chi2_contingency
 
 from inference.generation import GenerationConfig, generate
 from models import hub
-from tests.parity.inference.small_models import gpt2
+from tests.parity.inference.generation.small_models import gpt2
 from tests.parity.reference import torch
 
 DRAWS, PROMPT, NEW = 3_000, [3, 11, 7], 3

@@ -1,6 +1,6 @@
 """Docs/learning.md: what small models of one budget learn of real text, each objective held against what it must beat.
 
-    make learning AUSTEN=FOLDER        all runs and the page; what is done already is taken (FOLDER: benchmarks/austen.py)
+    make learning AUSTEN=FOLDER        all runs and the page; what is done already is taken (FOLDER: material/austen.py)
 
 Each run is `lacuna train` of a small recipe, one core each, as many at a time as there are cores. Beside its own
 baseline (`evaluation/baselines.py`) a causal model is held against n-gram models of the same tokens.

@@ -3,7 +3,7 @@
 import pytest
 
 from models import hub
-from tests.parity.inference.small_models import WRITERS, gpt2, llama
+from tests.parity.inference.generation.small_models import WRITERS, gpt2, llama
 from tests.parity.reference import torch
 
 

@@ -9,7 +9,7 @@ import tokenizers
 from inference.generation import GenerationConfig, generate
 from inference.generation.rules import warped
 from inference.pipeline import pipeline
-from tests.parity.inference.small_models import ENDS, NEW, PAD, VOCABULARY, prompts
+from tests.parity.inference.generation.small_models import ENDS, NEW, PAD, VOCABULARY, prompts
 from tests.parity.reference import torch, transformers
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from inference.generation import GenerationConfig, generate
 from inference.generation.config import HARMLESS, UNHEEDED
-from tests.parity.inference.small_models import ENDS, NEW, PAD, gpt2, texts
+from tests.parity.inference.generation.small_models import ENDS, NEW, PAD, gpt2, texts
 from tests.parity.reference import torch, transformers
 
 RULES = {

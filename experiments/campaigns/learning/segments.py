@@ -1,6 +1,6 @@
 """Docs/learning-scenes.md, segments: what a small Mask2Former learns of digit scenes.
 
-    python -m experiments.campaigns.learning_segments --write        the run, the table and the pictures
+    python -m experiments.campaigns.learning.segments --write        the run, the table and the pictures
 
 The run is `lacuna train` of the small recipe; where it is done already it is taken.
 """

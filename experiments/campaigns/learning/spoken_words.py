@@ -1,6 +1,6 @@
 """What a line does without a network: spoken words told apart by the mean and the deviation of their log-mel bands.
 
-    python -m experiments.campaigns.spoken_words [--source FOLDER]      the share of held-out words that is right
+    python -m experiments.campaigns.learning.spoken_words [--source FOLDER]      the share of held-out words that is right
 
 The baseline of `experiments/wav2vec2/keywords.py`: logistic regression, on the recordings that its recipe holds out.
 """

@@ -1,8 +1,9 @@
 """What lines see in the frames of a Wav2Vec2 that stays as it is: words told apart by logistic regression on their mean and
 deviation, beside those of a network of random parameters and of log-mel bands.
 
-    python -m experiments.campaigns.speech_probe FOLDER --models runs/wav2vec2-spoken/model     FOLDER/{train,test}/WORD/*.wav
+    python -m experiments.campaigns.learning.speech_probe FOLDER --models runs/wav2vec2-spoken/model
 
+FOLDER holds {train,test}/WORD/*.wav.
 The layer, and how much the regression is held back, are the best by cross-validation on the training recordings.
 """
 
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from data.audio.log_mel import SAMPLING_RATE
 from data.audio.processor import WaveformProcessor
 from data.audio.source import LabelledAudio, PreparedAudio
-from experiments.campaigns.spoken_words import described, waveforms
+from experiments.campaigns.learning.spoken_words import described, waveforms
 from models import hub
 from models.model import Model
 
