@@ -32,6 +32,7 @@ class Metric:
         figures: names of what `compute` returns.
         libraries: modules that `compute` imports, of the extra `metrics`.
         summed: `update` gives sums over its examples, of any shape. They are added up on the devices, and no rows are gathered.
+        unprojected: whether `update` takes scores of a vocabulary that are not computed yet (`VocabularyScores`).
     """
 
     asks: ClassVar[tuple[str, ...]] = ()
@@ -39,6 +40,7 @@ class Metric:
     figures: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ()
     summed: ClassVar[bool] = False
+    unprojected: ClassVar[bool] = False
 
     def update(self, outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> State:
         """The state of one batch: pure JAX, compiled with the model."""

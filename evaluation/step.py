@@ -33,7 +33,8 @@ def evaluation_step(
     """
     examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     seen = see(examples)
-    outputs = forward(model, variables, seen, frozen=frozen)
+    unprojected = all(metric.unprojected for metric in metrics) and "unprojected" in model.settings
+    outputs = forward(model, variables, seen, frozen=frozen, **({"unprojected": True} if unprojected else {}))
     sums = {n: metric.update(outputs, seen) for n, metric in enumerate(metrics) if metric.summed}
     rows = {n: metric.update(outputs, seen) for n, metric in enumerate(metrics) if not metric.summed}
     index = {"index": examples["index"]} if rows else {}

@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("FILE[:variant] [--example N]", "one example before and after the objective, token by token"),
     "check": ("FILE[:variant] [--field value …]", "read all data once: counts, and what is broken, by name"),
     "plan": ("FILE[:variant] --topology v5e:16x16", "memory, traffic, time and cost on a machine that is not there"),
-    "bench": ("FILE[:variant] [--field value …]", "step time, tokens/s, MFU here and now"),
+    "bench": ("FILE[:variant] [--task generate]", "step time, tokens/s, MFU here and now; or how fast a model writes"),
     "doctor": ("[FILE[:variant]] [--runs FOLDER]", "is this host, with its peers, fit to train"),
     "import": ("FOLDER|NAME [TARGET]", "a published checkpoint, read, checked and written again"),
     "export": ("FILE[:variant] FOLDER", "a run's checkpoint as a folder that transformers opens"),

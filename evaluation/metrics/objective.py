@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,12 @@ class OfObjective(Metric):
     objective: Objective
     summed: ClassVar[bool] = True
 
-    def update(self, outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> State:
+    @property
+    def unprojected(self) -> bool:  # type: ignore[override]
+        return self.objective.unprojected
+
+    def update(self, outputs: Mapping[str, Any], batch: Mapping[str, Array]) -> State:
+        outputs = self.objective.judged(outputs, batch)
         return {"sums": self.objective.sums(outputs, batch), "metrics": self.objective.metrics(outputs, batch)}
 
     def compute(self, state: State) -> dict[str, float]:

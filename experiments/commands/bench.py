@@ -1,4 +1,5 @@
-"""`lacuna bench`: step time, tokens per second and MFU of an experiment's train step, here and now. The last line is JSON."""
+"""`lacuna bench`: step time, tokens per second and MFU of an experiment's train step, here and now; with `--task generate` how
+fast its model, or a checkpoint, writes. The last line is JSON."""
 
 import dataclasses
 import itertools
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from experiments.assembly.assemble import Assembly, assemble
 from experiments.benchmarks.pages import summary
-from experiments.commands import console, parse_experiment
+from experiments.commands import bench_generate, console, option, parse_experiment
 from experiments.experiment import Experiment, ExperimentError
 from models.model import Model
 from training.hardware import machine, peak_flops
@@ -31,6 +32,12 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    task, arguments = option(arguments, "--task")
+    if task not in (None, "train", "generate"):
+        raise ExperimentError(f"--task {task}: expected train or generate")
+    if task == "generate":
+        bench_generate.main(arguments)
+        return
     experiment, options = parse_experiment("bench", arguments, Options)
     if options.warmup < 1 or options.measure < 1:
         raise ExperimentError("--warmup and --measure: expected positive numbers")

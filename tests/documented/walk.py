@@ -105,6 +105,9 @@ MEANT: dict[str, list[str]] = {
         'lacuna predict translation_en_XX_to_es_XX "one and two" --model runs/mbart-bible/model'
     ],
     "lacuna bench FILE": [f"lacuna bench {BERT} --warmup 1 --measure 2"],
+    "lacuna bench --task generate --model FOLDER": [
+        "lacuna bench --task generate --model runs/gpt2-sibling/model --new-tokens 8 --rounds 1"
+    ],
     "lacuna import FOLDER [TARGET] [--force]": ["lacuna import runs/bert-demo/model imported"],
     "lacuna export FILE FOLDER [--force]": [f"lacuna export {BERT} exported"],
     "lacuna train FILE --profile steps=10:13": [
