@@ -1,27 +1,22 @@
 """From a waveform to `input_features`, as a published `preprocessor_config.json` of Whisper says."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from data.audio.log_mel import HOP, SAMPLING_RATE, WINDOW, log_mel_of_any_length
 from data.errors import DataError
-from data.files import whole_file
-
-FILES = ("preprocessor_config.json", "processor_config.json")
-"""Where a folder says it; the second has it under `feature_extractor`."""
+from data.preprocessor import Preprocessor
 
 FIXED = {"sampling_rate": SAMPLING_RATE, "hop_length": HOP, "n_fft": WINDOW, "padding_value": 0.0, "dither": 0.0}
 """Fields that have one value only here."""
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectrogramExtractor:
+class SpectrogramExtractor(Preprocessor):
     """How recordings become spectrograms, with the names of a published `preprocessor_config.json`.
 
     Attributes:
@@ -29,31 +24,14 @@ class SpectrogramExtractor:
         chunk_length: seconds that the model sees at a time.
     """
 
+    inputs: ClassVar[str] = "audio is"
+    part: ClassVar[str] = "feature_extractor"
+
     feature_size: int = 80
     chunk_length: int = 30
 
     @classmethod
-    def read(cls, folder: str | Path) -> "SpectrogramExtractor":
-        """The one whose file lies in `folder`.
-
-        Raises:
-            DataError: there is no such file, or it says what is not done here.
-        """
-        for name in FILES:
-            path = Path(folder) / name
-            if not path.is_file():
-                continue
-            try:
-                published = json.loads(path.read_text(encoding="utf-8-sig"))
-                return cls.from_json(published.get("feature_extractor", published))
-            except DataError as error:
-                raise DataError(f"{path}: {error}") from None
-            except (OSError, AttributeError, TypeError, ValueError) as error:
-                raise DataError(f"{path} describes no spectrograms: {error}") from None
-        raise DataError(f"there is no {Path(folder) / FILES[0]}, which says how sound is prepared for the model")
-
-    @classmethod
-    def from_json(cls, published: Mapping[str, Any]) -> "SpectrogramExtractor":
+    def from_json(cls, published: Mapping[str, Any], model_type: str = "") -> "SpectrogramExtractor":
         """From a published file; keys that mean nothing here are ignored."""
         for name, value in FIXED.items():
             if published.get(name, value) != value:
@@ -74,11 +52,6 @@ class SpectrogramExtractor:
             **{"n_samples": samples, "nb_max_frames": samples // HOP, "padding_side": "right"},
             "return_attention_mask": False,
         }
-
-    def write(self, folder: str | Path) -> None:
-        """Put the file beside a model's."""
-        with whole_file(Path(folder) / FILES[0]) as path:
-            path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
 
     @property
     def frames(self) -> int:

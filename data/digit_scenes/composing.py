@@ -5,6 +5,7 @@ Both come with scikit-learn: 1,797 digits of 8 × 8 pixels (Alpaydin & Kaynak, "
 """
 
 import dataclasses
+import functools
 import importlib.util
 
 import numpy as np
@@ -56,8 +57,9 @@ class Composed:
     labels: Int32[np.ndarray, " digits"]
 
 
+@functools.cache
 def material(held_out: bool) -> Material:
-    """Raises `DataError` where scikit-learn is missing."""
+    """What scenes to train on, or held out, are made of. Raises `DataError` where scikit-learn is missing."""
     if importlib.util.find_spec("sklearn") is None:
         raise DataError("digit_scenes are made of what scikit-learn brings, which is missing: install the `demo` extra")
     from sklearn.datasets import load_digits, load_sample_images

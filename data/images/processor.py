@@ -1,20 +1,16 @@
 """From a picture to `pixel_values`, as a published `preprocessor_config.json` says: what `transformers`' processors do."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
 from data.errors import DataError
-from data.files import whole_file
 from data.images.pictures import Pixels, Source, decoded, opened
-
-FILE = "preprocessor_config.json"
+from data.preprocessor import Preprocessor
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -53,29 +49,27 @@ WARPED_FROM = 384
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageProcessor:
-    """How pictures become `pixel_values`, with the names of a published `preprocessor_config.json`.
+class PictureProcessor(Preprocessor):
+    """What processors of pictures have in common, with the names of a published `preprocessor_config.json`.
 
     Attributes:
-        image_processor_type: whose way of resizing: `ViTImageProcessor`, `DeiTImageProcessor` and
-            `SegformerImageProcessor` resize to `size`;
-            `ConvNextImageProcessor` (ConvNeXt, CvT, ResNet) resizes the shorter edge to `size / crop_pct` and crops the
-            middle, or warps to the square from 384 on; `LevitImageProcessor` resizes the shorter edge to 256 / 224 of `size`.
-        do_resize, size: (height, width), or the length of the shorter edge.
+        image_processor_type: the published class, which decides how pictures are resized.
+        do_resize: whether their size changes at all.
         resample: Pillow's number of the interpolation: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
-        crop_pct: fraction of the shorter edge that a `ConvNextImageProcessor` keeps.
-        do_center_crop, crop_size: (height, width) cut from the middle, with black around it where there is less.
         do_rescale, rescale_factor: what the values from 0 to 255 are multiplied with.
         do_normalize, image_mean, image_std: of each channel, after rescaling.
+        defaults: what each class does where its file does not say.
+        by_model_type: the class for each `model_type`, for old files that name none.
     """
 
-    image_processor_type: str = "ViTImageProcessor"
+    inputs: ClassVar[str] = "pictures are"
+    part: ClassVar[str] = "image_processor"
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
+    by_model_type: ClassVar[Mapping[str, str]]
+
+    image_processor_type: str
     do_resize: bool = True
-    size: Size = (224, 224)
-    resample: int = 3
-    crop_pct: float = 224 / 256
-    do_center_crop: bool = False
-    crop_size: tuple[int, int] | None = None
+    resample: int = 2
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
@@ -83,8 +77,62 @@ class ImageProcessor:
     image_std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.image_processor_type not in DEFAULTS:
-            raise DataError(f"image_processor_type={self.image_processor_type!r}: known are {', '.join(DEFAULTS)}")
+        self.check_type(self.image_processor_type)
+        if self.resample not in range(6):
+            raise DataError(f"resample={self.resample!r}: expected 0 to 5, Pillow's number of an interpolation")
+        for name in ("image_mean", "image_std"):
+            if len(vars(self)[name]) != 3:
+                raise DataError(f"{name}={vars(self)[name]!r}: expected a number for each of red, green and blue")
+        if not all(self.image_std):
+            raise DataError(f"image_std={self.image_std!r}: it divides, and must not be 0")
+
+    @classmethod
+    def check_type(cls, name: str) -> None:
+        """Raise `DataError` where no class here has the name."""
+        if name not in cls.defaults:
+            raise DataError(f"image_processor_type={name!r}: known are {', '.join(cls.defaults)}")
+
+    @classmethod
+    def settings(cls, published: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+        """The fields that a published file has, old ones included; defaults of its class for the others."""
+        named = published.get("image_processor_type") or published.get("feature_extractor_type")
+        name = str(named or cls.by_model_type.get(model_type, cls.image_processor_type))
+        name = name.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
+        cls.check_type(name)
+        names = {field.name for field in dataclasses.fields(cls)}
+        known = {key: value for key, value in published.items() if key in names and value is not None}
+        for key in ("image_mean", "image_std"):
+            if key in known:
+                known[key] = tuple(known[key]) if isinstance(known[key], list | tuple) else (known[key],) * 3
+        return {**cls.defaults[name], **known, "image_processor_type": name}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageProcessor(PictureProcessor):
+    """How pictures become `pixel_values` of one size.
+
+    Attributes:
+        image_processor_type: whose way of resizing: `ViTImageProcessor`, `DeiTImageProcessor` and
+            `SegformerImageProcessor` resize to `size`;
+            `ConvNextImageProcessor` (ConvNeXt, CvT, ResNet) resizes the shorter edge to `size / crop_pct` and crops the
+            middle, or warps to the square from 384 on; `LevitImageProcessor` resizes the shorter edge to 256 / 224 of `size`.
+        size: (height, width), or the length of the shorter edge.
+        crop_pct: fraction of the shorter edge that a `ConvNextImageProcessor` keeps.
+        do_center_crop, crop_size: (height, width) cut from the middle, with black around it where there is less.
+    """
+
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = DEFAULTS
+    by_model_type: ClassVar[Mapping[str, str]] = PROCESSORS
+
+    image_processor_type: str = "ViTImageProcessor"
+    resample: int = 3
+    size: Size = (224, 224)
+    crop_pct: float = 224 / 256
+    do_center_crop: bool = False
+    crop_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name, size in (("size", self.size), ("crop_size", self.crop_size)):
             edges = size if isinstance(size, tuple) else () if size is None else (size,)
             if any(not _whole(edge) for edge in edges):
@@ -93,64 +141,21 @@ class ImageProcessor:
             raise DataError(f"size={self.size!r}: a ConvNextImageProcessor takes the length of the shorter edge")
         if self.do_center_crop and self.crop_size is None:
             raise DataError("do_center_crop without a crop_size: say what to cut out")
-        if self.resample not in range(6):
-            raise DataError(f"resample={self.resample!r}: expected 0 to 5, Pillow's number of an interpolation")
         if not 0 < self.crop_pct <= 1:
             raise DataError(f"crop_pct={self.crop_pct!r}: expected a fraction above 0, at most 1")
-        for name in ("image_mean", "image_std"):
-            if len(vars(self)[name]) != 3:
-                raise DataError(f"{name}={vars(self)[name]!r}: expected a number for each of red, green and blue")
-        if not all(self.image_std):
-            raise DataError(f"image_std={self.image_std!r}: it divides, and must not be 0")
-
-    @classmethod
-    def read(cls, folder: str | Path, model_type: str = "") -> "ImageProcessor":
-        """The one whose file lies in `folder`.
-
-        Args:
-            model_type: of the model beside it, which tells the processor where an old file does not.
-
-        Raises:
-            DataError: there is no such file, or it says what no processor here does.
-        """
-        path = Path(folder) / FILE
-        try:
-            published = json.loads(path.read_text(encoding="utf-8-sig"))
-        except FileNotFoundError:
-            raise DataError(f"there is no {path}, which says how pictures are prepared for the model") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{path} cannot be read as JSON: {error}") from None
-        if not isinstance(published, dict):
-            raise DataError(f"{path} holds no JSON object")
-        try:
-            return cls.from_json(published, model_type)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise DataError(f"{path} describes no image processor: {error}") from None
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any], model_type: str = "") -> "ImageProcessor":
-        """From a published `preprocessor_config.json`, old ones included; keys that mean nothing here are ignored."""
-        named = published.get("image_processor_type") or published.get("feature_extractor_type")
-        kind = str(named or PROCESSORS.get(model_type, "ViTImageProcessor"))
-        kind = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
-        if kind not in DEFAULTS:
-            raise DataError(f"image_processor_type={kind!r}: known are {', '.join(DEFAULTS)}")
-        names = {field.name for field in dataclasses.fields(cls)} - {"image_processor_type"}
-        known = {name: value for name, value in published.items() if name in names and value is not None}
-        square = isinstance(DEFAULTS[kind]["size"], tuple)
+        """From the contents of a published file, old ones included; keys that mean nothing here are ignored."""
+        settings = cls.settings(published, model_type)
+        square = isinstance(DEFAULTS[settings["image_processor_type"]]["size"], tuple)
         for name, whole in (("size", square), ("crop_size", True)):
-            if name in known:
-                known[name] = _size(name, known[name], whole)
-        for name in ("image_mean", "image_std"):
-            value = known.get(name)
-            if value is not None:
-                known[name] = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
-        return cls(kind, **{**DEFAULTS[kind], **known})
+            if name in settings:
+                settings[name] = _size(name, settings[name], whole)
+        return cls(**settings)
 
     def to_json(self) -> dict[str, Any]:
-        """As a published `preprocessor_config.json`."""
+        """The contents of a published file."""
         fields = dataclasses.asdict(self)
         if self.image_processor_type != "ConvNextImageProcessor":
             del fields["crop_pct"]
@@ -161,11 +166,6 @@ class ImageProcessor:
             elif size is not None:
                 fields[name] = {"shortest_edge": size}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-
-    def write(self, folder: str | Path) -> None:
-        """Put the file beside a model's."""
-        with whole_file(Path(folder) / FILE) as path:
-            path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
 
     def framed(self, image: Image.Image) -> Image.Image:
         """An RGB picture resized and cropped."""

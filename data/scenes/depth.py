@@ -1,7 +1,6 @@
 """Pictures and the depth of their pixels, in files: folders of both, and the lists by which NYU and KITTI are published."""
 
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from PIL import Image
 
 from data.errors import DataError
 from data.images.pictures import opened
-from data.scenes.items import Annotation, Files, packed
-from data.scenes.maps import encoded, paired
+from data.scenes.items import Annotation, Files, Size
+from data.scenes.maps import Maps, encoded, paired
 from data.scenes.opening import Asked, Opened
 
 Depth = Float32[np.ndarray, "height width"]
@@ -77,21 +76,14 @@ def checked_depth(depth: np.ndarray, name: str, skip: bool) -> Depth:
 
 
 @dataclasses.dataclass(frozen=True)
-class DepthMaps:
+class DepthMaps(Maps):
     """Depth in PNGs of 8 or 16 bits: what they count are metres times `scale`."""
 
-    files: tuple[str, ...]
     scale: float
 
     @property
     def digest(self) -> str:
         return f"depth / {self.scale}"
-
-    def said(self, index: int) -> None:
-        return None
-
-    def count(self, index: int) -> int:
-        return 0
 
     def __getitem__(self, index: int) -> Annotation:
         path = self.files[index]
@@ -99,11 +91,8 @@ class DepthMaps:
             size = (image.height, image.width)
         return Annotation(size, depth=lambda: read_depth(path, path, self.scale))
 
-    def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
-        if decode:
-            return packed(read_depth(content, name, self.scale).shape)
-        with Image.open(io.BytesIO(content)) as image:
-            return packed((image.height, image.width))
+    def shape(self, content: bytes, name: str) -> Size:
+        return read_depth(content, name, self.scale).shape
 
 
 def read_depth(source: str | bytes, name: str, scale: float) -> Depth:

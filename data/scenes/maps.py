@@ -1,5 +1,6 @@
 """Maps in which each pixel has the number of its segment or class: of demos, of ADE20K's folders, of COCO's panoptic PNGs."""
 
+import abc
 import dataclasses
 import hashlib
 import io
@@ -14,7 +15,7 @@ from PIL import Image
 from data.errors import DataError
 from data.files import files_below
 from data.images.pictures import ENDINGS, opened
-from data.scenes.items import Annotation, Files, packed
+from data.scenes.items import Annotation, Files, Size, packed
 from data.scenes.opening import Asked, Opened
 from data.scenes.scene import boxes_of, masks_of
 
@@ -71,16 +72,14 @@ def classes_of(numbers: Map, classes: int, reduce_labels: bool, name: str) -> An
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassMaps:
-    """Maps of classes in files."""
+class Maps(abc.ABC):
+    """Annotations that are maps, each in a PNG of its own."""
 
     files: tuple[str, ...]
-    classes: int
-    reduce_labels: bool
 
-    @property
-    def digest(self) -> str:
-        return f"{self.classes} classes, reduced {self.reduce_labels}"
+    @abc.abstractmethod
+    def shape(self, content: bytes, name: str) -> Size:
+        """(height, width) of a map that was read whole. Raises `DataError` where it is broken."""
 
     def said(self, index: int) -> None:
         return None
@@ -88,15 +87,30 @@ class ClassMaps:
     def count(self, index: int) -> int:
         return 0
 
+    def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
+        if decode:
+            return packed(self.shape(content, name))
+        with Image.open(io.BytesIO(content)) as image:
+            return packed((image.height, image.width))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMaps(Maps):
+    """Maps of classes."""
+
+    classes: int
+    reduce_labels: bool
+
+    @property
+    def digest(self) -> str:
+        return f"{self.classes} classes, reduced {self.reduce_labels}"
+
     def __getitem__(self, index: int) -> Annotation:
         path = self.files[index]
         return classes_of(read_map(path), self.classes, self.reduce_labels, path)
 
-    def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
-        if decode:
-            return packed(classes_of(read_map(content, name), self.classes, self.reduce_labels, name).size)
-        with Image.open(io.BytesIO(content)) as image:
-            return packed((image.height, image.width))
+    def shape(self, content: bytes, name: str) -> Size:
+        return classes_of(read_map(content, name), self.classes, self.reduce_labels, name).size
 
 
 SPLITS = {"train": ("train", "training"), "validation": ("validation", "val"), "test": ("test", "testing")}

@@ -1,19 +1,16 @@
 """From a picture of any shape to `pixel_values` and `pixel_mask`, as published processors of DETR, Mask2Former and GLPN do."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from data.errors import DataError
-from data.files import whole_file
 from data.images.pictures import Pixels, Source, decoded, opened
-from data.images.processor import FILE, IMAGENET_MEAN, IMAGENET_STD
+from data.images.processor import PictureProcessor
 
 DETR, MASK2FORMER, GLPN = "DetrImageProcessor", "Mask2FormerImageProcessor", "GLPNImageProcessor"
 
@@ -29,8 +26,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneProcessor:
-    """How pictures become `pixel_values`, with the names of a published `preprocessor_config.json`.
+class SceneProcessor(PictureProcessor):
+    """How pictures of any shape become `pixel_values`.
 
     Attributes:
         image_processor_type: `DetrImageProcessor` resizes so that the shorter edge is `shortest` and the longer one at most
@@ -38,79 +35,33 @@ class SceneProcessor:
             pictures as they are, both edges down to a multiple.
         shortest, longest: edges.
         exact: (height, width) of all pictures, in the place of these two.
-        do_resize: whether sizes change at all.
         size_divisor: what both edges are multiples of.
-        resample: Pillow's number of the interpolation.
-        do_rescale, rescale_factor, do_normalize, image_mean, image_std: as `ImageProcessor` has them.
     """
+
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = DEFAULTS
+    by_model_type: ClassVar[Mapping[str, str]] = PROCESSORS
 
     image_processor_type: str = DETR
     shortest: int = 800
     longest: int = 1333
     exact: tuple[int, int] | None = None
-    do_resize: bool = True
     size_divisor: int = 1
-    resample: int = 2
-    do_rescale: bool = True
-    rescale_factor: float = 1 / 255
-    do_normalize: bool = True
-    image_mean: tuple[float, ...] = IMAGENET_MEAN
-    image_std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.image_processor_type not in DEFAULTS:
-            raise DataError(f"image_processor_type={self.image_processor_type!r}: known are {', '.join(DEFAULTS)}")
+        super().__post_init__()
         for name, least in {"shortest": 1, "longest": self.shortest, "size_divisor": 1}.items():
             if vars(self)[name] < least:
                 raise DataError(f"{name}={vars(self)[name]!r}: expected a whole number of at least {least}")
-        if self.resample not in range(6):
-            raise DataError(f"resample={self.resample!r}: expected 0 to 5, Pillow's number of an interpolation")
-        if len(self.image_mean) != 3 or len(self.image_std) != 3 or not all(self.image_std):
-            raise DataError(
-                f"image_mean={self.image_mean!r}, image_std={self.image_std!r}: expected a number for each of red, green and"
-                " blue, the deviations not 0"
-            )
-
-    @classmethod
-    def read(cls, folder: str | Path, model_type: str = "") -> "SceneProcessor":
-        """The one whose file lies in `folder`.
-
-        Args:
-            model_type: of the model beside it, which tells the processor where an old file does not.
-
-        Raises:
-            DataError: there is no such file, or it says what no processor here does.
-        """
-        path = Path(folder) / FILE
-        try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8-sig")), model_type)
-        except FileNotFoundError:
-            raise DataError(f"there is no {path}, which says how pictures are prepared for the model") from None
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
-        except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise DataError(f"{path} describes no image processor: {error}") from None
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any], model_type: str = "") -> "SceneProcessor":
-        """From a published `preprocessor_config.json`, old ones included; keys that mean nothing here are ignored."""
-        named = published.get("image_processor_type") or published.get("feature_extractor_type")
-        kind = str(named or PROCESSORS.get(model_type, DETR))
-        kind = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
-        if kind not in DEFAULTS:
-            raise DataError(f"image_processor_type={kind!r}: known are {', '.join(DEFAULTS)}")
-        names = {field.name for field in dataclasses.fields(cls)} - {"image_processor_type"}
-        known = {name: value for name, value in published.items() if name in names and value is not None}
-        for name in ("image_mean", "image_std"):
-            if name in known:
-                known[name] = tuple(known[name])
-        known["size_divisor"] = max(1, int(known.get("size_divisor", DEFAULTS[kind].get("size_divisor", 1))))
-        if kind == GLPN and not known.get("do_normalize"):
-            known["do_normalize"] = False
-        return cls(kind, **known, **_edges(published, kind))
+        """From the contents of a published file, old ones included; keys that mean nothing here are ignored."""
+        settings = cls.settings(published, model_type)
+        settings["size_divisor"] = max(1, int(settings.get("size_divisor", 1)))
+        return cls(**settings, **_edges(published, settings["image_processor_type"]))
 
     def to_json(self) -> dict[str, Any]:
-        """As a published `preprocessor_config.json`."""
+        """The contents of a published file."""
         fields: dict[str, Any] = {"image_processor_type": self.image_processor_type, "do_resize": self.do_resize}
         if self.image_processor_type != GLPN:
             size = {"shortest_edge": self.shortest, "longest_edge": self.longest}
@@ -126,11 +77,6 @@ class SceneProcessor:
         for name in ("resample", "do_rescale", "rescale_factor", "do_normalize"):
             fields[name] = vars(self)[name]
         return {**fields, "image_mean": list(self.image_mean), "image_std": list(self.image_std)}
-
-    def write(self, folder: str | Path) -> None:
-        """Put the file beside a model's."""
-        with whole_file(Path(folder) / FILE) as path:
-            path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) that a picture of `size` gets.

@@ -19,9 +19,8 @@ ImageNet-22k is no TFDS data set: `xlarge` has its shape and its 22k rates on Im
 import dataclasses
 
 from data.forms import ImageForm
-from data.images.augmentation import Augmentation
-from data.images.source import Images
 from experiments.experiment import Experiment, Phase
+from experiments.imagenet import ERASED, imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.convnext import ConvNextConfig
 from objectives import Classification
@@ -49,13 +48,11 @@ def digits() -> Experiment:
 
 def tiny() -> Experiment:
     """T as published: 300 epochs of ImageNet-1k in steps of 4,096."""
-    return Experiment(
-        name="convnext-tiny",
-        architecture="ConvNextForImageClassification",
-        model=ConvNextConfig.tiny(drop_path_rate=0.1, layer_norm_eps=1e-6, dtype="bfloat16", scan_layers=True),
-        objective=Classification(smoothing=0.1),
-        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)),
-        optimizer=AdamW(
+    return imagenet(
+        "convnext-tiny",
+        "ConvNextForImageClassification",
+        ConvNextConfig.tiny(drop_path_rate=0.1, layer_norm_eps=1e-6, dtype="bfloat16", scan_layers=True),
+        AdamW(
             learning_rate=4e-3,
             warmup_steps=6_256,
             decay="cosine",
@@ -66,10 +63,7 @@ def tiny() -> Experiment:
         ),
         batch_size=4_096,
         steps=93_836,
-        phases=(Phase(1.0, ImageForm(224)),),
         average_decay=0.9999,
-        evaluation_examples=50_000,
-        log_every=100,
     )
 
 
@@ -112,7 +106,7 @@ def fine_tuned() -> Experiment:
             dtype="bfloat16",
             scan_layers=True,
         ),
-        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(erasing=0.25)),
+        data=ERASED,
         optimizer=AdamW(
             learning_rate=5e-5,
             warmup_steps=0,

@@ -15,10 +15,8 @@ stands in for it, as the recipes have it that it refers to.
 
 import dataclasses
 
-from data.forms import ImageForm
-from data.images.augmentation import Augmentation
-from data.images.source import Images
-from experiments.experiment import Experiment, Phase
+from experiments.experiment import Experiment
+from experiments.imagenet import imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.cvt import CvtConfig
 from objectives import Classification
@@ -47,20 +45,13 @@ def digits() -> Experiment:
 
 def cvt_13() -> Experiment:
     """CvT-13: 300 epochs in steps of 2,048, weight decay 0.05."""
-    return Experiment(
-        name="cvt-13",
-        architecture="CvtForImageClassification",
-        model=CvtConfig.cvt_13(dtype="bfloat16", scan_layers=True),
-        objective=Classification(smoothing=0.1),
-        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)),
-        optimizer=AdamW(
-            learning_rate=2e-3, warmup_steps=3_128, decay="cosine", weight_decay=0.05, eps=1e-8, clip_norm=None
-        ),
+    return imagenet(
+        "cvt-13",
+        "CvtForImageClassification",
+        CvtConfig.cvt_13(dtype="bfloat16", scan_layers=True),
+        AdamW(learning_rate=2e-3, warmup_steps=3_128, decay="cosine", weight_decay=0.05, eps=1e-8, clip_norm=None),
         batch_size=2_048,
         steps=187_671,
-        phases=(Phase(1.0, ImageForm(224)),),
-        evaluation_examples=50_000,
-        log_every=100,
     )
 
 

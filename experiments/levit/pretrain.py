@@ -15,10 +15,8 @@ The teacher here may be any classifier of this repository with the same classes,
 
 import dataclasses
 
-from data.forms import ImageForm
-from data.images.augmentation import Augmentation
-from data.images.source import Images
-from experiments.experiment import Experiment, Phase
+from experiments.experiment import Experiment
+from experiments.imagenet import MIXED, imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.levit import LevitConfig
 from objectives import ClassDistillation, Classification
@@ -45,15 +43,11 @@ def digits() -> Experiment:
 
 def levit_256() -> Experiment:
     """256 as published: 1,000 epochs; the rate is 5e-4 for each 512 images of a step."""
-    return Experiment(
-        name="levit-256",
-        architecture="LevitForImageClassificationWithTeacher",
-        model=LevitConfig.levit_256(dtype="bfloat16", scan_layers=True),
-        objective=ClassDistillation(Classification(smoothing=0.1), alpha=0.5, hard=True),
-        data=Images(
-            source="imagenet2012", rand_augment=2, repeats=3, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)
-        ),
-        optimizer=AdamW(
+    return imagenet(
+        "levit-256",
+        "LevitForImageClassificationWithTeacher",
+        LevitConfig.levit_256(dtype="bfloat16", scan_layers=True),
+        AdamW(
             learning_rate=2e-3,
             warmup_steps=3_128,
             warmup_init=1e-6,
@@ -66,10 +60,9 @@ def levit_256() -> Experiment:
         ),
         batch_size=2_048,
         steps=625_569,
-        phases=(Phase(1.0, ImageForm(224)),),
+        objective=ClassDistillation(Classification(smoothing=0.1), alpha=0.5, hard=True),
+        data=dataclasses.replace(MIXED, repeats=3),
         average_decay=0.99996,
-        evaluation_examples=50_000,
-        log_every=100,
     )
 
 

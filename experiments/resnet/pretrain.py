@@ -10,9 +10,9 @@ He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015, arXiv
 
 import dataclasses
 
-from data.forms import ImageForm
 from data.images.source import Images
-from experiments.experiment import Experiment, Phase
+from experiments.experiment import Experiment
+from experiments.imagenet import imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.resnet import ResNetConfig
 from objectives import Classification
@@ -33,20 +33,15 @@ def digits() -> Experiment:
 
 def resnet_50() -> Experiment:
     """ResNet-50: 90 epochs in steps of 256, the rate 0.1; the published one falls in steps, this along a cosine."""
-    return Experiment(
-        name="resnet-50",
-        architecture="ResNetForImageClassification",
-        model=ResNetConfig.resnet50(dtype="bfloat16", scan_layers=True),
-        objective=Classification(),
-        data=Images(source="imagenet2012"),
-        optimizer=SGD(
-            learning_rate=0.1, warmup_steps=25_022, decay="cosine", momentum=0.9, nesterov=True, weight_decay=1e-4
-        ),
+    return imagenet(
+        "resnet-50",
+        "ResNetForImageClassification",
+        ResNetConfig.resnet50(dtype="bfloat16", scan_layers=True),
+        SGD(learning_rate=0.1, warmup_steps=25_022, decay="cosine", momentum=0.9, nesterov=True, weight_decay=1e-4),
         batch_size=256,
         steps=450_396,
-        phases=(Phase(1.0, ImageForm(224)),),
-        evaluation_examples=50_000,
-        log_every=100,
+        objective=Classification(),
+        data=Images("imagenet2012"),
     )
 
 

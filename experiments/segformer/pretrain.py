@@ -11,10 +11,8 @@ arXiv 2012.12877), 1e-3 for each 1,024 images of a step. GLPN begins with such a
 
 import dataclasses
 
-from data.forms import ImageForm
-from data.images.augmentation import Augmentation
-from data.images.source import Images
-from experiments.experiment import Experiment, Phase
+from experiments.experiment import Experiment
+from experiments.imagenet import imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.segformer import SegformerConfig
 from objectives import Classification
@@ -43,20 +41,13 @@ def digits() -> Experiment:
 
 def b0() -> Experiment:
     """MiT-b0: 300 epochs in steps of 1,024."""
-    return Experiment(
-        name="mit-b0",
-        architecture="SegformerForImageClassification",
-        model=SegformerConfig.b0(dtype="bfloat16", scan_layers=True),
-        objective=Classification(smoothing=0.1),
-        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)),
-        optimizer=AdamW(
-            learning_rate=1e-3, warmup_steps=6_256, decay="cosine", weight_decay=0.05, eps=1e-8, clip_norm=None
-        ),
+    return imagenet(
+        "mit-b0",
+        "SegformerForImageClassification",
+        SegformerConfig.b0(dtype="bfloat16", scan_layers=True),
+        AdamW(learning_rate=1e-3, warmup_steps=6_256, decay="cosine", weight_decay=0.05, eps=1e-8, clip_norm=None),
         batch_size=1_024,
         steps=375_342,
-        phases=(Phase(1.0, ImageForm(224)),),
-        evaluation_examples=50_000,
-        log_every=100,
     )
 
 

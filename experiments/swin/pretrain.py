@@ -20,9 +20,8 @@ ImageNet-22k is no TFDS data set: `large` has its shape on ImageNet-1k. What the
 import dataclasses
 
 from data.forms import ImageForm
-from data.images.augmentation import Augmentation
-from data.images.source import Images
 from experiments.experiment import Experiment, Phase
+from experiments.imagenet import ERASED, imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.swin import SwinConfig
 from objectives import Classification
@@ -50,13 +49,11 @@ def digits() -> Experiment:
 
 def tiny() -> Experiment:
     """T as published: 300 epochs of ImageNet-1k in steps of 1,024."""
-    return Experiment(
-        name="swin-tiny",
-        architecture="SwinForImageClassification",
-        model=SwinConfig.tiny(drop_path_rate=0.2, dtype="bfloat16", scan_layers=True),
-        objective=Classification(smoothing=0.1),
-        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(mixup=0.8, cutmix=1.0, erasing=0.25)),
-        optimizer=AdamW(
+    return imagenet(
+        "swin-tiny",
+        "SwinForImageClassification",
+        SwinConfig.tiny(drop_path_rate=0.2, dtype="bfloat16", scan_layers=True),
+        AdamW(
             learning_rate=1e-3,
             warmup_steps=25_023,
             warmup_init=5e-7,
@@ -68,9 +65,6 @@ def tiny() -> Experiment:
         ),
         batch_size=1_024,
         steps=375_342,
-        phases=(Phase(1.0, ImageForm(224)),),
-        evaluation_examples=50_000,
-        log_every=100,
     )
 
 
@@ -101,7 +95,7 @@ def fine_tuned() -> Experiment:
         tiny(),
         name="swin-base-384",
         model=SwinConfig.base_384(drop_path_rate=0.5, dtype="bfloat16", scan_layers=True),
-        data=Images("imagenet2012", rand_augment=2, augment=Augmentation(erasing=0.25)),
+        data=ERASED,
         optimizer=AdamW(
             learning_rate=4e-5,
             warmup_steps=6_255,

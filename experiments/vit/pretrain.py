@@ -24,6 +24,7 @@ from data.forms import ImageForm
 from data.images.augmentation import Augmentation
 from data.images.source import Images
 from experiments.experiment import Experiment, Phase
+from experiments.imagenet import imagenet
 from experiments.small import DIGITS, picture_sibling
 from models.vit import ViTConfig
 from objectives import Classification, MaskedImage
@@ -120,10 +121,14 @@ def of_shape(variant, **changes):
 
 def small_16() -> Experiment:
     """S/16 on ImageNet-1k in 90 epochs: (2), the repository's `vit_s16_i1k`."""
-    return Experiment(
-        name="vit-small-16",
-        architecture="ViTForImageClassification",
-        model=of_shape(ViTConfig.small),
+    return imagenet(
+        "vit-small-16",
+        "ViTForImageClassification",
+        of_shape(ViTConfig.small),
+        # The rate multiplies the published decay of 1e-4, which was not multiplied: 1e-4 = 1e-3 × 0.1.
+        AdamW(learning_rate=1e-3, warmup_steps=10_000, decay="cosine", weight_decay=0.1, eps=1e-8, clip_norm=1.0),
+        batch_size=1_024,
+        steps=112_603,
         objective=Classification(),
         data=Images(
             source="imagenet2012",
@@ -133,15 +138,6 @@ def small_16() -> Experiment:
             scale=(0.05, 1.0),
             augment=dataclasses.replace(HALVES, mixup=0.2),
         ),
-        # The rate multiplies the published decay of 1e-4, which was not multiplied: 1e-4 = 1e-3 × 0.1.
-        optimizer=AdamW(
-            learning_rate=1e-3, warmup_steps=10_000, decay="cosine", weight_decay=0.1, eps=1e-8, clip_norm=1.0
-        ),
-        batch_size=1_024,
-        steps=112_603,
-        phases=(Phase(1.0, ImageForm(224)),),
-        evaluation_examples=50_000,
-        log_every=100,
     )
 
 

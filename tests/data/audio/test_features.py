@@ -27,7 +27,7 @@ def test_a_published_file_is_read_and_written(tmp_path):
         ({"sampling_rate": 8_000}, "sampling_rate=8000: only 16000 is implemented"),
         ({"n_fft": 512}, "n_fft=512: only 400 is implemented"),
         ({"feature_size": 0}, "feature_size=0: expected a whole number above 0"),
-        ([1], "describes no spectrograms"),
+        ([1], "holds no JSON object"),
         (None, "there is no .*preprocessor_config.json"),
     ],
 )

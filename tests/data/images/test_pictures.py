@@ -11,7 +11,8 @@ from PIL import Image
 
 from data import DataError
 from data.images.pictures import MOST_PIXELS, opened, read, upright_size
-from data.images.processor import FILE, ImageProcessor
+from data.images.processor import ImageProcessor
+from data.preprocessor import FILE
 
 ROWS, COLUMNS = 20, 30
 

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from data.forms import ImageForm
-from data.images.processor import FILE, ImageProcessor
+from data.images.processor import ImageProcessor
 from data.images.source import Images
+from data.preprocessor import FILE
 from experiments.commands import import_
 from experiments.experiment import Phase
 from models import hub

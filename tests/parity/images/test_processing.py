@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images.processor import FILE, ImageProcessor
+from data.images.processor import ImageProcessor
+from data.preprocessor import FILE
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
