@@ -1,4 +1,4 @@
-"""Backbones: models of pictures in stages, whose feature maps detectors and segmenters go on with."""
+"""Backbones: image models in stages, whose feature maps detectors and segmenters read."""
 
 import dataclasses
 import importlib
@@ -9,14 +9,14 @@ from models.config import ModelConfig, ModelError, nearest
 from models.model import Model
 
 STEM = "stem"
-"""The name of what comes before the stages."""
+"""The name of the feature map before the first stage."""
 
 Path = tuple[str, ...]
 TYPES = ("resnet", "swin")
 """The `model_type`s that may be backbones."""
 
 TIMM = "timm_backbone"
-"""The `model_type` of a backbone of the library timm, of which those are read that `models.resnet` has, by their names."""
+"""The `model_type` of a timm backbone; the ResNets of `models.resnet` are read, by their timm names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class BackboneConfig(ModelConfig):
 
     @property
     def strides_by_stage(self) -> tuple[int, ...]:
-        """Pixels from place to place in the feature maps of all stages, the stem's first."""
+        """Strides in pixels of the feature maps of all stages, the stem's first."""
         raise NotImplementedError
 
     def backbone(self, **attributes: Any) -> "Backbone":
@@ -94,12 +94,12 @@ class Backbone(Model):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the feature maps that it gives."""
+        """Channels of the feature maps that it returns."""
         return self._of_stages_out(self.config.channels_by_stage)
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of the feature maps that it gives, in pixels."""
+        """Strides in pixels of the feature maps that it returns."""
         return self._of_stages_out(self.config.strides_by_stage)
 
     def _of_stages_out(self, values: tuple[int, ...]) -> tuple[int, ...]:
@@ -112,8 +112,7 @@ class WithBackbone(ModelConfig):
     """Base of the configs of models on a backbone.
 
     Attributes:
-        backbone_config: the shape of the backbone, of a `model_type` of its own. How to run it (dtypes, `remat`, …) is what this
-            config says of the whole.
+        backbone_config: the shape of the backbone. Its execution settings (dtypes, `remat`, …) are those of this config.
     """
 
     attention_kernel: ClassVar[bool] = False
@@ -123,13 +122,13 @@ class WithBackbone(ModelConfig):
     """What a `config.json` that has no `backbone_config` means."""
 
     @property
-    def seen_with(self) -> BackboneConfig:
-        """The config of the backbone, to be run as the whole is."""
+    def backbone_to_run(self) -> BackboneConfig:
+        """The backbone's config with this config's execution settings."""
         same = {name: vars(self)[name] for name in ModelConfig.execution}
         return dataclasses.replace(self.backbone_config, **same)
 
     def on(self, backbone: BackboneConfig) -> "WithBackbone":
-        """This config on a backbone of another shape, which gives the feature maps of the same stages."""
+        """This config with a backbone of another shape, which returns the feature maps of the same stages."""
         shape = dataclasses.replace(backbone, out_features=self.backbone_config.out_features)
         return dataclasses.replace(self, backbone_config=shape)
 
@@ -147,7 +146,7 @@ def read_backbone_config(published: Mapping[str, Any]) -> BackboneConfig:
     """The config that a `backbone_config` of a `config.json` describes.
 
     Raises:
-        ModelError: it is of a model that is no backbone here.
+        ModelError: its `model_type` is no backbone here.
     """
     model_type = published.get("model_type")
     if model_type == TIMM:
@@ -164,10 +163,10 @@ def read_backbone_config(published: Mapping[str, Any]) -> BackboneConfig:
 
 
 def timm_backbone_config(published: Mapping[str, Any]) -> BackboneConfig:
-    """The same network as `timm` makes by a name such as `resnet50`.
+    """The config of the network that timm builds for a name such as `resnet50`.
 
     Raises:
-        ModelError: it is none of the ResNets.
+        ModelError: it is no ResNet.
     """
     from models.resnet import ResNetConfig  # which is a backbone itself
 
@@ -180,7 +179,7 @@ def timm_backbone_config(published: Mapping[str, Any]) -> BackboneConfig:
 
 
 def placed(backbone: Mapping[Path, Any], whole: Iterable[Path]) -> dict[Path, Any]:
-    """The variables of a backbone by the paths that they have in the model on it.
+    """The variables of a backbone under the paths that they have in a model with that backbone.
 
     Args:
         backbone: by path, the name of the collection first.

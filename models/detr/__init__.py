@@ -1,4 +1,4 @@
-"""DETR: a Transformer that reads a picture's feature map and writes all its objects at once, one query each.
+"""DETR: object detection by a Transformer that predicts all objects of an image at once, one for each query.
 
 Carion, Massa, Synnaeve, Usunier, Kirillov, Zagoruyko: "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872.
 """

@@ -1,4 +1,4 @@
-"""The settings of a DETR."""
+"""The config of DETR."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ STAGES = ("stage1", "stage2", "stage3", "stage4")
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 RESNET101 = ResNetConfig.resnet101(out_features=STAGES)
 FROM_TIMM = MappingProxyType({"model_type": TIMM, "backbone": "resnet50", "out_indices": (1, 2, 3, 4)})
-"""The backbone of a `config.json` that says nothing of it."""
+"""The backbone of a `config.json` that names none."""
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Names of so many classes: of COCO those of its ids, of which the greatest of things is 90 and of stuff 249."""
+    """Placeholder names of `count` classes. COCO's category ids go up to 90 for things and 249 for stuff."""
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
@@ -29,22 +29,22 @@ def numbered(count: int) -> tuple[str, ...]:
 class DetrConfig(WithBackbone, EncoderDecoderConfig):
     """Shape of a DETR, with the field names of a published `config.json`.
 
-    What weighs costs and losses there (`class_cost`, `eos_coefficient`, …) are settings of the objective here, and outputs of
-    every layer of the decoder are given whatever `auxiliary_loss` says: with it `transformers` feeds each layer the norm of the
-    one before, which is another network than the paper's, in which the published weights were trained.
+    Weights of costs and losses (`class_cost`, `eos_coefficient`, …) are settings of the objective here. The outputs of every
+    decoder layer are always returned, whatever `auxiliary_loss` says: with it `transformers` feeds each layer the normalised
+    output of the one before. That is not the network of the paper, and not the one that the published weights were trained in.
 
     Attributes:
-        backbone_config: of a ResNet. Its last feature map is what the encoder reads.
-        num_queries: most objects that can be found in a picture.
-        dropout: of what is added to residual connections.
-        attention_dropout, activation_dropout: of attention probabilities and within feed-forward layers. The paper has 0.1 in
-            both; published `config.json`s say 0.
-        init_std, init_xavier_std: read by nobody. Matrices begin as in the released code of the paper: Xavier-uniform.
-        position_embedding_type: `sine`.
+        backbone_config: config of a ResNet. The encoder reads its last feature map.
+        num_queries: most objects that can be detected in an image.
+        dropout: rate on the output of each sub-layer.
+        attention_dropout, activation_dropout: rates on attention probabilities and within feed-forward layers. The paper has
+            0.1 for both; published `config.json`s say 0.
+        init_std, init_xavier_std: not used. Kernels begin Xavier-uniform, as in the paper's released code.
+        position_embedding_type: `sine`, the only one here.
         dilation: keep the resolution in the last stage of the backbone ("DC5").
-        labels: names of the classes (`id2label`); the logits have one more behind them, for no object.
-        freeze_batch_norm: let the norms of the backbone use their running statistics in training too, and leave them, scales and
-            biases as they are. That is for a backbone that was trained before; a setting of training alone.
+        labels: names of the classes (`id2label`); the logits have one more at the end, for no object.
+        freeze_batch_norm: the backbone's batch norms use their running statistics in training, too, and these, scales and
+            biases stay as they are. For a pretrained backbone; a setting of training alone.
     """
 
     model_type: ClassVar[str] = "detr"
@@ -93,14 +93,14 @@ class DetrConfig(WithBackbone, EncoderDecoderConfig):
     detr_resnet50_dc5_panoptic = Variant(detr_resnet50_panoptic, dilation=True)
 
     @property
-    def seen_with(self) -> ResNetConfig | BackboneConfig:
-        """The config of the backbone, to be run as the whole is."""
-        config, name = super().seen_with, "freeze_batch_norm"
+    def backbone_to_run(self) -> ResNetConfig | BackboneConfig:
+        """The backbone's config with this config's execution settings."""
+        config, name = super().backbone_to_run, "freeze_batch_norm"
         return dataclasses.replace(config, **({name: self.freeze_batch_norm} if name in config.execution else {}))
 
     @property
     def num_channels(self) -> int:
-        """Of the pictures."""
+        """Channels of the images."""
         return self.backbone_config.num_channels
 
     @property
@@ -109,11 +109,11 @@ class DetrConfig(WithBackbone, EncoderDecoderConfig):
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any], **changes: Any) -> "DetrConfig":
-        """From a published `config.json`, whose backbone may stand there in three ways: as the config of a model
-        (`backbone_config`), as that of one of timm, or as the name of one of timm (`backbone`).
+        """From a published `config.json`. It gives the backbone in one of three ways: as the config of a model, as the config of
+        a timm model (both `backbone_config`), or as the name of a timm model (`backbone`).
 
         Raises:
-            ModelError: `dilation` of a backbone that is not timm's: `transformers` would leave it out, in silence.
+            ModelError: `dilation` is set for a backbone that is not timm's, where `transformers` silently ignores it.
         """
         nested = published.get("backbone_config")
         if nested is None and not published.get("use_timm_backbone", True):
@@ -130,11 +130,11 @@ class DetrConfig(WithBackbone, EncoderDecoderConfig):
         return super().from_json({**published, "backbone_config": nested}, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """As a published `config.json`. A dilated backbone is written as timm's of the same name, for `transformers` has no
-        other.
+        """As a published `config.json`. A dilated backbone is written as the timm model of the same shape, the only form that
+        `transformers` can dilate.
 
         Raises:
-            ModelError: it is dilated and has no name there.
+            ModelError: it is dilated, and no timm model has its shape.
         """
         fields = super().to_json()
         if not self.dilation:

@@ -1,4 +1,4 @@
-"""Encoder and decoder of a DETR: Carion et al., 2020, arXiv 2005.12872, section 3.2 and figure 10."""
+"""Encoder and decoder layers of DETR: Carion et al., 2020, arXiv 2005.12872, section 3.2 and figure 10."""
 
 import math
 from typing import NamedTuple
@@ -20,14 +20,14 @@ Queries = Float[Array, "batch queries hidden"]
 
 TEMPERATURE = 10_000.0
 EPSILON = 1e-6
-"""Added to how far a picture goes, that places are divided by."""
+"""Added to the image's extent before positions are divided by it."""
 
 
 def resized(
     x: Shaped[Array, "batch height width *rest"], shape: tuple[int, int]
 ) -> Shaped[Array, "batch rows columns *rest"]:
-    """The value of each place of a grid of this shape: what stands above and to the left of it, or there (`nearest` of torch's
-    `interpolate`; Pillow and JAX take the middles of places)."""
+    """Nearest-neighbour resizing as torch's `interpolate` does it: each place takes the value at, above or left of its corner.
+    (Pillow and JAX compare the middles of places.)"""
 
     def nearest(before: int, after: int) -> np.ndarray:
         scale = np.float32(before) / np.float32(after)
@@ -40,17 +40,17 @@ def resized(
 def feature_mask(
     pixel_mask: Int[Array, "batch height width"] | Bool[Array, "batch height width"], shape: tuple[int, int]
 ) -> Bool[Array, "batch rows columns"]:
-    """Which places of a feature map of this shape are the picture's (`resized`)."""
-
+    """Which places of a feature map of this shape belong to the image, not to its padding."""
     return resized(pixel_mask, shape) > 0
 
 
 def sine_positions(mask: Bool[Array, "batch rows columns"], features: int) -> Float[Array, "batch rows columns hidden"]:
-    """Sines and cosines of rows, then of columns, which are counted in the picture alone and go from 2π / n to 2π; sines and
-    cosines alternate. In float32.
+    """Sinusoidal positions in float32: sines and cosines, alternating, of the row, then of the column.
+
+    Rows and columns are counted within the image, without its padding, and scaled from 2π / n to 2π.
 
     Args:
-        features: of each place, half of them for its row.
+        features: numbers for each place; half of them encode its row.
     """
     half = features // 2
     wavelengths = (TEMPERATURE ** (2 * (np.arange(half) // 2) / half))[None, None, None]
@@ -64,15 +64,15 @@ def sine_positions(mask: Bool[Array, "batch rows columns"], features: int) -> Fl
     return jnp.concatenate(parts, axis=-1)
 
 
-class Seen(NamedTuple):
-    """What layers look at beside their own input.
+class Context(NamedTuple):
+    """What all layers share beside the hidden state.
 
     Attributes:
-        positions: of the places of the feature map.
-        mask: which of them are the picture's, for attention.
+        positions: position embeddings of the feature map.
+        mask: which places belong to the image, for attention.
         dropout_keys: see `CallSettings`.
-        memory: what the encoder made of them; `None` in the encoder.
-        queries: positions of the queries; likewise.
+        memory: the encoder's output; `None` in the encoder.
+        queries: position embeddings of the queries; `None` in the encoder.
     """
 
     positions: Hidden
@@ -83,26 +83,26 @@ class Seen(NamedTuple):
 
 
 def attention(config: DetrConfig, heads: int, name: str) -> PlacedAttention:
-    """Queries, keys and values begin as parts of one matrix of three times the width, as in torch."""
+    """Attention with positions. Query, key and value kernels begin as thirds of one matrix, as in torch."""
     third = nn.initializers.variance_scaling(0.5, "fan_avg", "uniform")
     inits = FrozenDict(query=third, key=third, value=third, out=config.kernel_init)
     return PlacedAttention(config, config.d_model, heads, config.attention_dropout, inits=inits, name=name)
 
 
 class DetrEncoderLayer(nn.Module):
-    """Attention of all places to all, then a feed-forward layer; norms behind what they add to."""
+    """Self-attention over the feature map, then a feed-forward layer, with post-norms."""
 
     config: DetrConfig
 
     @nn.compact
-    def __call__(self, hidden: Hidden, index: Int[Array, ""], seen: Seen):
-        config, keys = self.config, fold_in(seen.dropout_keys, index)
+    def __call__(self, hidden: Hidden, index: Int[Array, ""], context: Context):
+        config, keys = self.config, fold_in(context.dropout_keys, index)
         attend = attention(config, config.encoder_attention_heads, "attention")
-        places = dict(query_positions=seen.positions, key_positions=seen.positions)
+        places = dict(query_positions=context.positions, key_positions=context.positions)
         hidden, probabilities = residual(
             config,
             hidden,
-            lambda x: attend(x, seen.mask, fold_in(keys, 0), **places),
+            lambda x: attend(x, context.mask, fold_in(keys, 0), **places),
             "attention_norm",
             fold_in(keys, 1),
         )
@@ -114,23 +114,23 @@ class DetrEncoderLayer(nn.Module):
 
 
 class DetrDecoderLayer(nn.Module):
-    """Attention of the queries to one another, then to the feature map, then a feed-forward layer."""
+    """Self-attention among the queries, cross-attention to the feature map, and a feed-forward layer, with post-norms."""
 
     config: DetrConfig
 
     @nn.compact
-    def __call__(self, hidden: Queries, index: Int[Array, ""], seen: Seen):
-        config, keys, heads = self.config, fold_in(seen.dropout_keys, index), self.config.decoder_attention_heads
+    def __call__(self, hidden: Queries, index: Int[Array, ""], context: Context):
+        config, keys, heads = self.config, fold_in(context.dropout_keys, index), self.config.decoder_attention_heads
         attend, read = attention(config, heads, "attention"), attention(config, heads, "cross_attention")
-        among = dict(query_positions=seen.queries, key_positions=seen.queries)
+        among = dict(query_positions=context.queries, key_positions=context.queries)
         hidden, probabilities = residual(
             config, hidden, lambda x: attend(x, None, fold_in(keys, 0), **among), "attention_norm", fold_in(keys, 1)
         )
-        places = dict(query_positions=seen.queries, key_positions=seen.positions, memory=seen.memory)
+        places = dict(query_positions=context.queries, key_positions=context.positions, memory=context.memory)
         hidden, cross_probabilities = residual(
             config,
             hidden,
-            lambda x: read(x, seen.mask, fold_in(keys, 2), **places),
+            lambda x: read(x, context.mask, fold_in(keys, 2), **places),
             "cross_attention_norm",
             fold_in(keys, 3),
         )

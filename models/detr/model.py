@@ -1,4 +1,4 @@
-"""DETR and its head for boxes. Pictures are (batch, height, width, channels)."""
+"""DETR with its heads for classes and boxes. Images are (batch, height, width, channels)."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,15 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from models.detr.config import DetrConfig
-from models.detr.layers import DetrDecoderLayer, DetrEncoderLayer, Hidden, Queries, Seen, feature_mask, sine_positions
+from models.detr.layers import (
+    Context,
+    DetrDecoderLayer,
+    DetrEncoderLayer,
+    Hidden,
+    Queries,
+    feature_mask,
+    sine_positions,
+)
 from models.encoder_decoder.layers import LAYER_NORM_EPSILON
 from models.kernels.precision import widened
 from models.layers.convolution import Conv, Image
@@ -25,37 +33,37 @@ QUERIES = "query_position_embeddings"
 
 
 class Encoder(nn.Module):
-    """The layers that read the feature map."""
+    """The stack of encoder layers over the feature map."""
 
     config: DetrConfig
 
     @nn.compact
-    def __call__(self, hidden: Hidden, seen: Seen) -> tuple[Hidden, Array, Array]:
-        """What they make of it, what each makes of it, and their probabilities of attention."""
+    def __call__(self, hidden: Hidden, context: Context) -> tuple[Hidden, Array, Array]:
+        """The last hidden state, those of all layers, and the attention probabilities."""
         count = self.config.encoder_layers
         hidden, (states, attentions) = stack(DetrEncoderLayer, self.config, count, "layers")(
-            hidden, jnp.arange(count), seen
+            hidden, jnp.arange(count), context
         )
         return hidden, states, attentions
 
 
 class Decoder(nn.Module):
-    """The layers in which queries look at what was read, and the norm behind them."""
+    """The stack of decoder layers, in which queries attend to the encoder's output, and the norm after each."""
 
     config: DetrConfig
 
     @nn.compact
-    def __call__(self, hidden: Queries, seen: Seen) -> tuple[Array, Array, Array, Array]:
-        """What each layer makes of the queries, with the norm and without it, and their probabilities of attention."""
+    def __call__(self, hidden: Queries, context: Context) -> tuple[Array, Array, Array, Array]:
+        """The hidden states of all layers, normalised and not, and the attention probabilities."""
         count = self.config.decoder_layers
         _, (states, attentions, cross) = stack(DetrDecoderLayer, self.config, count, "layers")(
-            hidden, jnp.arange(count), seen
+            hidden, jnp.arange(count), context
         )
         return layer_norm(self.config, LAYER_NORM_EPSILON, "norm")(states), states, attentions, cross
 
 
 class DetrBase(Model):
-    """Base of the models here."""
+    """Base of the DETR models."""
 
     config: DetrConfig
 
@@ -65,17 +73,17 @@ class DetrBase(Model):
 
 
 class DetrModel(DetrBase):
-    """A backbone, an encoder that reads its feature map with sines as positions, a decoder with a learned position a query.
+    """A backbone, an encoder with sinusoidal positions over its last feature map, and a decoder with learned queries.
 
-    Input `pixel_mask`: 1 where a picture is, 0 in the padding below it and to its right.
+    Input `pixel_mask`: 1 on the image, 0 in the padding below it and to its right.
 
     Outputs: `last_hidden_state` (batch, queries, hidden); `intermediate_hidden_states` (batch, layers, queries, hidden), of every
-    layer of the decoder; `encoder_last_hidden_state` (batch, places, hidden), rows first; `feature_mask` (batch, rows, columns),
-    which places are the picture's; `feature_maps` of the backbone; `encoder_hidden_states`, `decoder_hidden_states`,
+    decoder layer; `encoder_last_hidden_state` (batch, places, hidden), rows first; `feature_mask` (batch, rows, columns),
+    which places belong to the image; `feature_maps` of the backbone; `encoder_hidden_states`, `decoder_hidden_states`,
     `encoder_attentions`, `decoder_attentions` and `cross_attentions` where asked for.
 
     Raises:
-        ModelError: the pictures have other channels than the model.
+        ModelError: the images have other channels than the model.
     """
 
     config: DetrConfig
@@ -86,21 +94,21 @@ class DetrModel(DetrBase):
     ) -> ModelOutput:
         config, call = self.config, CallSettings(**settings)
         dilated = {"dilated": True} if config.dilation else {}
-        backbone = config.seen_with.backbone(name="backbone", **dilated)
+        backbone = config.backbone_to_run.backbone(name="backbone", **dilated)
         maps = backbone(pixel_values, dropout_keys=fold_in(call.dropout_keys, 2), batch_axes=batch_axes).feature_maps
         shape = maps[-1].shape[1:3]
         whole = jnp.ones((len(pixel_values), *shape), bool)
         mask = whole if pixel_mask is None else feature_mask(pixel_mask, shape)
         projected = Conv(config, config.d_model, 1, kernel_init=torch_uniform, name="input_projection")(maps[-1])
         positions = sine_positions(mask, config.d_model).astype(config.compute_dtype)
-        seen = Seen(
+        context = Context(
             positions=rearrange(positions, "batch rows columns hidden -> batch (rows columns) hidden"),
             mask=None if pixel_mask is None else rearrange(mask, "batch rows columns -> batch 1 1 (rows columns)"),
             dropout_keys=fold_in(call.dropout_keys, 0),
         )
         hidden = rearrange(projected, "batch rows columns hidden -> batch (rows columns) hidden")
-        memory, encoded, encoder_attentions = Encoder(config, name="encoder")(hidden, seen)
-        outputs = self.decode(memory, seen, call)
+        memory, encoded, encoder_attentions = Encoder(config, name="encoder")(hidden, context)
+        outputs = self.decode(memory, context, call)
         if call.output_hidden_states:
             outputs |= dict(encoder_hidden_states=jnp.concatenate([hidden[None], encoded]))
         if call.output_attentions:
@@ -113,15 +121,15 @@ class DetrModel(DetrBase):
             feature_maps=maps,
         )
 
-    def decode(self, memory: Hidden, seen: Seen, call: CallSettings) -> dict[str, Array]:
-        """What the queries make of what the encoder read; each begins as nothing, at its learned position."""
+    def decode(self, memory: Hidden, context: Context, call: CallSettings) -> dict[str, Array]:
+        """The decoder's output. The queries begin as zeros, each with its learned position."""
         config = self.config
         normal = dict(stddev=1.0, table_init=nn.initializers.normal(1.0))
         table = embedding(config, config.num_queries, config.d_model, QUERIES, axis="position", **normal)
         queries = table(jnp.arange(config.num_queries)).astype(config.compute_dtype)[None]
         begun = jnp.zeros((len(memory), *queries.shape[1:]), config.compute_dtype)
-        seen = seen._replace(memory=memory, queries=queries, dropout_keys=fold_in(call.dropout_keys, 1))
-        normed, states, attentions, cross = Decoder(config, name="decoder")(begun, seen)
+        context = context._replace(memory=memory, queries=queries, dropout_keys=fold_in(call.dropout_keys, 1))
+        normed, states, attentions, cross = Decoder(config, name="decoder")(begun, context)
         outputs = dict(
             last_hidden_state=normed[-1],
             intermediate_hidden_states=rearrange(normed, "layers batch queries hidden -> batch layers queries hidden"),
@@ -134,7 +142,7 @@ class DetrModel(DetrBase):
 
 
 class BoxHead(nn.Module):
-    """Three linear layers: boxes as (centre x, centre y, width, height), fractions of the padded picture, in float32."""
+    """An MLP of three layers. Boxes are (centre x, centre y, width, height) in fractions of the padded image, float32."""
 
     config: DetrConfig
 
@@ -149,13 +157,13 @@ class BoxHead(nn.Module):
 
 
 class DetrHeads(DetrBase):
-    """Base of the models with heads: what is asked of each layer of the decoder."""
+    """Base of the models with heads, which read every decoder layer."""
 
     config: DetrConfig
     labelled: ClassVar[bool | None] = True
 
     def detect(self, encoded: ModelOutput) -> dict[str, Array]:
-        """`logits`, `pred_boxes`, and those of the layers before the last."""
+        """`logits`, `pred_boxes`, and the same of the layers before the last."""
         config, states = self.config, encoded.intermediate_hidden_states
         classes = len(config.labels) + 1
         classifier = dense(config, classes, "class_labels_classifier", ("embed", "head_out"), kernel_init=torch_uniform)
@@ -167,11 +175,11 @@ class DetrHeads(DetrBase):
 
 
 class DetrForObjectDetection(DetrHeads):
-    """The model with a class and a box for each query.
+    """DETR with a class and a box for each query.
 
-    Outputs, beside those of the model below: `logits` (batch, queries, labels + 1), of which the last is no object; `pred_boxes`
-    (batch, queries, 4) as (centre x, centre y, width, height), fractions of the padded picture; `auxiliary_logits` (batch,
-    layers - 1, queries, labels + 1) and `auxiliary_boxes` (batch, layers - 1, queries, 4), the same of the layers of the decoder
+    Outputs, beside those of `DetrModel`: `logits` (batch, queries, labels + 1), of which the last is no object; `pred_boxes`
+    (batch, queries, 4) as (centre x, centre y, width, height) in fractions of the padded image; `auxiliary_logits` (batch,
+    layers - 1, queries, labels + 1) and `auxiliary_boxes` (batch, layers - 1, queries, 4), the same of the decoder layers
     before the last.
     """
 

@@ -1,7 +1,7 @@
 """DETR's head for masks: Carion et al., 2020, arXiv 2005.12872, section 5 and figure 8.
 
-Where each query looks in the picture, head by head, is brought to higher resolutions with the feature maps of the backbone, query
-by query (a feature pyramid: Lin et al., "Feature Pyramid Networks for Object Detection", 2016, arXiv 1612.03144).
+The attention maps of each query are brought to higher resolutions with the backbone's feature maps, query by query (a feature
+pyramid: Lin et al., "Feature Pyramid Networks for Object Detection", 2016, arXiv 1612.03144).
 """
 
 from typing import Any
@@ -24,16 +24,16 @@ from models.layers.norm import BatchAxes, GroupNorm
 from models.outputs import ModelOutput
 
 GROUPS = 8
-"""Of the channels that are normalised together."""
+"""Groups of the group norms."""
 
 FINER = 3
-"""How many feature maps of the backbone are used beside the last."""
+"""Feature maps of the backbone that are used beside the last."""
 
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
 class AttentionMap(nn.Module):
-    """Where queries look: probabilities over all heads and places together, as released."""
+    """Attention maps of the queries: one softmax over all heads and places together, as in the released code."""
 
     config: DetrConfig
 
@@ -55,7 +55,7 @@ class AttentionMap(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A 3 × 3 convolution, a norm of groups of channels, an activation."""
+    """A 3 × 3 convolution, a group norm and an activation."""
 
     config: DetrConfig
     features: int
@@ -68,7 +68,7 @@ class ConvNorm(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Convolutions that end at the resolution of the finest feature map, whose features it halves from map to map."""
+    """Convolutions up to the resolution of the finest feature map; the number of features halves from map to map."""
 
     config: DetrConfig
 

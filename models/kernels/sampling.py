@@ -1,4 +1,4 @@
-"""Maps looked up between their places: bilinear, with zeros around, as `grid_sample` of torch with `align_corners=False`.
+"""Bilinear sampling of maps with zero padding: `grid_sample` of torch with `align_corners=False`.
 
 A point (x, y) is a fraction of the map's width and height: (0, 0) is its upper left corner, (1, 1) its lower right one, and the
 middle of the first place is half a place from both sides.
@@ -19,7 +19,7 @@ class Corners(NamedTuple):
     """The four places around each point.
 
     Attributes:
-        places: row · width + column; some place of the map where there is none.
+        places: row · width + column; any place of the map where the corner is outside.
         shares: what of each place's value is the point's; 0 where there is none.
     """
 
@@ -48,7 +48,7 @@ def corners(points: Float[Array, "*points 2"], height: int, width: int) -> Corne
 def sample_together(
     maps: Shaped[Array, "maps height width"], points: Float[Array, "points 2"]
 ) -> Float[Array, "maps points"]:
-    """All maps at the same points."""
+    """Samples all maps at the same points."""
     count, height, width = maps.shape
     places, shares = corners(points, height, width)
     looked_up = maps.reshape(count, -1).at[:, places].get(mode=IN_BOUNDS)
@@ -58,7 +58,7 @@ def sample_together(
 def sample_each(
     maps: Shaped[Array, "maps height width"], points: Float[Array, "maps points 2"]
 ) -> Float[Array, "maps points"]:
-    """Each map at its own points."""
+    """Samples each map at its points."""
     count, height, width = maps.shape
     places, shares = corners(points, height, width)
     looked_up = jnp.take_along_axis(maps.reshape(count, -1), places.reshape(count, -1), axis=1, mode=IN_BOUNDS).reshape(

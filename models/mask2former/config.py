@@ -1,4 +1,4 @@
-"""The settings of a Mask2Former."""
+"""The config of Mask2Former."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from models.swin import SwinConfig
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 STRIDES = (4, 8, 16, 32)
-"""Pixels from place to place in the backbone's feature maps."""
+"""Strides in pixels of the backbone's feature maps."""
 LEVELS = 3
-"""Feature maps that the pixel decoder attends among and queries look at: all but the first."""
+"""Feature maps that the pixel decoder and the queries attend to: all but the first."""
 POINTS = 4
-"""Points of each level that a head of the pixel decoder looks up."""
+"""Points that a head of the pixel decoder samples in each level."""
 GROUPS = 32
-"""Of group norms."""
+"""Groups of the group norms."""
 SWIN = dict(drop_path_rate=0.3, out_features=STAGES)
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Names of so many classes."""
+    """Placeholder names of `count` classes."""
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
@@ -32,23 +32,23 @@ def numbered(count: int) -> tuple[str, ...]:
 class Mask2FormerConfig(WithBackbone):
     """Shape of a Mask2Former, with the field names of a published `config.json`.
 
-    What weighs costs and losses there (`class_weight`, `train_num_points`, …) are settings of the objective here, and outputs of
-    every layer of the decoder are given whatever `use_auxiliary_loss` says.
+    Weights of costs and losses (`class_weight`, `train_num_points`, …) are settings of the objective here. The outputs of every
+    decoder layer are always returned, whatever `use_auxiliary_loss` says.
 
     Attributes:
-        backbone_config: of a Swin or a ResNet that gives all four stages.
-        feature_size: features of the pixel decoder; 32 must divide it, as group norms want it.
-        mask_feature_size: of the map whose products with queries are masks.
+        backbone_config: config of a Swin or a ResNet that returns all four stages.
+        feature_size: features of the pixel decoder, a multiple of 32 for its group norms.
+        mask_feature_size: features of the map whose dot products with mask embeddings are the masks.
         hidden_dim: features of the queries.
-        encoder_feedforward_dim, encoder_layers: of the pixel decoder's layers.
-        decoder_layers: one more than the decoder has: predictions are made before the first layer, too.
-        dropout: of attention probabilities, in feed-forward layers and of what is added to residual connections. `transformers`
-            skips whole layers as often, too.
-        num_queries: most segments that can be found in a picture.
-        no_object_weight: what a query that is to find nothing weighs in the loss; a file holds it among the parameters, too.
-        labels: names of the classes (`id2label`); the logits have one more behind them, for no object.
-        freeze_batch_norm: as of a ResNet's (`ResNetConfig`): true, as the published models were trained. (`transformers` moves
-            statistics unless it is told to evaluate.) A setting of training alone, which no published file has.
+        encoder_feedforward_dim, encoder_layers: width of the MLPs and number of the layers of the pixel decoder.
+        decoder_layers: number of predictions: one before the first layer and one behind each, so one more than there are layers.
+        dropout: rate on attention probabilities, in MLPs and on the output of each sub-layer. `transformers` also skips whole
+            layers at this rate.
+        num_queries: most segments that can be predicted for an image.
+        no_object_weight: weight in the class loss of a query without an object; a checkpoint holds it as a parameter, too.
+        labels: names of the classes (`id2label`); the logits have one more at the end, for no object.
+        freeze_batch_norm: see `ResNetConfig`. True, as the published models were trained. (`transformers` updates the
+            statistics in training mode.) A setting of training alone, which no published file has.
     """
 
     model_type: ClassVar[str] = "mask2former"
@@ -121,19 +121,19 @@ class Mask2FormerConfig(WithBackbone):
     resnet101 = Variant(backbone_config=ResNetConfig.resnet101(out_features=STAGES))
 
     @property
-    def seen_with(self) -> BackboneConfig:
-        """The config of the backbone, to be run as the whole is."""
-        config = super().seen_with
+    def backbone_to_run(self) -> BackboneConfig:
+        """The backbone's config with this config's execution settings."""
+        config = super().backbone_to_run
         if "freeze_batch_norm" not in config.execution:
             return config
         return dataclasses.replace(config, freeze_batch_norm=self.freeze_batch_norm)
 
     @property
     def num_channels(self) -> int:
-        """Of the pictures."""
+        """Channels of the images."""
         return self.backbone_config.num_channels
 
     @property
     def projects(self) -> bool:
-        """Whether what queries look at is projected from the pixel decoder's features."""
+        """Whether the pixel decoder's maps are projected to the width of the queries."""
         return self.enforce_input_projection or self.feature_size != self.hidden_dim

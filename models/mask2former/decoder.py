@@ -1,4 +1,4 @@
-"""The decoder of a Mask2Former: queries that look, layer by layer, where the mask before says that their segment is.
+"""The decoder of Mask2Former: in each layer a query attends within the mask that the layer before predicted for it.
 
 Cheng, Misra, Schwing, Kirillov, Girdhar, 2021, arXiv 2112.01527, section 3.2.
 """
@@ -29,11 +29,11 @@ Queries = Float[Array, "batch queries features"]
 Masks = Float[Array, "batch queries height width"]
 
 third = nn.initializers.variance_scaling(0.5, "fan_avg", "uniform")
-"""Xavier-uniform of a matrix that is three, side by side."""
+"""Xavier-uniform for a third of a matrix that is query, key and value kernel side by side."""
 
 
 class MaskedAttention(nn.Module):
-    """Attention of queries to the places of a map; queries, keys and values are made by parts of one matrix, as in torch."""
+    """Cross-attention of queries to the places of a map, with one parameter for query, key and value kernels, as in torch."""
 
     config: Mask2FormerConfig
 
@@ -60,7 +60,7 @@ class MaskedAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """LN(x + masked attention), LN(x + attention among queries), LN(x + MLP)."""
+    """Masked cross-attention, self-attention among the queries and an MLP, each as LN(x + f(x))."""
 
     config: Mask2FormerConfig
 
@@ -73,7 +73,7 @@ class DecoderLayer(nn.Module):
         mask: Bool[Array, "batch 1 queries places"],
         keys: Keys,
     ) -> Queries:
-        """`level` are the places of a map and their positions."""
+        """`level`: the features of a map (batch, places, features) and their position embeddings."""
         config, rate, width = self.config, self.config.dropout, self.config.hidden_dim
         places, their_positions = level
         cross = MaskedAttention(config, name="cross_attention")
@@ -90,7 +90,7 @@ class DecoderLayer(nn.Module):
 
 
 class MaskEmbedding(nn.Module):
-    """Three linear layers: of each query the vector whose products with places are its mask."""
+    """An MLP of three layers: the vector of each query whose dot products with the pixel features are its mask."""
 
     config: Mask2FormerConfig
 
@@ -105,12 +105,12 @@ class MaskEmbedding(nn.Module):
 
 
 class Decoded(NamedTuple):
-    """What the decoder gives.
+    """The decoder's outputs.
 
     Attributes:
-        last: the queries behind the last layer, not normalised.
-        states: before the first layer and behind each, normalised.
-        masks: those that they predict.
+        last: hidden state behind the last layer, not normalised.
+        states: hidden states before the first layer and behind each, normalised.
+        masks: mask logits predicted from each of `states`.
     """
 
     last: Queries
@@ -119,15 +119,15 @@ class Decoded(NamedTuple):
 
 
 def looks_at(masks: Masks, shape: tuple[int, int]) -> Bool[Array, "batch 1 queries places"]:
-    """Where queries may look in a map of this shape: where their masks are more likely than not, or everywhere where that is
-    nowhere. Nothing is differentiated through it."""
+    """The attention mask of queries over a map of this shape: where their mask has a probability of at least 1/2, or everywhere
+    if that is nowhere. No gradient passes through it."""
     maps = rearrange(jax.lax.stop_gradient(widened(masks)), "b q h w -> b h w q")
     likely = rearrange(jax.nn.sigmoid(resize(maps, shape)) >= 0.5, "b h w q -> b 1 q (h w)")
     return likely | ~likely.any(axis=-1, keepdims=True)
 
 
 class Decoder(nn.Module):
-    """Layers that look at one map after another, the coarsest first; each query has a mask before the first and behind each."""
+    """Layers that attend to the maps in turn, the coarsest first. Masks are predicted before the first layer and behind each."""
 
     config: Mask2FormerConfig
 
@@ -160,7 +160,7 @@ class Decoder(nn.Module):
         return Decoded(hidden, list(states), list(masks))
 
     def _levels(self, seen: tuple[Image, ...]) -> list[tuple[Array, Array]]:
-        """Of each map the places, with what says which map it is, and their positions."""
+        """For each map its features plus a learned embedding of the level, and the position embeddings of its places."""
         config, width = self.config, self.config.hidden_dim
         init = nn.with_logical_partitioning(nn.initializers.normal(1.0), (None, "embed"))
         of_levels = self.param("level_embed", init, (LEVELS, width), jnp.dtype(config.param_dtype))

@@ -1,4 +1,4 @@
-"""Mask2Former and its head. Pictures are (batch, height, width, channels)."""
+"""Mask2Former with its class head. Images are (batch, height, width, channels)."""
 
 from typing import ClassVar
 
@@ -20,30 +20,30 @@ PixelMask = Int[Array, "batch height width"] | Bool[Array, "batch height width"]
 
 
 class Mask2FormerBase(Model):
-    """Base of the models."""
+    """Base of the Mask2Former models."""
 
     config: Mask2FormerConfig
 
     @property
     def batch_statistics(self) -> bool:
-        return self.config.seen_with.backbone(parent=None).batch_statistics
+        return self.config.backbone_to_run.backbone(parent=None).batch_statistics
 
 
 class Mask2FormerModel(Mask2FormerBase):
     """A backbone, a pixel decoder, and a decoder with learned queries.
 
-    Input `pixel_mask` changes nothing: padding is read as the rest is (as in the released code and in `transformers`).
+    Input `pixel_mask` has no effect: padding is attended to like the image (as in the released code and in `transformers`).
 
     Outputs: `masks_queries_logits` (batch, queries, height / 4, width / 4), a mask of each query;
     `auxiliary_masks_queries_logits` (batch, layers, queries, height / 4, width / 4), those before the first layer and behind
     each but the last; `transformer_decoder_last_hidden_state` (batch, queries, hidden);
     `transformer_decoder_intermediate_states` (batch, layers + 1, queries, hidden), before the first layer and behind each,
     normalised; `pixel_decoder_last_hidden_state` (batch, height / 4, width / 4, mask features) and
-    `pixel_decoder_hidden_states`, the three maps that queries look at, the coarsest first; `encoder_last_hidden_state`, the
+    `pixel_decoder_hidden_states`, the three maps that queries attend to, the coarsest first; `encoder_last_hidden_state`, the
     coarsest map of the backbone.
 
     Raises:
-        ModelError: the pictures have other channels than the model.
+        ModelError: the images have other channels than the model.
     """
 
     @nn.compact
@@ -56,7 +56,7 @@ class Mask2FormerModel(Mask2FormerBase):
         batch_axes: BatchAxes = None,
     ) -> ModelOutput:
         config = self.config
-        backbone = config.seen_with.backbone(name="backbone")
+        backbone = config.backbone_to_run.backbone(name="backbone")
         maps = backbone(pixel_values, dropout_keys=fold_in(dropout_keys, 0), batch_axes=batch_axes).feature_maps
         mask_features, seen = PixelDecoder(config, name="pixel_decoder")(maps, fold_in(dropout_keys, 1))
         decoded = Decoder(config, name="decoder")(mask_features, seen, fold_in(dropout_keys, 2))
@@ -72,11 +72,11 @@ class Mask2FormerModel(Mask2FormerBase):
 
 
 class Mask2FormerForUniversalSegmentation(Mask2FormerBase):
-    """The model with a class for each query.
+    """Mask2Former with a class for each query.
 
-    Outputs, beside those of the model below: `class_queries_logits` (batch, queries, labels + 1), of which the last is no object;
-    `auxiliary_class_queries_logits` (batch, layers, queries, labels + 1), those before the first layer and behind each but the
-    last.
+    Outputs, beside those of `Mask2FormerModel`: `class_queries_logits` (batch, queries, labels + 1), of which the last is no
+    object; `auxiliary_class_queries_logits` (batch, layers, queries, labels + 1), those before the first layer and behind each
+    but the last.
     """
 
     labelled: ClassVar[bool | None] = True

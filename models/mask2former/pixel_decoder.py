@@ -1,4 +1,4 @@
-"""The pixel decoder of a Mask2Former: layers of deformable attention among three feature maps, and one finer map.
+"""The pixel decoder of Mask2Former: layers of deformable attention over three feature maps, and a finer map for the masks.
 
 Cheng, Misra, Schwing, Kirillov, Girdhar: "Masked-attention Mask Transformer for Universal Image Segmentation", 2021, arXiv
 2112.01527, sections 3.2.2 and 4.1; the layers: Zhu et al., "Deformable DETR", 2020, arXiv 2010.04159, appendix A.2 and A.4.
@@ -31,14 +31,14 @@ Places = Float[Array, "batch places features"]
 Shapes = tuple[tuple[int, int], ...]
 
 EPSILON = 1e-5
-"""Of all norms."""
+"""Epsilon of all norms."""
 xavier = nn.initializers.xavier_uniform()
 c2_xavier = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 """U(±√(3 / fan_in)), as detectron2 begins convolutions."""
 
 
 def offsets_around(key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, " numbers"]:
-    """An initializer: each head looks in a direction of its own, point n at n + 1 places from the query (appendix A.4)."""
+    """An initializer of the offsets: each head has its direction, point n is n + 1 places from the query (appendix A.4)."""
     heads = math.prod(shape) // (LEVELS * POINTS * 2)
     angles = 2 * np.pi * np.arange(heads) / heads
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -49,7 +49,7 @@ def offsets_around(key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Arra
 
 
 def middles(shapes: Shapes) -> Float[np.ndarray, "places 2"]:
-    """(x, y) of the middle of each place of all levels, as fractions of the picture."""
+    """(x, y) of the middle of each place of all levels, in fractions of the image."""
     parts = []
     for height, width in shapes:
         y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
@@ -58,7 +58,7 @@ def middles(shapes: Shapes) -> Float[np.ndarray, "places 2"]:
 
 
 class DeformableAttention(nn.Module):
-    """Each place looks up `POINTS` points of each level around its own, at learned distances and with learned weights."""
+    """Multi-scale deformable attention: each place samples `POINTS` points per level, with learned offsets and weights."""
 
     config: Mask2FormerConfig
     shapes: Shapes
@@ -91,7 +91,7 @@ class DeformableAttention(nn.Module):
 
 
 class PixelDecoderLayer(nn.Module):
-    """LN(x + deformable attention), then LN(x + MLP)."""
+    """Deformable attention and an MLP, each as LN(x + f(x))."""
 
     config: Mask2FormerConfig
     shapes: Shapes
@@ -109,14 +109,14 @@ class PixelDecoderLayer(nn.Module):
 
 
 def resize(maps: Image, shape: tuple[int, int]) -> Image:
-    """Bilinear, each new place between the four middles next to it (`interpolate` of torch with `align_corners=False`)."""
+    """Bilinear resizing: `interpolate` of torch with `align_corners=False`."""
     batch, _, _, channels = maps.shape
     return jax.image.resize(maps, (batch, *shape, channels), "linear", antialias=False)
 
 
 class PixelDecoder(nn.Module):
-    """Of four feature maps, the finest first: the map that masks are made of, at the first one's resolution, and the other three
-    as queries look at them, the coarsest first."""
+    """From four feature maps, the finest first: the pixel features of the masks, at the finest resolution, and three maps that
+    queries attend to, the coarsest first."""
 
     config: Mask2FormerConfig
 
@@ -151,5 +151,5 @@ class PixelDecoder(nn.Module):
 
 
 def places_of(shape: tuple[int, int], features: int) -> Float[Array, "1 places features"]:
-    """Sines and cosines of the places of a map, row by row."""
+    """Sinusoidal positions of the places of a map, row by row."""
     return rearrange(sine_positions(jnp.ones((1, *shape), bool), features), "b h w c -> b (h w) c")

@@ -1,4 +1,4 @@
-"""Swin: a Transformer over images whose attention stays within windows, every second block's shifted by half a window.
+"""Swin: a hierarchical vision Transformer with attention within windows, shifted by half a window in every second block.
 
 Liu, Lin, Cao, Hu, Wei, Zhang, Lin, Guo: "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", 2021, arXiv
 2103.14030.

@@ -1,4 +1,4 @@
-"""The settings of a Swin."""
+"""The config of Swin."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,14 +16,13 @@ class SwinConfig(BackboneConfig):
     """Shape of a Swin, with the field names of a published `config.json`. Tuples have one entry per stage.
 
     Attributes:
-        image_size: in pixels, one number for both or (height, width); images of any size are taken where there are no absolute
-            positions.
-        embed_dim: features of the first stage; each stage has twice those of the one before.
+        image_size: in pixels, one number for both or (height, width). Without absolute positions, images of any size are taken.
+        embed_dim: features of the first stage; they double from stage to stage.
         window_size: height and width of a window, in places.
-        mlp_ratio: how many times as wide as a block its MLP is.
-        use_absolute_embeddings: whether positions are added to the patches.
-        drop_path_rate: how often the last block skips each of its two branches for an example in training; those before it
-            less often, in proportion to their number (the first never). (`transformers` skips the first branch alone.)
+        mlp_ratio: width of an MLP, in multiples of the features.
+        use_absolute_embeddings: whether learned positions are added to the patches.
+        drop_path_rate: stochastic depth of both branches of the last block; it grows linearly from 0 at the first block.
+            (`transformers` skips the first branch alone.)
         labels: names of the outputs of a classification head (`id2label`).
     """
 

@@ -1,4 +1,4 @@
-"""The blocks, the models and the head of a Swin."""
+"""The blocks, the models and the head of Swin."""
 
 import re
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ from models.swin.config import SwinConfig
 Maps = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
 
 EPSILON = 1e-5
-"""Of the norms of patches, of merged places and of feature maps, whatever the config says of the others."""
+"""Epsilon of the norms of patches, merged patches and feature maps; `layer_norm_eps` is that of the others."""
 
 
 def relative_places(window: int, largest: int) -> Int[np.ndarray, "queries keys"]:
-    """For each two places of a window the row of the table with the bias of their distance (Δy, Δx); the table has rows for all
-    distances within a window of side `largest`."""
+    """The index into the table of relative position biases for each two places of a window. The table has an entry for each
+    distance (Δy, Δx) within a window of side `largest`."""
     distances = np.arange(window)[:, None] - np.arange(window) + largest - 1
     both = distances[:, None, :, None] * (2 * largest - 1) + distances[None, :, None, :]
     return rearrange(both, "y x key_y key_x -> (y x) (key_y key_x)")
@@ -48,7 +48,7 @@ def windows_of(x: Maps, window: int) -> Maps:
 
 
 def shifted_pattern(height: int, width: int, window: int) -> Bool[np.ndarray, "windows queries keys"]:
-    """Where queries may look after a map was rolled by half a window: at what was beside them before (figure 4)."""
+    """The attention mask of shifted windows: a place attends to those that were its neighbours before the roll (figure 4)."""
 
     def region(length: int) -> np.ndarray:
         places = np.arange(length)
@@ -60,15 +60,15 @@ def shifted_pattern(height: int, width: int, window: int) -> Bool[np.ndarray, "w
 
 
 class SwinBlock(nn.Module):
-    """One block: x + attention(LN(x)) within windows, then x + MLP(LN(x)).
+    """x + attention(LN(x)) within windows, then x + MLP(LN(x)).
 
-    The map is padded to whole windows behind the norm with zeros, which are attended to as all else is (as in `transformers`
-    and in the released detection code).
+    Behind the norm the map is padded with zeros to whole windows. The padding is attended to (as in `transformers` and in the
+    released detection code).
 
     Attributes:
-        shifted: whether windows begin half a window further down and right.
-        whole: whether a map no larger than a window in one direction is one row of windows of that size, without a shift; else
-            it is padded, as backbones do.
+        shifted: whether windows are shifted by half a window.
+        whole: whether a map that is no larger than a window in one direction has smaller windows of that size, without a shift;
+            else it is padded, as in backbones.
     """
 
     config: SwinConfig
@@ -125,7 +125,7 @@ class SwinBlock(nn.Module):
         return attended[:, :height, :width]
 
     def _pattern(self, batch: int, rows: int, columns: int, window: int) -> Bool[Array, "windows 1 queries keys"]:
-        """The same for each image of the batch. (`transformers` adds -100 to scores where this has false.)"""
+        """The attention mask, the same for each image. (`transformers` adds -100 to scores instead of masking them.)"""
         one = jnp.asarray(shifted_pattern(rows, columns, window))
         return jnp.broadcast_to(one[None], (batch, *one.shape)).reshape(-1, 1, *one.shape[1:])
 
@@ -139,7 +139,7 @@ class SwinBlock(nn.Module):
         return rearrange(biases, "queries keys heads -> 1 heads queries keys")
 
     def _by_window(self, keys: Keys, count: int) -> Key[Array, " windows"] | None:
-        """A key for each window of each example."""
+        """A dropout key for each window of each example."""
         if keys is None:
             return None
         numbers = jnp.arange(count)
@@ -147,7 +147,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinPair(nn.Module):
-    """Two blocks, of which the second one's windows are shifted."""
+    """A block with regular windows and one with shifted windows."""
 
     config: SwinConfig
     heads: int
@@ -162,7 +162,7 @@ class SwinPair(nn.Module):
 
 
 class SwinMerging(nn.Module):
-    """Half the resolution and twice the features: LN of each four places side by side (by columns), and a linear layer."""
+    """Patch merging: a linear layer on the norm of 2 × 2 places concatenated; half the resolution, twice the features."""
 
     config: SwinConfig
 
@@ -179,14 +179,14 @@ class SwinMerging(nn.Module):
 
 
 class SwinBase(Model):
-    """Base of the models."""
+    """Base of the Swin models."""
 
     config: SwinConfig
 
     @nn.nowrap
     def depth(self, path: str) -> int | tuple[int, ...]:
-        """How far the parameter at a path is from the input, for rates that fall from layer to layer; what merges places counts
-        with the last block before it (`get_swin_layer` of SimMIM's released code)."""
+        """Layer number of the parameter at a path, for layer-wise rates. Patch merging counts with the block before it
+        (`get_swin_layer` of SimMIM's released code)."""
         depths = self.config.depths
         match = re.search(r"stage_(\d+)_(pairs/regular|pairs/shifted|last|merging)", path)
         if match is None:
@@ -199,7 +199,7 @@ class SwinBase(Model):
 
     @nn.nowrap
     def at_image_size(self, variables: Mapping[str, Any], image_size: int | Pair) -> tuple[Model, Mapping[str, Any]]:
-        """The model for images of another size, and its variables with resized absolute positions, where it has some."""
+        """The model for images of another size, and its variables, absolute positions resized."""
         larger, _ = super().at_image_size(variables, image_size)
         if not self.config.use_absolute_embeddings:
             return larger, variables
@@ -212,17 +212,16 @@ class SwinBase(Model):
 
 
 class SwinModel(SwinBase):
-    """Patches, and stages of blocks, each but the first at half the resolution of the one before.
+    """Patch embeddings and stages of blocks, with patch merging between them.
 
     Attributes:
         add_pooling_layer: whether there is a `pooler_output`.
-        backbone: whether to give feature maps alone, of all stages before what merges their places, by their names;
-            maps are then padded to whole windows however small they are, and nobody sees the last norm, which has its parameters
-            all the same, as in `transformers`.
+        backbone: return the feature maps of all stages before patch merging, by their names, and nothing else. Maps are then
+            padded to whole windows, however small they are. The last norm has parameters but no effect, as in `transformers`.
 
     Outputs: `last_hidden_state` (batch, places, features), normalised, row by row; `pooler_output` (batch, features), its mean;
-    `hidden_states` where asked for, (batch, places, features) of the patches and of each stage, behind what merges its places,
-    and `reshaped_hidden_states`, the same as (batch, height, width, features).
+    where asked for `hidden_states`, (batch, places, features) of the patches and of each stage behind its patch merging, and
+    `reshaped_hidden_states`, the same as (batch, height, width, features).
 
     Raises:
         ModelError: the images have other channels than the model, or another size than it has absolute positions for.
@@ -270,7 +269,7 @@ class SwinModel(SwinBase):
         return ModelOutput(last_hidden_state=flat[0], pooler_output=pooled, **asked)
 
     def _patches(self, pixel_values: Image, keys: Keys) -> Image:
-        """The normalised patches; what is left over at the lower and right edges is filled up with zeros."""
+        """The normalised patch embeddings; images are padded with zeros to whole patches."""
         config = self.config
         check_image(config, pixel_values)
         (high, wide), (_, height, width, _) = pair(config.patch_size), pixel_values.shape
@@ -295,7 +294,7 @@ class SwinModel(SwinBase):
 
 
 class SwinForImageClassification(ImageClassifier, SwinBase):
-    """Output: `logits` (batch, labels), beside those of the model without the head."""
+    """Swin with a linear head. Output: `logits` (batch, labels), beside those of `SwinModel`."""
 
     base: ClassVar[type[Model]] = SwinModel
     base_name: ClassVar[str] = "swin"
@@ -307,8 +306,8 @@ class SwinForImageClassification(ImageClassifier, SwinBase):
 
 
 class SwinBackbone(SwinBase, Backbone):
-    """The model without its end. Output: `feature_maps` of the stages that `config.out_features` names, normalised;
-    `hidden_states`, those of all, not normalised, where asked for."""
+    """Swin as a backbone. Outputs: `feature_maps` of the stages in `config.out_features`, normalised; where asked for
+    `hidden_states`, the feature maps of all stages, not normalised."""
 
     config: SwinConfig
 
