@@ -1,4 +1,4 @@
-"""GLPN: monocular depth estimation by a Mix Transformer and a decoder that fuses the feature maps of its stages.
+"""GLPN: metric depth from one picture, by a Mix Transformer and a decoder that weighs what each stage saw.
 
 Kim, Ka, Ahn, Joo, Chun, Kim: "Global-Local Path Networks for Monocular Depth Estimation with Vertical CutDepth", 2022,
 arXiv 2201.07436.
@@ -33,8 +33,8 @@ class GLPNConfig(MixTransformerConfig):
 
     Attributes:
         decoder_hidden_size: features of the decoder.
-        max_depth: the largest depth that can be predicted, in metres.
-        head_in_index: the stage of the decoder that depth is predicted from; the last one has the image's resolution.
+        max_depth: metres; no prediction is greater.
+        head_in_index: from which of the decoder's stages depth is read; the last has the resolution of the picture.
     """
 
     model_type: ClassVar[str] = "glpn"
@@ -61,7 +61,7 @@ class GLPNConfig(MixTransformerConfig):
             raise ModelError(f"decoder_hidden_size={self.decoder_hidden_size}: expected an even number")
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise `ModelError` unless each stage halves the map before it, which the decoder's doubling inverts."""
+        """Raise `ModelError` unless each stage halves what came before, so that the decoder can double it."""
         grids = self.grids(height, width)
         for (rows, columns), (fewer, narrower) in itertools.pairwise(grids):
             if (rows, columns) != (2 * fewer, 2 * narrower):
@@ -78,8 +78,8 @@ class GLPNModel(MixTransformer):
 
 
 class SelectiveFeatureFusion(nn.Module):
-    """Adds an encoder stage's map (local) to the decoder's map (global), each times an attention map in (0, 1) that convolutions
-    compute from both (the paper's section 3.4)."""
+    """What a stage of the encoder saw (local) and what the decoder has so far (global), each weighed at each place by a number
+    between 0 and 1 that is computed of both (the paper's section 3.4)."""
 
     config: GLPNConfig
 
@@ -95,14 +95,14 @@ class SelectiveFeatureFusion(nn.Module):
 
 
 def convolution(config: GLPNConfig, features: int, name: str, size: int = 3) -> Conv:
-    """A convolution that keeps the resolution, initialised as torch's."""
+    """A convolution that keeps the size, and begins as torch's do."""
     return Conv(config, features, size, padding=size // 2, kernel_init=torch_uniform, name=name)
 
 
 class GLPNDecoder(nn.Module):
-    """Projects the stages' maps to one width, from the last to the first, fuses each with the result so far, and doubles that.
+    """From the last stage to the first: features of one width, fused with what there is so far, and doubled.
 
-    Returns the map of each stage, in this order; the last is doubled twice.
+    Returns what each stage gives, in this order; the last is doubled twice.
     """
 
     config: GLPNConfig
@@ -121,10 +121,10 @@ class GLPNDecoder(nn.Module):
 
 
 class GLPNForDepthEstimation(Model):
-    """GLPN. Outputs: `predicted_depth` (batch, height, width) in metres, below `max_depth`; where asked for `hidden_states`, the
-    feature maps of the encoder's stages.
+    """Output: `predicted_depth` (batch, height, width) in metres, below `max_depth`; `hidden_states`, the feature map of each
+    of the encoder's stages, where asked for.
 
-    Images are in [0, 1], not normalised. The decoder is initialised as torch's convolutions.
+    Pictures are of values in [0, 1], without mean and deviation. A fresh decoder begins as torch's convolutions do.
 
     Raises:
         ModelError: the images have other channels than the model, or sides that are no multiples of 32.
@@ -153,7 +153,7 @@ class GLPNForDepthEstimation(Model):
         )
 
     def _depth(self, hidden: Image) -> Float[Array, "batch height width"]:
-        """max_depth · sigmoid(conv(relu(conv(x)))), in float32 or wider."""
+        """Two convolutions, and a sigmoid of what they give, in float32 or wider."""
         config = self.config
         hidden = activation("relu")(convolution(config, config.decoder_hidden_size, "head_0")(hidden))
         return jax.nn.sigmoid(widened(convolution(config, 1, "head_1")(hidden))[..., 0]) * config.max_depth

@@ -1,4 +1,4 @@
-"""Mix Transformer (MiT): the hierarchical encoder of SegFormer and of GLPN.
+"""Mix Transformer (MiT): the hierarchical encoder of SegFormer, which GLPN reads depth from, too.
 
 Xie, Wang, Yu, Anandkumar, Alvarez, Luo: "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
 2021, arXiv 2105.15203, section 3.1.
@@ -24,8 +24,8 @@ from models.model import Model
 from models.outputs import ModelOutput
 
 EPSILON = 1e-5
-"""Epsilon of all norms, as in `transformers`, which ignores the config's `layer_norm_eps`. The released code has 1e-6 within
-blocks and behind stages."""
+"""Of all norms, as in `transformers`, which does not read the `layer_norm_eps` of a config. In the released code it is 1e-6 of
+those in blocks and behind stages."""
 
 PER_STAGE = ("depths", "sr_ratios", "hidden_sizes", "patch_sizes", "strides", "num_attention_heads", "mlp_ratios")
 """Fields of a config with one entry per stage."""
@@ -37,10 +37,10 @@ class MixTransformerConfig(ModelConfig):
 
     Attributes:
         num_encoder_blocks: stages.
-        sr_ratios: factor by which each stage reduces rows and columns for keys and values.
-        patch_sizes, strides: kernel sizes and strides of the convolutions that begin a stage, padded by half of the size.
-        mlp_ratios: width of the MLPs of each stage, in multiples of its features.
-        drop_path_rate: stochastic depth of the last layer of all; it grows linearly from 0 at the first.
+        sr_ratios: of each stage: how many times fewer rows and columns keys and values come from.
+        patch_sizes, strides: of the convolutions that make a stage's tokens of what came before; padded by half of the size.
+        mlp_ratios: features within an MLP for each of those around it.
+        drop_path_rate: of the last layer of all; it grows linearly from 0 at the first.
         initializer_range: standard deviation of fresh linear layers.
     """
 
@@ -62,7 +62,7 @@ class MixTransformerConfig(ModelConfig):
     drop_path_rate: float = 0.1
 
     reshape_last_stage = True
-    """Whether the last stage returns a feature map; else its tokens, row by row."""
+    """Whether the last stage returns a map of features; otherwise its tokens, row by row."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +87,7 @@ class MixTransformerConfig(ModelConfig):
         """(height, width) of each stage's feature map, for images of this size.
 
         Raises:
-            ModelError: a stage is too small to have keys.
+            ModelError: so little is left in a stage that there are no keys.
         """
         grids, size = [], (height, width)
         for kernel, stride, ratio in zip(self.patch_sizes, self.strides, self.sr_ratios, strict=True):
@@ -102,14 +102,15 @@ class MixTransformerConfig(ModelConfig):
 
 
 def fan_out_normal(groups: int = 1) -> Initializer:
-    """N(0, 2 / fan_out), which JAX computes without regard to groups."""
+    """N(0, 2 / fan_out), how the convolutions begin; XLA's idea of `fan_out` knows no groups."""
     return nn.initializers.variance_scaling(2.0 * groups, "fan_out", "normal")
 
 
 class MixAttention(nn.Module):
-    """Efficient self-attention: keys and values come from a smaller feature map (section 3.1, equation 2).
+    """Attention from each place of a feature map to the places of one with fewer (section 3.1, equation 2).
 
-    A convolution with kernel size and stride `sr_ratio`, without padding, and a layer norm make that map.
+    Keys and values are of squares of `sr_ratios` × `sr_ratios` places, made one by a convolution and a layer norm; what is left
+    below or to the right is not looked at.
     """
 
     config: MixTransformerConfig
@@ -152,8 +153,8 @@ class MixAttention(nn.Module):
 
 
 class MixLayer(nn.Module):
-    """x + attention(LN(x)), then x + Mix-FFN(LN(x)): an MLP with a depthwise convolution between its two layers, which stands for
-    position embeddings (section 3.1, equation 3)."""
+    """x + attention(LN(x)), then x + Mix-FFN(LN(x)): an MLP whose inner features meet their neighbours in a depthwise
+    convolution, which is all that tells the model where a token is (section 3.1, equation 3)."""
 
     config: MixTransformerConfig
     stage: int
@@ -183,7 +184,7 @@ class MixLayer(nn.Module):
 
 
 class MixStage(nn.Module):
-    """Overlapping patch embeddings, layers and a layer norm."""
+    """Tokens by a convolution whose patches overlap, layers, and a layer norm."""
 
     config: MixTransformerConfig
     stage: int
@@ -209,13 +210,13 @@ class MixStage(nn.Module):
 
 
 class MixTransformer(Model):
-    """The encoder: all stages.
+    """All stages.
 
-    Parameters are initialised as in the released code: linear layers N(0, initializer_range²) cut at ±2 deviations, convolutions
+    A fresh model is the released code's: linear layers N(0, initializer_range²) cut at ±2 deviations, convolutions
     N(0, 2 / fan_out), biases 0.
 
     Outputs: `last_hidden_state`, the feature map (batch, height, width, hidden) of the last stage, or its tokens (batch,
-    tokens, hidden) without `reshape_last_stage`; where asked for `hidden_states`, the maps of all stages.
+    tokens, hidden) where the config says so; `hidden_states`, what each stage returns, where asked for.
 
     Raises:
         ModelError: the images have other channels than the model, or are too small.

@@ -17,47 +17,49 @@ from data.errors import DataError
 from data.images.pictures import ENDINGS
 from data.scenes.items import Annotation, Files, Size, packed
 from data.scenes.maps import SPLITS, digest_of, encoded, read_map, segments_of
-from data.scenes.opening import Asked, Opened
+from data.scenes.opening import Opened, ReadingSettings
 
 SLACK = 1.0
-"""Pixels that a box may lie outside of its picture, by rounding; it is cut off."""
+"""Pixels by which a box may exceed its picture, from rounding; the excess is cut off."""
 
 UNNAMED = "N/A"
 """The name of an id that no category has."""
 
 
-def open_instances(folder: Path, asked: Asked) -> Opened | None:
-    """A folder with `annotations/*.json` of instances; `None` where it has none."""
-    return _opened(folder, asked, panoptic=False)
+def open_instances(folder: Path, settings: ReadingSettings) -> Opened | None:
+    """Opens a folder with `annotations/*.json` of instances; `None` if it has none."""
+    return _opened(folder, settings, panoptic=False)
 
 
-def open_panoptic(folder: Path, asked: Asked) -> Opened | None:
-    """A folder with `annotations/*.json` of segments, and a folder of PNGs beside each; `None` where it has none."""
-    return _opened(folder, asked, panoptic=True)
+def open_panoptic(folder: Path, settings: ReadingSettings) -> Opened | None:
+    """Opens a folder with `annotations/*.json` of segments and a folder of PNGs beside each; `None` if it has none."""
+    return _opened(folder, settings, panoptic=True)
 
 
-def _opened(folder: Path, asked: Asked, panoptic: bool) -> Opened | None:
+def _opened(folder: Path, settings: ReadingSettings, panoptic: bool) -> Opened | None:
     files = {path: read_json(path) for path in sorted((folder / "annotations").glob("*.json"))}
-    files = {path: told for path, told in files.items() if is_panoptic(told) == panoptic and told["annotations"]}
+    files = {
+        path: content for path, content in files.items() if is_panoptic(content) == panoptic and content["annotations"]
+    }
     if not files:
         return None
     categories = {}
-    for path, told in files.items():
-        for one in told["categories"]:
+    for path, content in files.items():
+        for one in content["categories"]:
             known = categories.setdefault(one["id"], one)
             if known["name"] != one["name"]:
                 raise DataError(f"{path}: category {one['id']} is {one['name']!r} here and {known['name']!r} elsewhere")
     if not categories:
         raise DataError(f"{next(iter(files))} names no categories")
-    ids = list(range(max(categories) + 1)) if asked.raw_ids else sorted(categories)
+    ids = list(range(max(categories) + 1)) if settings.raw_ids else sorted(categories)
     labels = {category: label for label, category in enumerate(ids) if category in categories}
     splits, broken = {}, []
-    for path, told in files.items():
+    for path, content in files.items():
         split = split_of(path.stem)
         if split in splits:
             raise DataError(f"{path} is a second file of the split {split!r}: leave one of them there")
-        file = AnnotationFile(path, told, labels, broken)
-        annotations = file.panoptic() if panoptic else file.instances(asked)
+        file = AnnotationFile(path, content, labels, broken)
+        annotations = file.panoptic() if panoptic else file.instances(settings)
         pictures = picture_folder(folder, path.stem, split, file.names)
         splits[split] = Files(str(pictures), encoded(file.names), annotations)
     stuff = tuple(label for one, label in labels.items() if panoptic and not categories[one].get("isthing", 1))
@@ -66,42 +68,42 @@ def _opened(folder: Path, asked: Asked, panoptic: bool) -> Opened | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of annotations.
+    """Reads a file of annotations.
 
     Raises:
-        DataError: it is none.
+        DataError: the file is not in COCO's format.
     """
     try:
-        told = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from None
     missing = [
-        name for name in ("images", "annotations", "categories") if not isinstance(told, dict) or name not in told
+        name for name in ("images", "annotations", "categories") if not isinstance(content, dict) or name not in content
     ]
-    if missing and isinstance(told, dict) and "images" in told:
-        return {"annotations": [], **told}  # of pictures alone, as COCO has for its test set
+    if missing and isinstance(content, dict) and "images" in content:
+        return {"annotations": [], **content}  # of pictures alone, as COCO has for its test set
     if missing:
         raise DataError(
             f"{path} has no {missing[0]!r}: expected images, annotations and categories, as COCO's files have"
         )
-    return told
+    return content
 
 
-def is_panoptic(told: Mapping[str, Any]) -> bool:
-    return bool(told["annotations"]) and "segments_info" in told["annotations"][0]
+def is_panoptic(content: Mapping[str, Any]) -> bool:
+    return bool(content["annotations"]) and "segments_info" in content["annotations"][0]
 
 
 def split_of(stem: str) -> str:
-    """The split that a file is called by: `instances_val2017` → `validation`; `train` where it is called by none."""
+    """The split in a file's name: `instances_val2017` → `validation`; `train` if it names none."""
     words = re.findall(r"[a-z]+", stem.lower())
     return next((split for split, names in SPLITS.items() if set(names) & set(words)), "train")
 
 
 def picture_folder(folder: Path, stem: str, split: str, names: Sequence[str]) -> Path:
-    """Where the pictures of a file of annotations lie.
+    """The folder of the pictures that a file of annotations names.
 
     Raises:
-        DataError: nowhere that they are looked for.
+        DataError: no folder at the usual places has them.
     """
     end = stem.rpartition("_")[2]
     places = [end, f"images/{end}", *SPLITS[split], *(f"images/{name}" for name in SPLITS[split]), "images", "."]
@@ -119,18 +121,18 @@ class AnnotationFile:
     """A file of annotations.
 
     Attributes:
-        labels: by category.
-        broken: what is wrong with annotations, which are left out, is added to it.
+        labels: label of each category id.
+        broken: errors in annotations, which are left out; collected while reading.
     """
 
     path: Path
-    told: Mapping[str, Any]
+    content: Mapping[str, Any]
     labels: Mapping[int, int]
     broken: list[str]
 
     @functools.cached_property
     def images(self) -> list[Mapping[str, Any]]:
-        images = sorted(self.told["images"], key=lambda image: image["id"])
+        images = sorted(self.content["images"], key=lambda image: image["id"])
         twice = {one["id"] for one, other in itertools.pairwise(images) if one["id"] == other["id"]}
         if twice:
             raise DataError(f"{self.path} has two pictures of id {min(twice)}")
@@ -142,21 +144,21 @@ class AnnotationFile:
 
     @property
     def digest(self) -> str:
-        return digest_of(json.dumps(self.told, sort_keys=True).encode())
+        return digest_of(json.dumps(self.content, sort_keys=True).encode())
 
     def by_picture(self) -> list[list[Mapping[str, Any]]]:
         """The annotations of each picture, by their ids."""
         places = {image["id"]: place for place, image in enumerate(self.images)}
         found: list[list] = [[] for _ in places]
-        for number, one in enumerate(self.told["annotations"]):
+        for number, one in enumerate(self.content["annotations"]):
             if one.get("image_id") not in places:
                 self.broken.append(f"{self.path}: annotation {one.get('id', number)} is of no picture that is there")
             else:
                 found[places[one["image_id"]]].append(one)
         return found
 
-    def instances(self, asked: Asked) -> "Instances":
-        """The boxes and masks of instances. What is wrong with one is noted, and it is left out."""
+    def instances(self, settings: ReadingSettings) -> "Instances":
+        """The boxes and masks of instances. A broken one is left out, and its error added to `broken`."""
         rows = []
         for image, some in zip(self.images, self.by_picture(), strict=True):
             size = (image["height"], image["width"]) if {"height", "width"} <= set(image) else None
@@ -165,7 +167,7 @@ class AnnotationFile:
         return Instances(self.digest, rows)
 
     def _instance(self, one: Mapping[str, Any], size: Size | None) -> tuple[int, np.ndarray] | None:
-        """The label and the box of an annotation; `None` where something is wrong with it."""
+        """The label and the box of an annotation; `None` if it is broken."""
         wrong, box = "", np.zeros(4)
         try:
             left, top, width, height = map(float, one["bbox"])
@@ -192,7 +194,7 @@ class AnnotationFile:
     def panoptic(self) -> "Panoptic":
         """The segments of each picture's map."""
         maps, segments = self.path.with_suffix(""), []
-        by_name = {one["image_id"]: one for one in self.told["annotations"]}
+        by_name = {one["image_id"]: one for one in self.content["annotations"]}
         files = []
         for image in self.images:
             one = by_name.get(image["id"], {"segments_info": []})
@@ -211,11 +213,11 @@ class AnnotationFile:
 
 
 def mask_error(segmentation: Any, size: Size | None) -> str:
-    """What is wrong with a segmentation; empty where nothing is, or there is none."""
+    """The error in a segmentation; empty if there is no error, or no segmentation."""
     if isinstance(segmentation, Mapping):
-        told = segmentation.get("size")
-        if size is not None and tuple(told or ()) != tuple(size):
-            return f"has a mask of size {told}, and its picture has {size[0]} × {size[1]} pixels"
+        content = segmentation.get("size")
+        if size is not None and tuple(content or ()) != tuple(size):
+            return f"has a mask of size {content}, and its picture has {size[0]} × {size[1]} pixels"
         return "" if "counts" in segmentation else "has a segmentation without counts"
     if isinstance(segmentation, list):
         for polygon in segmentation:
@@ -230,7 +232,7 @@ class Instances:
     """Annotations of instances.
 
     Attributes:
-        rows: of each picture its size, and its annotations, each with label and box.
+        rows: for each picture its size and its annotations, each with label and box.
     """
 
     digest: str
@@ -268,7 +270,7 @@ class Instances:
 
 
 def encoded_mask(segmentation: Any, size: Size) -> dict[str, Any]:
-    """The compressed runs of a mask of polygons, of runs, or of compressed runs."""
+    """The compressed run-length encoding of a mask given as polygons, as runs, or as compressed runs."""
     mask = _mask_library()
     height, width = size
     if isinstance(segmentation, list):
@@ -280,7 +282,7 @@ def encoded_mask(segmentation: Any, size: Size) -> dict[str, Any]:
 
 
 def decoded_mask(segmentation: Any, size: Size) -> UInt8[np.ndarray, "height width"]:
-    """The pixels of a mask, as COCO's own code has them."""
+    """The pixels of a mask, decoded by COCO's API."""
     return _mask_library().decode(encoded_mask(segmentation, size))
 
 
@@ -297,7 +299,7 @@ class Panoptic:
     """Annotations of segments, in maps.
 
     Attributes:
-        segments: of each picture (id, label, whether it is a crowd).
+        segments: for each picture (id, label, whether it is a crowd).
     """
 
     digest: str
@@ -319,5 +321,5 @@ class Panoptic:
 
 
 def to_category_ids(labels: np.ndarray, category_ids: Sequence[int]) -> np.ndarray:
-    """What the source calls the classes of these labels."""
+    """The category ids of these labels."""
     return np.asarray(category_ids, np.int64)[labels]

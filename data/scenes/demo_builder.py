@@ -1,4 +1,4 @@
-"""What the TFDS builders of demos have in common. They need no TensorFlow: `Builder(file_format="array_record")`.
+"""Base of the TFDS builders of the demos. They need no TensorFlow: `Builder(file_format="array_record")`.
 
 (Where there is one, `tfds build data/digit_scenes --file_format=array_record` works, too.)
 """
@@ -37,7 +37,7 @@ class DemoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """An example."""
 
     def about(self, features: dict[str, Any], description: str, **more: str) -> tfds.core.DatasetInfo:
-        """What `_info` returns: examples stay in the order of their numbers."""
+        """The result of `_info`; examples are not shuffled."""
         named = tfds.features.FeaturesDict(features)
         return tfds.core.DatasetInfo(
             builder=self, features=named, description=description, disable_shuffling=True, **more

@@ -1,4 +1,4 @@
-"""Scenes that are made here, once, with what `pip` brings: `digit_scenes` and `rendered_depth`."""
+"""The demos `digit_scenes` and `rendered_depth`: data sets that are generated once, from data in pip packages."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,39 +9,41 @@ from data.errors import DataError
 from data.files import locked
 from data.scenes.items import Annotation, Records
 from data.scenes.maps import read_map, segments_of
-from data.scenes.opening import Asked, Opened
+from data.scenes.opening import Opened, ReadingSettings
 from data.tfds import one_split, shard_states
 
 BACKGROUND = "photograph"
-"""The class of what shows no digit."""
+"""The class of pixels without a digit."""
 
 
-def open_demo(source: str, asked: Asked) -> Opened:
-    """The demo of this name, made where it is not there yet.
+def open_demo(source: str, settings: ReadingSettings) -> Opened:
+    """Opens the demo of this name, and generates it if it does not exist.
 
     Raises:
-        DataError: what it is made of is missing, or it has no such annotations.
+        DataError: a package that it needs is missing, or it has no such annotations.
     """
     name, _, config = source.partition("/")
     if name == "digit_scenes":
         from data.digit_scenes.digit_scenes_dataset_builder import Builder
 
-        kind = asked.annotations or "instances"
+        kind = settings.annotations or "instances"
         if kind == "depth":
             raise DataError("digit_scenes have no depth: rendered_depth has")
         digits = tuple(map(str, range(10)))
         classes = digits if kind == "instances" else (*digits, BACKGROUND)
         stuff = {"instances": (), "panoptic": (10,), "semantic": tuple(range(11))}[kind]
         annotate = {"instances": _digits, "panoptic": _panoptic, "semantic": _semantic}[kind]
-        return Opened(classes, _splits(Builder, config, asked, annotate, masked=True), stuff=stuff)
+        return Opened(classes, _splits(Builder, config, settings, annotate, masked=True), stuff=stuff)
     from data.rendered_depth.rendered_depth_dataset_builder import Builder
 
-    if asked.annotations not in ("", "depth"):
-        raise DataError(f"rendered_depth has no annotations {asked.annotations!r}, the depth alone")
-    return Opened((), _splits(Builder, config, asked, _depth, measured=True))
+    if settings.annotations not in ("", "depth"):
+        raise DataError(f"rendered_depth has no annotations {settings.annotations!r}, the depth alone")
+    return Opened((), _splits(Builder, config, settings, _depth, measured=True))
 
 
-def _splits(builder_class: Any, config: str, asked: Asked, annotate: Callable, **known: bool) -> Mapping[str, Records]:
+def _splits(
+    builder_class: Any, config: str, settings: ReadingSettings, annotate: Callable, **known: bool
+) -> Mapping[str, Records]:
     import tensorflow_datasets as tfds
 
     names = [one.name for one in builder_class.BUILDER_CONFIGS]
@@ -49,7 +51,7 @@ def _splits(builder_class: Any, config: str, asked: Asked, annotate: Callable, *
         raise DataError(f"{builder_class.name} has no configuration {config!r}, but {', '.join(names)}")
 
     tfds.disable_progress_bar()
-    folder = asked.cache / "tfds"
+    folder = settings.cache / "tfds"
     with locked(folder / builder_class.name):
         builder = builder_class(config=config or names[0], data_dir=folder, file_format="array_record")
         builder.download_and_prepare()

@@ -1,4 +1,4 @@
-"""Pictures and the depth of their pixels, in files: folders of both, and the lists by which NYU and KITTI are published."""
+"""Files of pictures and depth maps: folders of both, and lists as NYU and KITTI publish them."""
 
 import dataclasses
 from pathlib import Path
@@ -11,30 +11,30 @@ from data.errors import DataError
 from data.images.pictures import opened
 from data.scenes.items import Annotation, Files, Size
 from data.scenes.maps import Maps, encoded, paired
-from data.scenes.opening import Asked, Opened
+from data.scenes.opening import Opened, ReadingSettings
 
 Depth = Float32[np.ndarray, "height width"]
 
 
-def open_folder(folder: Path, asked: Asked) -> Opened | None:
-    """A folder with `images/` and `depth/`, a PNG of numbers for each picture; `None` where it is none."""
+def open_folder(folder: Path, settings: ReadingSettings) -> Opened | None:
+    """Opens a folder with `images/` and `depth/`, a PNG of depth for each picture; `None` if it has none."""
     splits = paired(folder, "images", "depth")
     if not splits:
         return None
     found = {
-        split: Files(str(place), encoded(names), DepthMaps(tuple(maps), asked.depth_scale), False, True)
+        split: Files(str(place), encoded(names), DepthMaps(tuple(maps), settings.depth_scale), False, True)
         for split, (place, names, maps) in splits.items()
     }
     return Opened((), found)
 
 
-def open_list(path: Path, asked: Asked) -> Opened:
-    """A list, a line a picture: its path and that of its depth, from the list's folder on, and what else stands there is
-    ignored. A picture without depth (`None`) is left out. Beside `…train….txt` the same name with `val` or `test` in its place
-    is what is held out.
+def open_list(path: Path, settings: ReadingSettings) -> Opened:
+    """Opens a list with a line for each picture: its path and that of its depth, relative to the list; the rest of a line is
+    ignored. A picture without depth (`None`) is left out. Beside `…train….txt` the list with `val` or `test` in its name is
+    held out.
 
     Raises:
-        DataError: a line has no two paths, or there is no such file.
+        DataError: a line has fewer than two paths, or a file is missing.
     """
     splits = {"train": path}
     for word in ("val", "test"):
@@ -53,15 +53,18 @@ def open_list(path: Path, asked: Asked) -> Opened:
         if missing is not None:
             raise DataError(f"{file} names {missing}, and there is none")
         names = encoded([row[0] for row in rows])
-        found[split] = Files(str(file.parent), names, DepthMaps(maps, asked.depth_scale), False, True)
+        found[split] = Files(str(file.parent), names, DepthMaps(maps, settings.depth_scale), False, True)
     return Opened((), found)
 
 
 def checked_depth(depth: np.ndarray, name: str, skip: bool) -> Depth:
-    """Depth in metres, 0 where nothing was measured; what is negative or not finite is refused, or counts as not measured.
+    """Depth in metres, 0 where it was not measured.
+
+    Args:
+        skip: treat negative and non-finite depth as not measured.
 
     Raises:
-        DataError: some of it is, and is not to be left out.
+        DataError: some depth is negative or not finite, without `skip`.
     """
     depth = np.asarray(depth, np.float32)
     wrong = ~(np.isfinite(depth) & (depth >= 0))
@@ -77,7 +80,7 @@ def checked_depth(depth: np.ndarray, name: str, skip: bool) -> Depth:
 
 @dataclasses.dataclass(frozen=True)
 class DepthMaps(Maps):
-    """Depth in PNGs of 8 or 16 bits: what they count are metres times `scale`."""
+    """Depth maps in PNGs of 8 or 16 bits, in units of 1 / `scale` metres."""
 
     scale: float
 
@@ -96,10 +99,10 @@ class DepthMaps(Maps):
 
 
 def read_depth(source: str | bytes, name: str, scale: float) -> Depth:
-    """The depth in a PNG.
+    """Reads the depth from a PNG, in metres.
 
     Raises:
-        DataError: it is none, or of colours.
+        DataError: it is no picture, or in colour.
     """
     with opened(source, name) as image:
         if image.mode != "L" and not image.mode.startswith("I;16"):

@@ -1,4 +1,4 @@
-"""Examples of scenes: which one a place in the run shows, altered where it is trained on, and padded to a canvas."""
+"""Examples of scenes: augmented for training, resized for evaluation, and padded to a canvas."""
 
 import dataclasses
 import functools
@@ -19,28 +19,28 @@ from data.scenes.transforms import Alteration, Crop, Resize
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class SceneExamples(Examples):
-    """Examples from some scenes, each a picture on a canvas, which is padded below and on the right:
+    """Examples of some scenes, each padded below and on the right to the size of a canvas:
 
         pixel_values [height, width, 3]: uint8, RGB, 0 in the padding.
         pixel_mask [height, width]: int32, 1 where the picture is.
-        class_labels [objects]: int32, `IGNORED` behind them; where the form has objects.
-        boxes [objects, 4]: float32, (centre x, centre y, width, height) in parts of the canvas, as `transformers` 5 has them, 0
-            behind them.
-        mask_labels [objects, height, width]: uint8, where the objective reads it.
-        labels [height, width]: float32, metres, 0 where nothing was measured; where the objective reads it.
+        class_labels [objects]: int32, padded with `IGNORED`; if the form has objects.
+        boxes [objects, 4]: float32, (centre x, centre y, width, height) in fractions of the canvas, as in `transformers` 5,
+            padded with 0.
+        mask_labels [objects, height, width]: uint8, if the objective reads it.
+        labels [height, width]: depth in metres, float32, 0 where it was not measured; if the objective reads it.
 
-    What is drawn for an example is a function of the seed, the epoch and the scene. So its size is known beforehand, and
-    in each epoch like sizes come together.
+    The random draws for an example are a function of the seed, the epoch and the scene. So sizes are known in advance, and
+    each epoch batches similar sizes.
 
     Attributes:
-        scenes: the parts of the source, of which `places` count through all.
-        places: those to take.
-        pixels: (height, width) of each of them, upright.
-        processor: how they are resized where they are not trained on.
-        alteration: of what is trained on.
+        scenes: the parts of the source.
+        places: indices of the scenes to take, counted through all parts.
+        pixels: (height, width) of each of these, upright.
+        processor: resizes pictures for evaluation.
+        alteration: augments scenes for training.
 
     Raises:
-        DataError: there is no scene, or they do not fit into the form; later, one cannot be read.
+        DataError: there is no scene, or a scene does not fit the form; later, a scene cannot be read.
     """
 
     scenes: Sequence[Items]
@@ -84,18 +84,18 @@ class SceneExamples(Examples):
 
     @property
     def sizes(self) -> Int64[np.ndarray, "scenes 2"]:
-        """Of what is trained on the largest that can be drawn."""
+        """Sizes of the examples; for training the largest that can be drawn."""
         return self._multiples(self._largest)
 
     def _multiples(self, sizes: Int64[np.ndarray, "scenes 2"]) -> Int64[np.ndarray, "scenes 2"]:
-        """Sizes of the canvas, multiples of what the model divides them by, but not beyond the form."""
+        """Sizes rounded up to multiples of the processor's divisor, within the form."""
         divisor = self.processor.size_divisor
         padded = -(-sizes // divisor) * divisor
         return np.where(sizes <= self.form.size, np.minimum(padded, self.form.size), padded)
 
     @functools.cached_property
     def buckets(self) -> Buckets | None:
-        """Chosen by what is drawn in the first epoch; the last holds the form."""
+        """Canvas sizes, chosen by the sizes of the first epoch; the last one is that of the form."""
         if self.form.buckets == 1:
             return None
         if not self.shuffled:
@@ -112,7 +112,7 @@ class SceneExamples(Examples):
         return functools.lru_cache(maxsize=2)(lambda epoch: self.buckets.filled(self._drawn(epoch)))
 
     def _drawn(self, epoch: int) -> Int64[np.ndarray, "scenes 2"]:
-        """The sizes of canvas that scenes want in an epoch."""
+        """The canvas size that each scene needs in an epoch."""
         plans = (
             self.alteration.plan(self._generator(epoch, item), tuple(size), self.processor).size
             for item, size in enumerate(self.pixels.tolist())
@@ -151,7 +151,7 @@ class SceneExamples(Examples):
         return on_canvas(scene, form, f"scene {int(self.places[item])}")
 
     def scene(self, item: int, masks: bool = False, depth: bool = False) -> Scene:
-        """A scene as the source has it, its crowds too: what a metric compares with."""
+        """A scene without augmentation and with its crowds, for metrics."""
         place = int(self.places[item])
         for items in self.scenes:
             if place < len(items):
@@ -170,7 +170,7 @@ def too_many(name: str, count: int, objects: int) -> str:
 
 
 def on_canvas(scene: Scene, form: SceneForm, name: str) -> Batch:
-    """A scene as an example.
+    """Makes an example of a scene.
 
     Raises:
         DataError: it has more objects than the form.

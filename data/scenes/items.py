@@ -1,4 +1,4 @@
-"""Scenes as a source has them: pictures in files or records, with their annotations, read one at a time."""
+"""The scenes of a source: pictures in files or records with their annotations, read one at a time."""
 
 import dataclasses
 import hashlib
@@ -25,11 +25,11 @@ NO_BOXES, NO_LABELS = np.zeros((0, 4)), np.zeros(0, np.int32)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Annotation:
-    """What is known of a picture; masks and depth are made when they are asked for.
+    """The annotation of a picture. Masks and depth are functions, called on demand.
 
     Attributes:
-        size: (height, width) of the picture that was annotated; `None` where nobody wrote it down.
-        labels, boxes, crowd, areas: of its objects, as `Scene` has them.
+        size: (height, width) of the annotated picture; `None` if unknown.
+        labels, boxes, crowd, areas: of its objects, see `Scene`.
     """
 
     size: Size | None
@@ -45,8 +45,8 @@ class Annotations(Protocol):
     """The annotations of files, in their order.
 
     Attributes:
-        digest: of all that they say.
-        files: where each lies in a file of its own; empty where they lie together.
+        digest: hash of their contents.
+        files: a file for each annotation; empty if one file holds them all.
     """
 
     digest: str
@@ -55,13 +55,13 @@ class Annotations(Protocol):
     def __getitem__(self, index: int) -> Annotation: ...
 
     def said(self, index: int) -> Size | None:
-        """The size of a picture as they have it, where that takes no time."""
+        """The size of a picture according to them, if it is known without reading the annotation."""
 
     def count(self, index: int) -> int:
         """How many objects are trained on, where that takes no time; else 0."""
 
     def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
-        """The packed size of an annotation in a file of its own. Raises `DataError` where it is broken."""
+        """The packed size of an annotation that is a file. Raises `DataError` if it is broken."""
 
 
 class Items(Protocol):
@@ -69,7 +69,7 @@ class Items(Protocol):
 
     @property
     def digest(self) -> str:
-        """Of what the annotations say that `contents` does not read."""
+        """Hash of the annotations that `contents` does not read."""
 
     @property
     def masked(self) -> bool:
@@ -82,7 +82,7 @@ class Items(Protocol):
     def __len__(self) -> int: ...
 
     def picture(self, index: int) -> tuple[Source, str]:
-        """The picture, and what to call it in a sentence."""
+        """The picture, and its name for errors."""
 
     def annotation(self, index: int) -> Annotation: ...
 
@@ -90,11 +90,11 @@ class Items(Protocol):
         """How many objects are trained on, where that takes no time; else 0."""
 
     def contents(self, reading: Reading) -> Contents:
-        """Hash and packed size of each."""
+        """Hash and packed size of each scene."""
 
 
 def packed(size: Size) -> int:
-    """A size as one number, as `Contents` has it."""
+    """A size as one number, as `Contents` stores it."""
     return size[0] << 32 | size[1]
 
 
@@ -104,17 +104,17 @@ def unpacked(sizes: Int64[np.ndarray, " items"]) -> Int64[np.ndarray, "items 2"]
 
 
 def packed_size(content: bytes | np.ndarray, name: str, *, decode: bool = False) -> int:
-    """The packed size of a picture that stands upright, if it is whole. Raises `DataError` as `examine`."""
+    """The packed size of a picture, upright. Raises `DataError` if it is broken, as `examine`."""
     examine(content, name, decode=decode)
     with opened(content, name) as image:
         return packed(upright_size(image))
 
 
 def read_scene(items: Items, index: int, masks: bool = False, depth: bool = False) -> Scene:
-    """A scene, upright.
+    """Reads a scene, upright.
 
     Args:
-        masks, depth: whether they are asked for.
+        masks, depth: whether to read them.
 
     Raises:
         DataError: the picture or its annotation is broken, or they are of different sizes.
@@ -183,7 +183,7 @@ class Files:
         return Contents(pictures.hashes ^ (maps.hashes << np.uint64(1)), pictures.sizes, broken)
 
     def _compared(self, pictures: Contents, sizes: Int64[np.ndarray, " items"], what: str) -> dict[int, str]:
-        """What is broken, also by a size of the annotation that is not the picture's."""
+        """The broken scenes: unreadable ones, and those whose annotation has another size than the picture."""
         broken = dict(pictures.broken)
         for index in np.flatnonzero(sizes != pictures.sizes).tolist():
             if index not in broken and not self._fits(index, int(sizes[index])):
@@ -193,7 +193,7 @@ class Files:
         return dict(sorted(broken.items()))
 
     def _fits(self, index: int, size: int) -> bool:
-        """Whether an annotation of another size is one of the pixels as they are stored."""
+        """Whether the annotation has the size of the picture before it is turned upright."""
         with Image.open(self.picture(index)[0]) as image:
             return size == packed((image.height, image.width))
 
@@ -203,11 +203,11 @@ class Records:
     """Scenes of a TFDS data set.
 
     Attributes:
-        annotate: the annotation in a record, whose second argument is its name in a sentence.
-        image: the feature that holds the picture.
-        state: a string that changes when its files do.
-        version: one that changes when the data set does.
-        bytes: how large it is.
+        annotate: makes the annotation of a record and its name for errors.
+        image: name of the feature with the picture.
+        state: a string that changes with the files.
+        version: a string that changes with the data set.
+        bytes: size of the data set.
     """
 
     items: Sequence[Mapping[str, Any]]

@@ -1,4 +1,4 @@
-"""The scenes to train on and to hold out: how large they are, which of them can be read, and where they are split."""
+"""Looks at all scenes of a source: their sizes, which of them can be read, and the split into training and held-out scenes."""
 
 import dataclasses
 import hashlib
@@ -19,12 +19,14 @@ from data.survey import Survey, repeated, share_of
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Looked:
-    """Scenes that were looked at: the parts that there are, and of all of them, joined, hashes and sizes.
+    """The result of looking at the scenes of a source.
 
     Attributes:
-        training, held_out: places among all.
-        given: the source says by itself what is held out.
-        broken: what is wrong with scenes and with annotations.
+        parts: the splits in use.
+        hashes, pixels: hash and size of each scene, of all parts in turn.
+        training, held_out: indices of the scenes of either side.
+        given: whether the source itself has a held-out split.
+        broken: errors in scenes and annotations.
     """
 
     opened: Opened
@@ -46,7 +48,7 @@ class Looked:
         return digest.hexdigest()[:32]
 
     def survey(self) -> Survey:
-        """The counts of scenes that were all read."""
+        """Counts for `lacuna check`."""
         kept = np.union1d(self.training, self.held_out)
         sizes = self.pixels[kept]
         return Survey(
@@ -72,10 +74,10 @@ def looked_at(
     broken: Broken,
     say: Callable[[str], None],
 ) -> Looked:
-    """Look at the scenes of both splits, and split those to train on where none is held out.
+    """Looks at the scenes of both splits, and splits the training scenes if none is held out.
 
     Raises:
-        DataError: a scene or an annotation is broken, and not to be left out; there is nothing to split.
+        DataError: a scene or an annotation is broken, and `broken` does not say to leave it out; there is nothing to split.
     """
     if opened.broken:
         count, first = len(opened.broken), opened.broken[0]

@@ -1,4 +1,4 @@
-"""Maps in which each pixel has the number of its segment or class: of demos, of ADE20K's folders, of COCO's panoptic PNGs."""
+"""Segment maps and class maps: a number for each pixel, in demos, ADE20K's folders and COCO's panoptic PNGs."""
 
 import abc
 import dataclasses
@@ -16,20 +16,20 @@ from data.errors import DataError
 from data.files import files_below
 from data.images.pictures import ENDINGS, opened
 from data.scenes.items import Annotation, Files, Size, packed
-from data.scenes.opening import Asked, Opened
+from data.scenes.opening import Opened, ReadingSettings
 from data.scenes.scene import boxes_of, masks_of
 
 Map = Int32[np.ndarray, "height width"]
 
 NOTHING = 255
-"""In a PNG of classes: no class."""
+"""The number of no class in a PNG of classes."""
 
 PANOPTIC_PLACES = np.array([1, 256, 65_536])
-"""What red, green and blue of a panoptic PNG count."""
+"""Place values of red, green and blue in a panoptic PNG."""
 
 
 def read_map(source: str | bytes | np.ndarray, name: str = "") -> Map:
-    """The numbers in a PNG: grey of 8 or 16 bits, the index into a palette, or red + 256 green + 65536 blue.
+    """Reads the numbers in a PNG: grey of 8 or 16 bits, palette indices, or red + 256 green + 65536 blue.
 
     Raises:
         DataError: it is no picture, or a broken one.
@@ -46,7 +46,7 @@ def read_map(source: str | bytes | np.ndarray, name: str = "") -> Map:
 def segments_of(
     segments: Map, ids: Sequence[int], labels: Sequence[int], crowd: Sequence[bool] | None = None
 ) -> Annotation:
-    """The annotation in a map: the segments of these ids, as far as there is a pixel of them."""
+    """The annotation of a segment map: the segments of these ids that have a pixel."""
     there = np.isin(ids, np.unique(segments))
     kept = np.asarray(ids, np.int64)[there]
     masks = masks_of(segments, kept)
@@ -57,10 +57,10 @@ def segments_of(
 
 
 def classes_of(numbers: Map, classes: int, reduce_labels: bool, name: str) -> Annotation:
-    """The annotation in a map of classes: each class that is there is an object.
+    """The annotation of a class map, with an object for each class that has a pixel.
 
     Raises:
-        DataError: there is a class that nobody knows.
+        DataError: a class is out of range.
     """
     ids = [int(number) for number in np.unique(numbers) if number != NOTHING and not (reduce_labels and number == 0)]
     labels = [number - reduce_labels for number in ids]
@@ -79,7 +79,7 @@ class Maps(abc.ABC):
 
     @abc.abstractmethod
     def shape(self, content: bytes, name: str) -> Size:
-        """(height, width) of a map that was read whole. Raises `DataError` where it is broken."""
+        """(height, width) of a decoded map. Raises `DataError` if it is broken."""
 
     def said(self, index: int) -> None:
         return None
@@ -96,7 +96,7 @@ class Maps(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class ClassMaps(Maps):
-    """Maps of classes."""
+    """Class maps."""
 
     classes: int
     reduce_labels: bool
@@ -114,12 +114,12 @@ class ClassMaps(Maps):
 
 
 SPLITS = {"train": ("train", "training"), "validation": ("validation", "val"), "test": ("test", "testing")}
-"""What the folders of a split may be called."""
+"""Names of the folders of a split."""
 
 
 def paired(folder: Path, pictures: str, maps: str) -> dict[str, tuple[Path, list[str], list[str]]]:
-    """By split the folder of pictures, their names, and the PNG of the same name for each, from `images/SPLIT` and
-    `annotations/SPLIT`, `SPLIT/images` and `SPLIT/annotations`, or both without splits.
+    """For each split the folder of pictures, their names, and the PNG of the same name for each. They are looked for in
+    `images/SPLIT` and `annotations/SPLIT`, in `SPLIT/images` and `SPLIT/annotations`, and in both without splits.
 
     Raises:
         DataError: a picture has no map.
@@ -149,15 +149,15 @@ def _matched(pictures: Path, maps: Path) -> tuple[list[str], list[str]]:
     return names, [by_stem[os.path.splitext(name)[0]] for name in names]
 
 
-def open_semantic(folder: Path, asked: Asked) -> Opened | None:
-    """A folder with `images/` and `annotations/`, a PNG of classes for each picture; `None` where it is none.
+def open_semantic(folder: Path, settings: ReadingSettings) -> Opened | None:
+    """Opens a folder with `images/` and `annotations/`, a PNG of classes for each picture; `None` if it has none.
 
-    The names of the classes stand in `classes.txt`, a line each, or in ADE20K's `objectInfo150.txt`.
+    Names of classes are read from `classes.txt`, a line each, or from ADE20K's `objectInfo150.txt`.
     """
     splits = paired(folder, "images", "annotations")
     if not splits:
         return None
-    classes, reduce_labels = _class_names(folder), asked.reduce_labels
+    classes, reduce_labels = _class_names(folder), settings.reduce_labels
     return Opened(
         classes,
         {
@@ -181,7 +181,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def encoded(names: Sequence[str]) -> np.ndarray:
-    """Names as `Files` has them."""
+    """File names as `Files` stores them."""
     return np.array([os.fsencode(name) for name in names])
 
 

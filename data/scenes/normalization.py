@@ -1,4 +1,4 @@
-"""What is done on the device to pictures of any shape: they are normalised, and their padding is 0."""
+"""Normalises padded pictures on the device."""
 
 import dataclasses
 from typing import ClassVar
@@ -36,7 +36,7 @@ class Normalization:
         return False
 
     def __call__(self, key: Key[Array, ""], example: Example, training: bool) -> Example:
-        """`pixel_values` (height, width, 3), uint8, as a model is to see them: float32, 0 where `pixel_mask` is."""
+        """Normalises `pixel_values` (height, width, 3) from uint8 to float32, 0 where `pixel_mask` is 0."""
         mean, std = (jnp.asarray(x, jnp.float32)[None, None] for x in (self.image_mean, self.image_std))
         values = (example["pixel_values"].astype(jnp.float32) * self.rescale_factor - mean) / std
         return {**example, "pixel_values": jnp.where(example["pixel_mask"][..., None] > 0, values, 0.0)}

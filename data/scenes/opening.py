@@ -1,4 +1,4 @@
-"""What a source of scenes names: folders in the formats of COCO, ADE20K and depth maps, TFDS data sets, and demos."""
+"""Opens sources of scenes: folders in the formats of COCO, ADE20K and depth maps, TFDS data sets, and demos."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ DEMOS = ("digit_scenes", "rendered_depth")
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What a source holds.
+    """The contents of a source.
 
     Attributes:
-        classes: the names of the classes, by label; none where the depth alone is known.
+        classes: names of the classes, by label; empty if there is depth alone.
         splits: the scenes of each split, by its name.
-        category_ids: by label, what the source calls a class, a number; empty where that is the label.
-        stuff: labels of what has no instances (sky, grass): of one such class a picture has one segment.
-        broken: what is wrong with annotations that were left out, in a sentence.
+        category_ids: the source's number of each class, by label; empty if that is the label.
+        stuff: labels of classes without instances (sky, grass), which have one segment in a picture.
+        broken: errors in annotations that were left out, a sentence each.
     """
 
     classes: tuple[str, ...]
@@ -31,12 +31,11 @@ class Opened:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """How a source is to be read.
+class ReadingSettings:
+    """How to read a source.
 
     Attributes:
-        annotations: which, where a folder has several: `instances`, `panoptic`, `semantic` or `depth`; empty for the first
-            of these that it has.
+        annotations: `instances`, `panoptic`, `semantic` or `depth`; empty for the first of these that the source has.
         reduce_labels: see `Scenes`.
         raw_ids: see `Scenes`.
         depth_scale: see `Scenes`.
@@ -52,19 +51,19 @@ class Asked:
     cache: Path
 
 
-def open_scenes(source: str, asked: Asked) -> Opened:
-    """The scenes that `source` names.
+def open_scenes(source: str, settings: ReadingSettings) -> Opened:
+    """Opens the scenes that `source` names.
 
     Raises:
-        DataError: there is nothing to read there, in a sentence that says where to mend it.
+        DataError: there is nothing to read, or it is of no known format.
     """
     from data.scenes import coco, demos, depth, maps, records
 
     path = Path(source).expanduser()
     if source.split("/")[0] in DEMOS:
-        return demos.open_demo(source, asked)
+        return demos.open_demo(source, settings)
     if path.is_file() and path.suffix == ".txt":
-        return depth.open_list(path, asked)
+        return depth.open_list(path, settings)
     if path.is_dir():
         openers = {
             "instances": coco.open_instances,
@@ -72,14 +71,14 @@ def open_scenes(source: str, asked: Asked) -> Opened:
             "semantic": maps.open_semantic,
             "depth": depth.open_folder,
         }
-        if asked.annotations and asked.annotations not in openers:
-            raise DataError(f"annotations={asked.annotations!r}: expected {', '.join(openers)}")
+        if settings.annotations and settings.annotations not in openers:
+            raise DataError(f"annotations={settings.annotations!r}: expected {', '.join(openers)}")
         for name, opener in openers.items():
-            if asked.annotations in ("", name):
-                opened = opener(path, asked)
+            if settings.annotations in ("", name):
+                opened = opener(path, settings)
                 if opened is not None:
                     return opened
-        wanted = asked.annotations or "annotations of a format that is known"
+        wanted = settings.annotations or "annotations of a format that is known"
         raise DataError(
             f"{path} holds no {wanted}: give a folder with annotations/*.json (COCO), with images/ and annotations/*.png"
             " (ADE20K), or with images/ and depth/"
@@ -90,4 +89,4 @@ def open_scenes(source: str, asked: Asked) -> Opened:
         raise DataError(
             f"there is no folder {path}: {on_disk(path, '; ')}give one in COCO format, {' or '.join(DEMOS)}, or a TFDS name"
         )
-    return records.open_tfds(source, asked)
+    return records.open_tfds(source, settings)

@@ -22,7 +22,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     MASK2FORMER: {"size_divisor": 32},
     GLPN: {"size_divisor": 32, "do_normalize": False},
 }
-"""What a processor does where its file does not say."""
+"""Defaults of the fields, by class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class SceneProcessor(PictureProcessor):
             `longest`; `Mask2FormerImageProcessor` stretches that up to multiples of `size_divisor`; `GLPNImageProcessor` takes
             pictures as they are, both edges down to a multiple.
         shortest, longest: edges.
-        exact: (height, width) of all pictures, in the place of these two.
-        size_divisor: what both edges are multiples of.
+        exact: (height, width) of all pictures, instead of these two.
+        size_divisor: both edges become multiples of it.
     """
 
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = DEFAULTS
@@ -79,10 +79,10 @@ class SceneProcessor(PictureProcessor):
         return {**fields, "image_mean": list(self.image_mean), "image_std": list(self.image_std)}
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that a picture of `size` gets.
+        """The (height, width) to which a picture of `size` is resized.
 
         Raises:
-            DataError: it is smaller than the divisor on a side.
+            DataError: an edge is smaller than the divisor.
         """
         if not self.do_resize:
             return size

@@ -1,4 +1,4 @@
-"""Data sets of TFDS with boxes, panoptic maps, maps of classes and instances, or depth, known by their features."""
+"""TFDS data sets of scenes, recognised by their features: boxes, panoptic maps, class and instance maps, or depth."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from data.images.pictures import opened, upright_size
 from data.scenes.depth import checked_depth
 from data.scenes.items import Annotation, Records
 from data.scenes.maps import read_map, segments_of
-from data.scenes.opening import DEMOS, Asked, Opened
+from data.scenes.opening import DEMOS, Opened, ReadingSettings
 from data.tfds import shard_states, tfds_builder, tfds_split
 
 THINGS_OF_COCO, CLASSES_OF_COCO = 80, 133
@@ -22,11 +22,11 @@ CLASSES_OF_SCENE_PARSE = 150
 Annotate = Callable[[Mapping[str, Any], str], Annotation]
 
 
-def open_tfds(name: str, asked: Asked) -> Opened:
-    """A TFDS data set.
+def open_tfds(name: str, settings: ReadingSettings) -> Opened:
+    """Opens a TFDS data set.
 
     Raises:
-        DataError: there is none of this name, or it has nothing that is known here.
+        DataError: there is none of this name, or none of its features is known.
     """
     import tensorflow_datasets as tfds
 
@@ -39,13 +39,13 @@ def open_tfds(name: str, asked: Asked) -> Opened:
         stuff = tuple(range(THINGS_OF_COCO, len(classes))) if len(classes) == CLASSES_OF_COCO else ()
     elif "objects" in features:
         classes = _names(features["objects"]["label"])
-        annotate = functools.partial(_boxes, skip=asked.skip)
+        annotate = functools.partial(_boxes, skip=settings.skip)
     elif "depth" in features:
-        classes, annotate = (), functools.partial(_depth, skip=asked.skip)
+        classes, annotate = (), functools.partial(_depth, skip=settings.skip)
     elif "annotation" in features:
         classes = tuple(f"LABEL_{label}" for label in range(CLASSES_OF_SCENE_PARSE))
-        annotate = _classes if asked.annotations == "semantic" else _instances
-        stuff = tuple(range(len(classes))) if asked.annotations == "semantic" else ()
+        annotate = _classes if settings.annotations == "semantic" else _instances
+        stuff = tuple(range(len(classes))) if settings.annotations == "semantic" else ()
     else:
         raise DataError(
             f"the TFDS data set {name!r} has no feature `objects`, `panoptic_objects`, `annotation` or `depth`, but"
@@ -71,12 +71,12 @@ def open_tfds(name: str, asked: Asked) -> Opened:
 
 
 def _names(feature: Any) -> tuple[str, ...]:
-    """The names of the classes, or their numbers where they have none."""
+    """The names of the classes, or their numbers if they have no names."""
     return tuple(feature.names or (f"LABEL_{label}" for label in range(feature.num_classes)))
 
 
 def _boxes(record: Mapping[str, Any], name: str, skip: bool) -> Annotation:
-    """Boxes (top, left, bottom, right) in parts of the picture."""
+    """Boxes, which are (top, left, bottom, right) in fractions of the picture."""
     with opened(record["image"], name) as image:
         height, width = size = upright_size(image)
     objects = record["objects"]
@@ -103,7 +103,7 @@ def _panoptic(record: Mapping[str, Any], name: str) -> Annotation:
 
 
 def _instances(record: Mapping[str, Any], name: str) -> Annotation:
-    """Instances in a map: red is the class, from 1 on, and green tells those of one class apart."""
+    """Instances of a map: red is the class, from 1 on, green the number of the instance in its class."""
     numbers = read_map(record["annotation"], name) % 65_536
     ids = np.unique(numbers)
     ids = ids[ids % 256 > 0]
@@ -111,7 +111,7 @@ def _instances(record: Mapping[str, Any], name: str) -> Annotation:
 
 
 def _classes(record: Mapping[str, Any], name: str) -> Annotation:
-    """The same, all instances of a class being one."""
+    """The classes of such a map, all instances of a class as one object."""
     numbers = read_map(record["annotation"], name) % 256
     ids = np.unique(numbers[numbers > 0])
     return segments_of(numbers, ids, ids - 1)

@@ -1,4 +1,4 @@
-"""A picture with what is to be found in it."""
+"""A scene: a picture with its annotation."""
 
 import dataclasses
 
@@ -14,17 +14,17 @@ Boxes = Float64[np.ndarray, "objects 4"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture, and of its objects class, box and mask, or of its pixels the depth.
+    """A picture with the classes, boxes and masks of its objects, or the depth of its pixels.
 
     Attributes:
         picture: upright, RGB.
-        labels: of the objects; no object, no row.
-        boxes: of the objects.
-        masks: of the objects, 1 where one is seen; `None` where nobody knows or asks.
-        crowd: objects that are several, marked as one: they are not trained on, and in evaluation what is found there does not
-            count.
-        areas: of the objects, in pixels, as who annotated them has them; `None` where nobody knows.
-        depth: metres, 0 where nothing was measured; `None` where nobody knows or asks.
+        labels: class of each object.
+        boxes: box of each object.
+        masks: mask of each object, 1 on its visible pixels; `None` if unknown or not read.
+        crowd: whether an annotation stands for several objects. Crowds are not trained on, and in evaluation predictions
+            there do not count.
+        areas: area of each object in pixels, from the annotation; `None` if unknown.
+        depth: metres, 0 where it was not measured; `None` if unknown or not read.
     """
 
     picture: Pixels
@@ -53,7 +53,7 @@ class Scene:
 
 
 def boxes_of(masks: Masks) -> Boxes:
-    """The boxes around masks, zeros around an empty one."""
+    """The bounding boxes of masks, zeros for an empty one."""
     boxes = np.zeros((len(masks), 4))
     for box, mask in zip(boxes, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -63,12 +63,12 @@ def boxes_of(masks: Masks) -> Boxes:
 
 
 def masks_of(segments: Int32[np.ndarray, "height width"], ids: np.ndarray) -> Masks:
-    """A mask for each id of a map of segments."""
+    """A mask for each id of a segment map."""
     return (segments[None] == np.asarray(ids)[:, None, None]).astype(np.uint8)
 
 
 def centred(boxes: Boxes, size: tuple[int, int]) -> Float32[np.ndarray, "objects 4"]:
-    """Boxes as (centre x, centre y, width, height), in parts of a canvas of this (height, width)."""
+    """Boxes as (centre x, centre y, width, height), in fractions of a canvas of this (height, width)."""
     left, top, right, bottom = boxes.T
     height, width = size
     parts = (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height

@@ -1,4 +1,4 @@
-"""Scenes as an experiment names them: a source, how pictures are resized, and what is done to those that are trained on."""
+"""The data of an experiment on scenes: a source, the resizing of pictures, and the augmentation."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from data.scenes.examples import SceneExamples
 from data.scenes.items import Items, packed_size
 from data.scenes.look import Looked, looked_at
 from data.scenes.normalization import Normalization
-from data.scenes.opening import Asked, open_scenes
+from data.scenes.opening import ReadingSettings, open_scenes
 from data.scenes.processor import DEFAULTS, DETR, PROCESSORS, SceneProcessor
 from data.scenes.transforms import Alteration
 from data.survey import Survey
@@ -28,23 +28,23 @@ from data.survey import Survey
 
 @dataclasses.dataclass(frozen=True)
 class Scenes(Source):
-    """Pictures with what is found in them.
+    """Pictures with boxes, masks or depth.
 
     Attributes:
-        source: `digit_scenes` or `rendered_depth`, made here with the `demo` extra; a folder in the format of COCO
+        source: the demo `digit_scenes` or `rendered_depth` (extra `demo`); a folder in the format of COCO
             (`annotations/*.json` beside folders of pictures), of ADE20K (`images/` and `annotations/` with a PNG of classes for
             each) or of depth maps (`images/` and `depth/`); a list `*.txt` of pictures and depth maps; or a TFDS name such as
             `coco/2017`, `coco/2017_panoptic`, `scene_parse150`, `nyu_depth_v2`. (`docs/scenes.md` has the formats.)
-        annotations: which of them, where a folder has several.
-        reduce_labels: 0 in a PNG of classes is no class, and 1 the first one, as in ADE20K.
-        raw_ids: labels are the category ids of a folder in COCO's format themselves, as in DETR's published models, and those
-            between them are `N/A`; else they count through the categories.
-        depth_scale: what a number in a depth PNG is divided by to be metres: 1000 of NYU, 256 of KITTI.
-        held_out_split: the split that is held out; where empty, `validation` if the source has one.
-        shortest, longest: edges of pictures that are evaluated, as DETR resizes them.
+        annotations: `instances`, `panoptic`, `semantic` or `depth`, if a source has several.
+        reduce_labels: in a PNG of classes 0 is no class and 1 the first one, as in ADE20K.
+        raw_ids: labels are COCO's category ids, as in DETR's published models, and unused ids are `N/A`; else labels number
+            the categories.
+        depth_scale: units of a depth PNG per metre: 1000 for NYU, 256 for KITTI.
+        held_out_split: the split to evaluate on; if empty, `validation` if the source has one.
+        shortest, longest: edges of pictures in evaluation, as DETR resizes them.
         image_processor_type: `DetrImageProcessor`, `Mask2FormerImageProcessor`, `GLPNImageProcessor`; the model's where empty.
-        image_mean, image_std: what channels from 0 to 1 are normalised with.
-        alteration: what is done to scenes that are trained on.
+        image_mean, image_std: mean and standard deviation of each channel, in [0, 1].
+        alteration: augmentation of training scenes.
     """
 
     documents: ClassVar[str] = "scenes"
@@ -79,7 +79,7 @@ class Scenes(Source):
 
     @property
     def processor(self) -> SceneProcessor:
-        """How pictures are prepared for evaluation, as a file to be written beside the model."""
+        """The processor for evaluation, which is written beside the model."""
         kind = self.image_processor_type or DETR
         plain = self.image_mean == (0.0,) * 3 and self.image_std == (1.0,) * 3
         return SceneProcessor(
@@ -95,7 +95,7 @@ class Scenes(Source):
     def prepare(
         self, size: int, folder: Path, say: Callable[[str], None], needs: Sequence[str] = ()
     ) -> "PreparedScenes":
-        """The source opened, looked at and split."""
+        """Opens the source, looks at its scenes and splits them."""
         say(f"opening {self.source}")
         looked = self._look(say, spoken(say, f"the scenes of {self.source}"), self.broken)
         settings = (self.shortest, self.longest, self.image_processor_type, self.reduce_labels, self.depth_scale)
@@ -117,7 +117,7 @@ class Scenes(Source):
         return self._look(lambda _: None, progress, "skip", again=True).survey()
 
     def _look(self, say: Callable[[str], None], progress: Progress, broken: Broken, again: bool = False) -> Looked:
-        asked = Asked(
+        settings = ReadingSettings(
             annotations=self.annotations,
             reduce_labels=self.reduce_labels,
             raw_ids=self.raw_ids,
@@ -125,7 +125,7 @@ class Scenes(Source):
             skip=broken == "skip",
             cache=self.cache_folder,
         )
-        opened = open_scenes(self.source, asked)
+        opened = open_scenes(self.source, settings)
         reading = Reading(
             "picture",
             packed_size,
@@ -157,13 +157,13 @@ class Scenes(Source):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedScenes(Prepared):
-    """Scenes made ready.
+    """Prepared scenes.
 
     Attributes:
-        scenes: the parts of the source, of which `training_items` and `held_out_items` count through all.
-        pixels: (height, width) of all of them.
-        category_ids: by label, what the source calls a class.
-        stuff: labels of what has no instances.
+        scenes: the parts of the source; `training_items` and `held_out_items` are indices counted through all parts.
+        pixels: (height, width) of all scenes.
+        category_ids: the source's number of each class, by label.
+        stuff: labels of classes without instances.
     """
 
     settings: Scenes
@@ -173,7 +173,7 @@ class PreparedScenes(Prepared):
     stuff: tuple[int, ...]
 
     def save(self, folder: Path, form: SceneForm) -> None:
-        """Write how pictures are prepared for the model."""
+        """Writes the processor beside the model."""
         self.settings.processor.write(folder)
 
     def examples(self, items: np.ndarray, form: SceneForm, seed: int) -> SceneExamples:

@@ -1,8 +1,8 @@
-"""What is done to scenes that are trained on: resizing, crops, flips and colours, which boxes, masks and depth go through, too.
+"""Augmentation of scenes: resizing, crops, flips and colours, applied to boxes, masks and depth, too.
 
-First a plan is drawn, from the size of the picture alone; then the scene goes through it. So sizes are known before pictures are.
+A plan is drawn from the size of a picture alone, and applied to the scene later. So sizes are known before pictures are read.
 
-Random short edges and parts: Carion et al., "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872, section 4.
+Random short edges and crops: Carion et al., "End-to-End Object Detection with Transformers", 2020, arXiv 2005.12872, section 4.
 Scale jitter with crops of a fixed size: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance
 Segmentation", 2020, arXiv 2012.07177, with the draws of detectron2. Strips of depth: Kim et al., "Global-Local Path Networks for
 Monocular Depth Estimation with Vertical CutDepth", 2022, arXiv 2201.07436.
@@ -24,27 +24,26 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Alteration:
-    """What becomes of a scene each time that it is trained on.
+    """Augmentation of a scene.
 
-    In this order: of some pictures a strip is replaced by its depth; of some a part is taken; the picture is resized; it is
-    cropped; flipped; its colours are changed.
+    In this order: CutDepth, a random part, resizing, a crop, a flip, colours.
 
     Attributes:
-        flip: fraction of the pictures seen in a mirror, left and right exchanged.
-        short_sides: one is drawn, to which the shorter edge is resized; as for evaluation where there are none.
-        longest: of the longer edge then, at most.
-        part: fraction of the pictures of which a part is taken before.
-        part_short_sides: one is drawn, to which the shorter edge is resized before that.
-        part_sides: both edges of the part are drawn between these two, the larger one included.
-        scales: of scale jitter; the picture is resized to fit into `crop`, times a number between the two. `None` for none.
-        crop: (height, width) of the place that is cut out then, at most; pictures are not cropped where `None`.
-        brightness, contrast, saturation: factors are drawn from 1 ± so much.
-        hue: degrees by which colours are turned at most.
-        gamma: exponents are drawn from 1 ± so much.
-        color_probability: of each of these five.
-        cut_depth: fraction of the pictures of which a strip, from top to bottom, shows its depth in grey, white being
-            `cut_depth_white` metres and more, and black what is not known.
-        cut_depth_width: of the strip, at most, as a fraction of what lies to the right of its left edge, which is drawn.
+        flip: probability of a horizontal flip.
+        short_sides: candidates for the length of the shorter edge; empty resizes as in evaluation.
+        longest: greatest length of the longer edge after that.
+        part: probability of taking a random part before resizing.
+        part_short_sides: candidates for the length of the shorter edge before the part is taken.
+        part_sides: range of both edges of the part, ends included.
+        scales: range of scale jitter: the picture is resized to fit `crop` times a factor. `None` for no jitter.
+        crop: greatest (height, width) of a random crop after resizing; `None` for no crop.
+        brightness, contrast, saturation: factors are drawn from 1 ± this.
+        hue: greatest rotation of the hue, in degrees.
+        gamma: exponents are drawn from 1 ± this.
+        color_probability: probability of each of these five.
+        cut_depth: probability of vertical CutDepth: a strip from top to bottom is replaced by its depth in grey, from black
+            (not measured) to white (`cut_depth_white` metres and more).
+        cut_depth_width: greatest width of the strip, as a fraction of the picture to the right of its left edge.
     """
 
     flip: float = 0.5
@@ -90,7 +89,7 @@ class Alteration:
             raise DataError(f"{self!r}: edges must be 1 at least, and the shorter ones at most `longest`")
 
     def plan(self, generator: np.random.Generator, size: Size, processor: SceneProcessor) -> "Plan":
-        """The changes of places, drawn for a picture of this size."""
+        """Draws the geometric changes for a picture of this size."""
         steps: list[Step] = []
         if self.part and generator.random() < self.part:
             edge = _one_of(generator, self.part_short_sides)
@@ -113,7 +112,7 @@ class Alteration:
         return Plan(tuple(steps), size)
 
     def largest(self, size: Size, processor: SceneProcessor) -> Size:
-        """What a picture of this size becomes at most, on either side."""
+        """The greatest height and width that a picture of this size can get."""
         if self.scales is not None:
             return self.crop
         if self.part and self.short_sides:
@@ -131,7 +130,7 @@ class Alteration:
         """The scene with a strip of its depth in the picture (vertical CutDepth).
 
         Raises:
-            DataError: nobody knows its depth.
+            DataError: the scene has no depth.
         """
         if not self.cut_depth:
             return scene
@@ -149,7 +148,7 @@ class Alteration:
         return dataclasses.replace(scene, picture=picture)
 
     def colored(self, generator: np.random.Generator, scene: Scene) -> Scene:
-        """The scene in other colours."""
+        """The scene with its colours changed at random."""
         if not (self.brightness or self.contrast or self.saturation or self.hue or self.gamma):
             return scene
         image = Image.fromarray(np.ascontiguousarray(scene.picture))
@@ -183,7 +182,7 @@ ENHANCERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Resize:
-    """To (height, width); masks and depth take the value of the nearest place."""
+    """Resizes to (height, width); masks and depth by nearest neighbours."""
 
     size: Size
 
@@ -204,8 +203,7 @@ class Resize:
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A part; objects that have none in it are dropped, and boxes are cut off at its edges, or drawn around what is left of
-    masks."""
+    """Crops. Objects outside are dropped; boxes are clipped at the edges, or recomputed from the cropped masks."""
 
     top: int
     left: int
@@ -230,7 +228,7 @@ class Crop:
 
 @dataclasses.dataclass(frozen=True)
 class Flip:
-    """Left and right exchanged."""
+    """Flips horizontally."""
 
     def __call__(self, scene: Scene, resample: int) -> Scene:
         left, top, right, bottom = scene.boxes.T
@@ -249,13 +247,13 @@ Step = Resize | Crop | Flip
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Changes of places, one after the other, and the size that comes out."""
+    """Geometric changes in order, and the resulting size."""
 
     steps: tuple[Step, ...]
     size: Size
 
     def __call__(self, scene: Scene, resample: int) -> Scene:
-        """The scene gone through all of them."""
+        """Applies all changes to a scene."""
         for step in self.steps:
             scene = step(scene, resample)
         return scene
@@ -271,17 +269,17 @@ def _one_of(generator: np.random.Generator, numbers: Sequence[int]) -> int:
 
 
 def _placed(generator: np.random.Generator, size: Size, part: Size) -> Crop:
-    """A part of a picture, in a random place."""
+    """A crop at a random place."""
     top, left = (int(generator.integers(whole - edge + 1)) for whole, edge in zip(size, part, strict=True))
     return Crop(top, left, part)
 
 
 def _largest_of_parts(edges: Size, processor: SceneProcessor) -> Size:
-    """What parts become at most where these are their largest edges."""
+    """The greatest size of resized parts with these largest edges."""
     return edges if not processor.do_resize else (max(processor.longest, *edges),) * 2
 
 
 def _nearest(size: int, new: int) -> np.ndarray:
-    """Of so many new places the old ones that Pillow takes as nearest."""
+    """The old index of each new place, as Pillow's nearest neighbour."""
     line = Image.fromarray(np.arange(size, dtype=np.int32)[:, None])
     return np.asarray(line.resize((1, new), Image.Resampling.NEAREST))[:, 0]
