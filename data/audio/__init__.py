@@ -1,1 +1,1 @@
-"""Audio: reading, resampling and normalising it, where it comes from, and examples made of it."""
+"""Audio: reading, resampling and normalising, sources, and examples."""

@@ -1,4 +1,4 @@
-"""Vocabularies of characters, for transcripts that are spread over frames: `vocab.json`, as `Wav2Vec2CTCTokenizer` reads it."""
+"""Character vocabularies for CTC: `vocab.json`, as `Wav2Vec2CTCTokenizer` reads it."""
 
 import dataclasses
 import functools
@@ -19,9 +19,9 @@ class Characters:
     """Characters and their ids.
 
     Attributes:
-        ids: by character, or by a special token; `<pad>` is the blank.
-        delimiter: stands for the space between words.
-        classes, labels: of no use here.
+        ids: id of each character and special token; `<pad>` is the blank.
+        delimiter: the token of the space between words.
+        classes, labels: unused.
     """
 
     ids: Mapping[str, int]
@@ -35,10 +35,10 @@ class Characters:
 
     @classmethod
     def of(cls, transcripts: Iterable[str]) -> "Characters":
-        """All characters of some transcripts, sorted, behind the special tokens and the delimiter.
+        """The special tokens and the delimiter, then all characters of some transcripts, sorted.
 
         Raises:
-            DataError: they have none, or the delimiter among them.
+            DataError: the transcripts have no characters, or use the delimiter.
         """
         characters = sorted(set().union(*map(set, transcripts)) - {" "})
         if not characters:
@@ -49,7 +49,7 @@ class Characters:
 
     @classmethod
     def read(cls, path: str | Path) -> "Characters":
-        """Of a published `vocab.json`, or of a folder with one.
+        """Reads a published `vocab.json`, or that of a folder.
 
         Raises:
             DataError: it holds no vocabulary.
@@ -69,7 +69,7 @@ class Characters:
         return cls(ids, about.get("word_delimiter_token", DELIMITER))
 
     def write(self, folder: Path) -> None:
-        """Write `vocab.json` and the settings that `transformers.AutoTokenizer` wants."""
+        """Writes `vocab.json` and the settings that `transformers.AutoTokenizer` needs."""
         special = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "unk_token": UNK}
         about = {
             "tokenizer_class": "Wav2Vec2CTCTokenizer",

@@ -1,4 +1,4 @@
-"""Recordings and what a decoder is to write of them: samples that become spectrograms on the device, and tokens of text."""
+"""Recordings with transcripts for encoder-decoders: samples, of which the device makes spectrograms, and tokens."""
 
 import dataclasses
 import hashlib
@@ -23,16 +23,16 @@ from data.text.tokenizers import load
 
 @dataclasses.dataclass(frozen=True)
 class Dictated(OfSpectrograms, WithTranscripts):
-    """Recordings and their transcripts, in tokens. `target` of the form counts the prompt and the end of the text, too.
+    """Recordings and their transcripts as tokens. The form's `target` includes the prompt and the end of the text.
 
     Attributes:
-        case, remove: of the characters of transcripts; nothing is changed unless it is said.
-        tokenizer: a published `tokenizer.json`, or the folder of one; trained on the transcripts where empty.
-        vocab_size: of a tokenizer trained here, where the model has room for more.
-        seconds: up to which a tokenizer trained here has timestamps.
-        language: token of the language, as `en`, of a model that knows several; empty of one that knows one.
-        task: what is done with speech by a model that knows several languages.
-        trained_here: whether the tokenizer that is named was trained on this source.
+        case, remove: changes of the characters of transcripts; none by default.
+        tokenizer: a published `tokenizer.json`, or its folder; if empty, one is trained on the transcripts.
+        vocab_size: size of a tokenizer trained here, at most that of the model.
+        seconds: the last timestamp of a tokenizer trained here.
+        language: language token, such as `en`, of a multilingual model; empty for a model of one language.
+        task: task token of a multilingual model.
+        trained_here: whether `tokenizer` was trained on this source.
     """
 
     case: Literal["upper", "lower", "keep"] = "keep"
@@ -91,13 +91,13 @@ class Dictated(OfSpectrograms, WithTranscripts):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedDictation(PreparedTranscripts):
-    """Recordings with texts in tokens made ready."""
+    """Prepared recordings with transcripts as tokens."""
 
     tokenizer: Tokenizer
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """What a reader of the model's folder must know of its prompts."""
+        """The prompt settings for the model's `generation_config.json`."""
         return {
             "is_multilingual": bool(self.audio.language),
             "no_timestamps_token_id": self.vocabulary.prompt[-1],
@@ -105,7 +105,7 @@ class PreparedDictation(PreparedTranscripts):
         }
 
     def save(self, folder: Path, form: AudioForm) -> None:
-        """Write `tokenizer.json`, and how audio is prepared."""
+        """Writes `tokenizer.json` and `preprocessor_config.json`."""
         self.save_processor(folder, form)
         self.tokenizer.save(str(folder / "tokenizer.json"))
 
@@ -113,10 +113,10 @@ class PreparedDictation(PreparedTranscripts):
         self.audio.write_processor(folder, form)
 
     def adapt(self, config: Config, start: int | None = None) -> Config:
-        """The model's config with the ids of a tokenizer that was trained for it.
+        """The model's config with the special ids of a tokenizer that was trained on this source.
 
         Raises:
-            DataError: one that was not has ids that the model has no room for, or begins texts otherwise.
+            DataError: another tokenizer has more ids than the model, or another start token.
         """
         vocabulary = self.vocabulary
         if self.made:
@@ -137,6 +137,6 @@ class PreparedDictation(PreparedTranscripts):
         return config
 
     def waveforms(self, items: np.ndarray) -> list[np.ndarray]:
-        """Some recordings, whole, at the sampling rate of the source."""
+        """Whole recordings at the sampling rate of the source."""
         everything = self.examples(items, AudioForm(1 << 62, target=1 << 30), 0)
         return [everything.waveform(int(place)) for place in items]

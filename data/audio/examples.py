@@ -1,4 +1,4 @@
-"""Examples of recordings: waveforms of ragged lengths, normalised, with their transcripts or classes."""
+"""Examples of recordings: normalised waveforms of varying length, with transcripts or classes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from data.ragged import IGNORED, stacked
 
 @dataclasses.dataclass(frozen=True)
 class Alteration:
-    """What is done to recordings that are trained on.
+    """Augmentation of recordings.
 
     Attributes:
-        speeds: one is drawn for each example, by which it is played faster and higher (Ko et al., "Audio Augmentation for Speech
+        speeds: candidates for a speed perturbation, which changes the pitch, too (Ko et al., "Audio Augmentation for Speech
             Recognition", Interspeech 2015, who take 0.9, 1 and 1.1).
-        noise: decibels that white noise is below the recording; none where `None`.
+        noise: level of added white noise, in decibels below the recording; `None` for no noise.
     """
 
     speeds: tuple[float, ...] = (1.0,)
@@ -35,29 +35,29 @@ class Alteration:
             raise DataError(f"speeds={self.speeds}: expected some numbers from 0.1 to 10")
 
     def longest(self, lengths: Int64[np.ndarray, " recordings"]) -> Int64[np.ndarray, " recordings"]:
-        """How many samples recordings of these lengths have at the lowest speed."""
+        """Samples of recordings of these lengths at the lowest speed."""
         return np.ceil(lengths / min(self.speeds)).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class AudioExamples(Examples):
-    """Examples from some recordings:
+    """Examples of some recordings:
 
-        input_values [samples]: as the processor gives it, 0 behind it; of a longer recording a part, from a random place in
-            training and from the beginning else.
-        attention_mask [samples]: int32, 1 for its samples.
-        labels: int32, of transcripts [tokens], `IGNORED` behind them; of classes [].
+        input_values [samples]: from the processor, padded with 0. A longer recording is cropped, at a random place in training
+            and from the beginning in evaluation.
+        attention_mask [samples]: int32, 1 on the recording.
+        labels: int32; of transcripts [tokens], padded with `IGNORED`; of classes [].
 
     Attributes:
-        recordings: of all sides.
-        places: those to take.
-        lengths: samples of each of them.
-        targets: of each of them, ids of a transcript or a class; empty without.
-        characters: of transcripts.
-        alteration: of what is trained on.
+        recordings: recordings of the source.
+        places: indices of those to take.
+        lengths: samples of each of these.
+        targets: ids of the transcript, or the class, of each of these; empty if there are none.
+        characters: vocabulary of the transcripts.
+        alteration: augmentation for training.
 
     Raises:
-        DataError: there is no recording, or no sample; later, one cannot be read.
+        DataError: there is no recording, or one without samples; later, a recording cannot be read.
     """
 
     recordings: Sequence[Recordings]
@@ -78,7 +78,7 @@ class AudioExamples(Examples):
 
     @property
     def sizes(self) -> Int64[np.ndarray, " recordings"]:
-        """Of what is trained on at the lowest speed."""
+        """Samples of the examples; for training at the lowest speed."""
         return self.alteration.longest(self.lengths) if self.shuffled else self.lengths
 
     def at(self, items: Int64[np.ndarray, " batch"], indices: Int64[np.ndarray, " batch"], form: AudioForm) -> Batch:
@@ -96,7 +96,7 @@ class AudioExamples(Examples):
         return {**batch, "labels": np.asarray(self.targets, np.int32)[items]}
 
     def waveform(self, place: int) -> Waveform:
-        """A recording, whole, as it is before it is prepared."""
+        """A whole recording, neither augmented nor normalised."""
         for recordings in self.recordings:
             if place < len(recordings):
                 return recordings.waveform(place, self.processor.sampling_rate)

@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.preprocessor import Preprocessor
 
 FIXED = {"sampling_rate": SAMPLING_RATE, "hop_length": HOP, "n_fft": WINDOW, "padding_value": 0.0, "dither": 0.0}
-"""Fields that have one value only here."""
+"""Fields that must have these values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SpectrogramExtractor(Preprocessor):
 
     Attributes:
         feature_size: mel bands.
-        chunk_length: seconds that the model sees at a time.
+        chunk_length: seconds of the model's input.
     """
 
     inputs: ClassVar[str] = "audio is"
@@ -55,12 +55,12 @@ class SpectrogramExtractor(Preprocessor):
 
     @property
     def frames(self) -> int:
-        """Of what the model sees at a time."""
+        """Frames of the model's input."""
         return self.chunk_length * SAMPLING_RATE // HOP
 
     def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "frames mels"]:
-        """The spectrogram of a recording of any length, as much silence behind it as the model sees at a time.
+        """The spectrogram of a recording of any length, with one input length of silence appended.
 
-        The quietest value is 8 powers of ten below the loudest of the whole recording.
+        Values are clipped at 8 powers of ten below the maximum of the whole recording.
         """
         return log_mel_of_any_length(waveform, mels=self.feature_size, window=self.chunk_length * SAMPLING_RATE)

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms on the device, as Whisper has them.
+"""Whisper's log-mel spectrograms, computed on the device.
 
 Radford et al.: "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, arXiv 2212.04356, section 2.2. The mel scale
 and the heights of its triangles are Slaney's ("Auditory Toolbox", 1998, Interval Research technical report 1998-010).
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 SAMPLING_RATE = 16_000
-"""Samples a second."""
+"""Samples per second."""
 WINDOW, HOP = 400, 160
-"""Samples of a frame, and between the beginnings of two: 25 ms and 10 ms."""
+"""Length and stride of frames in samples: 25 ms and 10 ms."""
 LINEAR_TO, PER_HERTZ, PER_LOG = 1_000.0, 3 / 200, 27 / math.log(6.4)
 """Slaney's scale: so many mels a hertz up to 1,000 Hz; above so many for a frequency that is e times as high."""
 FLOOR, RANGE = 1e-10, 8.0
@@ -23,7 +23,7 @@ FLOOR, RANGE = 1e-10, 8.0
 
 
 def mel_filters(mels: int) -> Float[np.ndarray, "mels frequencies"]:
-    """Triangles from 0 to 8,000 Hz, equally far apart on the mel scale and of equal area, at the 201 frequencies of a frame."""
+    """Triangular filters from 0 to 8,000 Hz, equally spaced on the mel scale and of equal area, at a frame's 201 frequencies."""
     top = LINEAR_TO * PER_HERTZ + PER_LOG * math.log(SAMPLING_RATE / 2 / LINEAR_TO)
     points = np.linspace(0.0, top, mels + 2)
     corner = LINEAR_TO * PER_HERTZ

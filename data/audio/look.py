@@ -1,4 +1,4 @@
-"""The recordings to train on and to hold out: how long they are, which of them can be read, and where they are split."""
+"""Looks at all recordings of a source: lengths, which of them can be read, and the split into training and held-out ones."""
 
 import dataclasses
 import hashlib
@@ -17,11 +17,13 @@ from data.splits import split_by_content
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Looked:
-    """Recordings that were looked at: the parts that there are, and of all of them, joined, hashes, samples and values.
+    """The result of looking at the recordings of a source.
 
     Attributes:
-        training, held_out: places among all.
-        given: the source says by itself what is held out.
+        parts: the splits in use.
+        hashes, lengths, values: of the recordings of all parts in turn.
+        training, held_out: indices of the recordings of either side.
+        given: whether the source itself has a held-out split.
     """
 
     parts: tuple[Recordings, ...]
@@ -48,7 +50,7 @@ class Looked:
         return digest.hexdigest()[:32]
 
     def without(self, left_out: Sequence[int]) -> "Looked":
-        """The same, some recordings left out."""
+        """The same without some recordings."""
         training, held_out = (np.setdiff1d(side, left_out) for side in (self.training, self.held_out))
         return dataclasses.replace(self, training=training, held_out=held_out)
 
@@ -62,10 +64,10 @@ def looked_at(
     broken: Broken,
     say: Callable[[str], None],
 ) -> Looked:
-    """Look at the recordings of all splits, and split those to train on where none is held out.
+    """Looks at the recordings of all splits, and splits the training recordings if none is held out.
 
     Raises:
-        DataError: a recording is broken, and not to be left out; there is nothing to split.
+        DataError: a recording is broken, and `broken` does not say to leave it out; there is nothing to split.
     """
     parts = (*training, *([] if held_out is None else [held_out]))
     contents = [part.contents(reading, settings.sampling_rate) for part in parts]

@@ -19,8 +19,8 @@ class WaveformProcessor(Preprocessor):
     """How waveforms become `input_values`, with the names of a published `preprocessor_config.json`.
 
     Attributes:
-        do_normalize: each utterance less its mean and over its deviation, both over its samples alone.
-        return_attention_mask: whether the model is told which samples are padding; published models with group norms are not.
+        do_normalize: whether each utterance is normalised by the mean and deviation of its samples.
+        return_attention_mask: whether the model gets a mask of the padding; published models with group norms do not.
     """
 
     inputs: ClassVar[str] = "audio is"
@@ -33,7 +33,7 @@ class WaveformProcessor(Preprocessor):
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any], model_type: str = "") -> "WaveformProcessor":
-        """From a published file. What it leaves out is what the class of `transformers` has by default, which masks nothing.
+        """From a published file. Missing fields have the defaults of the class in `transformers`, which returns no mask.
 
         Raises:
             DataError: it is of another class.

@@ -1,4 +1,4 @@
-"""The tokens of a decoder that writes what it hears, as Whisper's: text, and special tokens that say what is to be written.
+"""Whisper's vocabulary: text, and special tokens of language, task and timestamps.
 
 Radford et al.: "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, arXiv 2212.04356, section 2.3.
 """
@@ -20,20 +20,20 @@ END, START, BEFORE = "<|endoftext|>", "<|startoftranscript|>", "<|startofprev|>"
 NO_SPEECH, NO_TIMESTAMPS = "<|nospeech|>", "<|notimestamps|>"
 TASKS = ("translate", "transcribe")
 STEPS = 50
-"""Timestamps of a second."""
+"""Timestamps per second."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptedVocabulary:
-    """What an objective is bound to.
+    """The vocabulary of a decoder with a prompt.
 
     Attributes:
         size: number of ids.
-        content: of the `tokenizer.json`; empty where nothing was read.
-        start, eos: of a text; `eos` pads it, too.
-        prompt: what stands between `start` and the text.
-        special_ids: ids from which on tokens are no text.
-        labels, classes: of no use here.
+        content: content of the `tokenizer.json`; empty if none was read.
+        start, eos: start and end of a text; `eos` pads it, too.
+        prompt: tokens between `start` and the text.
+        special_ids: ids of the special tokens.
+        labels, classes: unused.
     """
 
     size: int
@@ -47,11 +47,11 @@ class PromptedVocabulary:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, language: str, task: str) -> "PromptedVocabulary":
-        """That of a tokenizer.
+        """The vocabulary of a tokenizer.
 
         Args:
-            language: as `en`, where the model knows several; else empty.
-            task: one of `TASKS`, where it does.
+            language: such as `en`, for a multilingual model; else empty.
+            task: one of `TASKS`, for a multilingual model.
 
         Raises:
             DataError: a special token is missing.
@@ -78,17 +78,16 @@ class PromptedVocabulary:
 
     @property
     def first(self) -> tuple[int, ...]:
-        """What no text begins with: a space alone, or its end."""
+        """Tokens that may not begin a text: a lone space, and the end."""
         blank = opened(self.content).token_to_id("Ġ") if self.content else None
         return (self.eos,) if blank is None else (blank, self.eos)
 
     def encode(self, text: str) -> list[int]:
-        """What is asked of a decoder behind `start`: the prompt, the text, which begins with a space as all that the published
-        models write does, and its end."""
+        """The target after `start`: the prompt, the text with a leading space (as in the published models), and its end."""
         return [*self.prompt, *opened(self.content).encode(f" {text}", add_special_tokens=False).ids, self.eos]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens left out."""
+        """Decodes ids, without special tokens."""
         return opened(self.content).decode([number for number in ids if number < self.eos]).strip()
 
     def token(self, number: int) -> str:
@@ -104,12 +103,12 @@ def opened(content: str) -> Tokenizer:
 def prompted_tokenizer(
     texts: Iterable[str], *, vocab_size: int, seconds: int, language: str, cache: Path
 ) -> tuple[Tokenizer, Path]:
-    """Byte pairs of some texts, the special tokens behind them in the order of the published models; trained once.
+    """Trains a byte-level BPE on texts, with special tokens after it in the order of the published models; cached.
 
     Args:
-        vocab_size: most tokens, the special ones included.
-        seconds: up to which there are timestamps.
-        language: of the tokens of language and task, where there are to be some.
+        vocab_size: most tokens, special ones included.
+        seconds: the last timestamp.
+        language: adds tokens of this language and of the tasks; empty for none.
 
     Returns the tokenizer and its file.
     """

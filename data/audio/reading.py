@@ -1,7 +1,7 @@
 """Audio files, bytes and arrays as a mono float32 waveform at one sampling rate.
 
 libsndfile (`soundfile`) decodes WAV, FLAC, Ogg Vorbis, Opus, MP3 and AIFF; FFmpeg (`av`) G.722 and what else it knows; soxr
-resamples. What a file holds decides how it is decoded, not its name: only G.722, which has no header, goes by its ending.
+resamples. The content of a file decides how it is decoded, not its name; only G.722, which has no header, is known by its name.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ Source = str | Path | bytes | np.ndarray
 of about −1 to 1 or integers of any width."""
 
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".aac", ".webm", ".g722")
-"""How the names of files end that hold audio."""
+"""Endings of the names of audio files."""
 
 HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd")
 STREAMED = (0, 2**31 - 1, 2**32 - 1)
-"""Lengths in the header of a WAV file that was written to a pipe, where nobody knew how long it would be."""
+"""Lengths in the header of a WAV file that was written to a pipe, before its length was known."""
 MOST_HOURS = 24
 CHANNELS = 32
 
@@ -47,11 +47,11 @@ def read_audio(
     may exceed that.
 
     Args:
-        rate: of an array, which does not say by itself; `sampling_rate` where it is left out.
-        name: what to call it in a sentence, where `source` is no path. Bytes of G.722 need one that ends so.
+        rate: sampling rate of an array; `sampling_rate` by default.
+        name: name for errors, if `source` is no path. Bytes of G.722 need one that ends in `.g722`.
 
     Raises:
-        DataError: there is no such file, or it is empty, truncated, no audio, or has samples that are no numbers.
+        DataError: the file is missing, empty, truncated or no audio, or has non-finite samples.
     """
     name = name or (str(source) if isinstance(source, str | Path) else "the audio")
     if sampling_rate < 1 or (rate is not None and rate < 1):
@@ -124,10 +124,10 @@ def decode(source: str | Path | bytes, name: str) -> Decoded:
 
 
 def length_of(source: str | Path | bytes, name: str, sampling_rate: int) -> int | None:
-    """How many samples it has at `sampling_rate`, by its header alone; `None` where a header does not say.
+    """The number of samples at `sampling_rate` according to the header; `None` if a header does not say.
 
     Raises:
-        DataError: there is no such file, or what the header says is not what is there.
+        DataError: the file is missing, or its header does not fit its content.
     """
     with _file(source, name) as (file, raw):
         opened = "" if raw else _opened(file)
@@ -140,7 +140,7 @@ def length_of(source: str | Path | bytes, name: str, sampling_rate: int) -> int 
 
 @contextlib.contextmanager
 def _file(source: str | Path | bytes, name: str) -> Iterator[tuple[io.BufferedIOBase, bool]]:
-    """An open file, and whether it is G.722 by its name; what goes wrong inside of the block becomes one sentence."""
+    """An open file, and whether it is G.722 by its name. Errors within the block become a `DataError`."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(Path(source).expanduser(), "rb") as file:
             head = file.read(4)
@@ -182,7 +182,7 @@ def _check_length(seconds: float, name: str) -> None:
 
 
 def _check_whole(opened: Any, count: int, name: str) -> None:
-    """Raise where the file has less than its header says, which libsndfile notes in its log and reads on."""
+    """Raises if the file has less audio than its header says, which libsndfile only logs."""
     log = opened.extra_info
     said = re.search(r"^data\s*: (0x)?([0-9A-Fa-f]+) \(should be (\d+)\)", log, re.MULTILINE)
     short = (
@@ -193,11 +193,11 @@ def _check_whole(opened: Any, count: int, name: str) -> None:
 
 
 def _with_av(file: io.BufferedIOBase, name: str, raw: str | None, reason: str = "") -> Decoded:
-    """What FFmpeg decodes.
+    """Decodes with FFmpeg.
 
     Args:
-        raw: the format of a file without a header.
-        reason: why libsndfile could not read it.
+        raw: format of a file without a header.
+        reason: libsndfile's error.
     """
     import av
 

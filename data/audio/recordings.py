@@ -1,4 +1,4 @@
-"""Where recordings come from: folders of files, folders of class folders, tables of files and texts, TFDS data sets."""
+"""Sources of recordings: folders of files, class folders, tables of files and texts, TFDS data sets."""
 
 import dataclasses
 import functools
@@ -21,31 +21,31 @@ from data.tfds import shard_states, tfds_builder, tfds_split
 
 
 class Recordings(Protocol):
-    """Recordings in a fixed order, with the text or the class of each where there is one."""
+    """Recordings in a fixed order, each with its text or class, if any."""
 
     values: Sequence[Any]
 
     def __len__(self) -> int: ...
 
     def waveform(self, index: int, sampling_rate: int) -> Waveform:
-        """Mono. Raises `DataError` where it cannot be read."""
+        """A recording in mono. Raises `DataError` if it cannot be read."""
         ...
 
     def contents(self, reading: Reading, sampling_rate: int) -> Contents:
-        """Hash and number of samples of each, read once and remembered."""
+        """Hash and number of samples of each, read once and cached."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What a source holds: its splits, and the names of the classes where `values` are numbers of them."""
+    """The contents of a source: its splits, and the names of the classes if `values` are classes."""
 
     splits: Mapping[str, Recordings]
     classes: tuple[str, ...] = ()
 
 
 def examine(content: bytes, name: str, *, decode: bool = False, sampling_rate: int) -> int:
-    """The number of samples of a recording, if it is whole; by its header, where that says it and `decode` is not set.
+    """The number of samples of a recording, if it is whole; from its header if possible, unless `decode` is set.
 
     Raises:
         DataError: as `read_audio`.
@@ -56,7 +56,7 @@ def examine(content: bytes, name: str, *, decode: bool = False, sampling_rate: i
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Files:
-    """Recordings that are files, decoded when asked for."""
+    """Recordings in files, decoded on demand."""
 
     folder: str
     names: np.ndarray
@@ -74,7 +74,7 @@ class Files:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Arrays:
-    """Recordings that lie in memory, at `rate`."""
+    """Recordings in memory, at `rate`."""
 
     waveforms: Sequence[np.ndarray]
     rate: int
@@ -92,7 +92,7 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """Recordings of a TFDS data set, whole numbers at `rate`."""
+    """Recordings of a TFDS data set: integers at `rate`."""
 
     items: Sequence[Mapping[str, Any]]
     audio: str
@@ -134,7 +134,7 @@ def _content(recordings: Recordings, index: int, sampling_rate: int) -> Content:
 
 
 def open_files(source: str) -> Opened:
-    """The recordings in a folder or deeper; of folders called as splits are, by split."""
+    """Opens the recordings in a folder, at any depth; folders with the names of splits are splits."""
     path = existing(source, "a folder of audio files or a TFDS name")
     if path.is_file():
         raise DataError(f"{path} is a file: give a folder of audio files, or set --data to a source with transcripts")
@@ -148,7 +148,7 @@ def open_files(source: str) -> Opened:
 
 
 def open_classes(source: str) -> Opened:
-    """The recordings of a folder of class folders, and the class of each."""
+    """Opens a folder of class folders: recordings and their classes."""
     path = existing(source, "a folder of class folders of audio files, a .tsv, a .jsonl or a TFDS name")
     classes, splits = class_folders(path, Wanted(ENDINGS, "recording"))
     return Opened(
@@ -158,7 +158,7 @@ def open_classes(source: str) -> Opened:
 
 
 def open_rows(source: str, features: tuple[str, str], broken: Broken, say: Any) -> Opened:
-    """The rows of a `.tsv` or `.jsonl`, or of a folder of them: files, by their paths from there, and a text each."""
+    """Opens a `.tsv` or `.jsonl`, or a folder of them: files, with paths relative to it, and a text each."""
     path = Path(source).expanduser()
     if path.is_dir() and any((path / f"train{suffix}").is_file() for suffix in SUFFIXES):
         tables = [entry for entry in sorted(path.iterdir()) if entry.suffix in SUFFIXES and entry.stem in SPLITS]
@@ -174,10 +174,10 @@ def open_rows(source: str, features: tuple[str, str], broken: Broken, say: Any) 
 
 
 def open_tfds(name: str, features: tuple[str, ...], own: str) -> Opened:
-    """A TFDS data set: `features` name the audio and, where there are two, what goes with it.
+    """Opens a TFDS data set; `features` name the audio and, if there are two, the text or class.
 
     Raises:
-        DataError: there is none, or it has no such features.
+        DataError: there is no such data set, or it has no such features.
     """
     import tensorflow_datasets as tfds
 
@@ -203,7 +203,7 @@ def open_tfds(name: str, features: tuple[str, ...], own: str) -> Opened:
 
 
 def is_path(source: str) -> bool:
-    """Whether a source is meant as a path, rather than as a TFDS name."""
+    """Whether a source is a path rather than a TFDS name."""
     path = Path(source).expanduser()
     return path.exists() or path.suffix.lower() in SUFFIXES or source.startswith((".", "/", "~"))
 

@@ -1,4 +1,4 @@
-"""Audio as an experiment names it: recordings alone, or with classes."""
+"""The data of an experiment on audio: recordings alone, or with classes."""
 
 import dataclasses
 import functools
@@ -36,18 +36,18 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Audio(Source):
-    """Recordings, and nothing that goes with them.
+    """Recordings without labels.
 
     Attributes:
         source: a folder of audio files (`.wav`, `.flac`, `.ogg`, `.mp3`, `.g722`, …) at any depth, or with folders `train` and
             `validation` of those; `spoken_sentences`, synthesised ones (`data.audio.synthesised`); or a TFDS name such as
             `librispeech`.
         features: name of the audio in a TFDS data set.
-        held_out_split: the split that is held out; where empty, `validation` if the source has one.
-        training_splits: of a source that has several to train on, as `librispeech` has; `train` where empty.
-        sampling_rate: to which all are resampled.
-        do_normalize: each recording less its mean and over its deviation.
-        alteration: what is done to those that are trained on.
+        held_out_split: the split to evaluate on; if empty, `validation` if the source has one.
+        training_splits: the splits to train on, of which `librispeech` has several; `train` if empty.
+        sampling_rate: rate to which all are resampled.
+        do_normalize: normalise each recording by its mean and deviation.
+        alteration: augmentation for training.
     """
 
     documents: ClassVar[str] = "recordings"
@@ -65,11 +65,11 @@ class Audio(Source):
         return WaveformProcessor(self.sampling_rate, self.do_normalize)
 
     def write_processor(self, folder: Path, form: AudioForm) -> None:
-        """Write how audio is prepared, for `transformers.AutoFeatureExtractor`."""
+        """Writes `preprocessor_config.json`, for `transformers.AutoFeatureExtractor`."""
         self.processor.write(folder)
 
     def prepare(self, size: int, folder: Path, say: Say, needs: Sequence[str] = ()) -> "PreparedAudio":
-        """The source opened, looked at and split."""
+        """Opens the source, looks at its recordings and splits them."""
         say(f"opening {self.source}")
         looked = self.look(say, spoken(say, f"the recordings of {self.source}"), self.broken)
         return self.prepared(looked, say)
@@ -78,7 +78,7 @@ class Audio(Source):
         return PreparedAudio(Classes(()), **self.arguments(looked))
 
     def arguments(self, looked: Looked) -> dict[str, Any]:
-        """What all prepared sources of audio are made of."""
+        """Arguments that all prepared sources of audio share."""
         return dict(
             fingerprint=f"{looked.fingerprint} {self.sampling_rate} {self.do_normalize}",
             training_items=looked.training,
@@ -91,7 +91,7 @@ class Audio(Source):
         )
 
     def opened(self, broken: Broken, say: Say) -> Opened:
-        """What the source names."""
+        """Opens the source."""
         if self.source == SENTENCES:
             return Opened(
                 {
@@ -104,7 +104,7 @@ class Audio(Source):
         return open_tfds(self.source, self.features[:1], "a folder of audio files")
 
     def look(self, say: Say, progress: Progress, broken: Broken, again: bool = False) -> Looked:
-        """All that is there, read once. Raises `DataError` as `looked_at`."""
+        """Looks at all recordings once. Raises `DataError` as `looked_at`."""
         opened = self.opened(broken, say)
         reading = Reading(
             "recording",
@@ -117,7 +117,7 @@ class Audio(Source):
         return looked_at(opened, *self.sides(opened.splits), self, reading, broken, say)
 
     def sides(self, splits: Mapping[str, Recordings]) -> tuple[list[Recordings], Recordings | None]:
-        """The splits to train on, and the one that is held out, `None` where there is none."""
+        """The splits to train on, and the held-out split, `None` if there is none."""
         if not self.training_splits:
             training, held_out = sides(splits, self.held_out_split, self.source)
             return [] if training is None else [training], held_out
@@ -150,12 +150,12 @@ class Audio(Source):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedAudio(Prepared):
-    """Recordings made ready.
+    """Prepared recordings.
 
     Attributes:
-        recordings: the parts of the source, of which `training_items` and `held_out_items` count through all.
-        lengths: samples of each.
-        targets: of each, ids of its transcript or its class; empty without.
+        recordings: the parts of the source; `training_items` and `held_out_items` are indices counted through all parts.
+        lengths: samples of each recording.
+        targets: ids of the transcript, or the class, of each recording; empty if there are none.
     """
 
     audio: Audio
@@ -164,7 +164,7 @@ class PreparedAudio(Prepared):
     targets: Any = ()
 
     def save(self, folder: Path, form: AudioForm) -> None:
-        """Write how audio is prepared, and the vocabulary of its transcripts."""
+        """Writes `preprocessor_config.json`, and the vocabulary of the transcripts."""
         self.audio.write_processor(folder, form)
 
     def examples(self, items: np.ndarray, form: AudioForm, seed: int) -> AudioExamples:
@@ -233,7 +233,7 @@ class LabelledAudio(Audio):
 
 
 def two(features: tuple[str, ...]) -> tuple[str, str]:
-    """The names of audio and of what goes with it."""
+    """The two names in `features`: audio, and text or class."""
     if len(features) != 2:
         raise DataError(f"features={features}: expected the names of the audio and of what goes with it")
     return features[0], features[1]

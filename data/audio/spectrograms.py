@@ -1,4 +1,4 @@
-"""Spectrograms on the device, made of the samples that data give, and masked while a model is trained.
+"""Spectrograms computed on the device from samples, and masked in training.
 
 Park et al.: "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019, arXiv 1904.08779, without
 its time warping.
@@ -25,14 +25,14 @@ MASKED = 0.0
 
 @dataclasses.dataclass(frozen=True)
 class SpecAugment:
-    """Stripes of a spectrogram that are masked: each begins anywhere and has a width drawn evenly from 0 to the largest.
+    """Masked stripes of a spectrogram: place and width of each are uniform, the width from 0 to the largest.
 
     The paper's policy for LibriSpeech that large-v2 was trained with, "LB", is one stripe of either, of 27 bands and of 100
     frames.
 
     Attributes:
-        bands, band_width: how many stripes of neighbouring mel bands, and their largest width.
-        spans, span_width: of frames.
+        bands, band_width: number and largest width of stripes of mel bands.
+        spans, span_width: number and largest width of stripes of frames.
         span_share: a span is no wider than this fraction of the frames.
     """
 
@@ -47,7 +47,7 @@ class SpecAugment:
             raise DataError(f"{self!r}: expected numbers of 0 or more, and a share from 0 to 1")
 
     def __call__(self, key: Key[Array, ""], features: Float[Array, "frames mels"]) -> Float[Array, "frames mels"]:
-        """The spectrogram with `MASKED` in its stripes."""
+        """The spectrogram with its stripes set to `MASKED`."""
         frames, mels = features.shape
         of_bands, of_spans = jax.random.split(key)
         hidden = stripes(of_bands, mels, self.bands, min(self.band_width, mels))[None]
@@ -57,7 +57,7 @@ class SpecAugment:
 
 
 def stripes(key: Key[Array, ""], places: int, count: int, widest: int) -> Bool[Array, " places"]:
-    """Which places lie in one of so many stripes."""
+    """A mask of `count` random stripes."""
     of_widths, of_begins = jax.random.split(key)
     widths = jax.random.randint(of_widths, (count,), 0, widest + 1)
     begins = jax.random.randint(of_begins, (count,), 0, places - widths + 1)
@@ -67,11 +67,11 @@ def stripes(key: Key[Array, ""], places: int, count: int, widest: int) -> Bool[A
 
 @dataclasses.dataclass(frozen=True)
 class Spectrograms:
-    """`input_features` [frames, mels] of an example's `input_values`, 100 frames a second, in the place of these.
+    """Replaces an example's `input_values` by `input_features` [frames, mels], 100 frames per second.
 
     Attributes:
-        mels: bands.
-        masking: of what is trained on.
+        mels: number of mel bands.
+        masking: masking in training.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("input_values",)
@@ -88,12 +88,12 @@ class Spectrograms:
 
 @dataclasses.dataclass(frozen=True)
 class OfSpectrograms:
-    """Mixed into sources of audio that are read as spectrograms, as Whisper reads them: samples are not normalised, and examples
-    are whole seconds long, silence behind what is heard.
+    """Mixin of audio sources for models of spectrograms such as Whisper: samples are not normalised, and examples are whole
+    seconds, padded with silence.
 
     Attributes:
-        mels: bands, as many as the model reads.
-        masking: of the spectrograms that are trained on.
+        mels: number of mel bands of the model.
+        masking: masking of spectrograms in training.
     """
 
     do_normalize: bool = False
@@ -108,7 +108,7 @@ class OfSpectrograms:
         """Write the `preprocessor_config.json` for `transformers.AutoFeatureExtractor`.
 
         Raises:
-            DataError: examples are not whole seconds long.
+            DataError: the form's length is no whole number of seconds.
         """
         seconds, rest = divmod(form.length, SAMPLING_RATE)
         if rest or not seconds:

@@ -1,7 +1,7 @@
-"""Speech that is synthesised by eSpeak NG, which `pip install espeakng-loader` brings: words to tell apart, and sentences.
+"""Speech synthesised by eSpeak NG, from the package `espeakng-loader`: words to classify, and sentences to transcribe.
 
-Enough to try a recipe on, and no more like people than that. What eSpeak says depends on all that it has said before: each set
-is said by a library that is loaded for it, so that it is the same on each host, and kept in the cache.
+Enough to try a recipe, and not like natural speech. eSpeak's output depends on everything that it said before: for each set the
+library is loaded anew, so that the recordings are the same on each host. They are kept in the cache.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ WORDS, SENTENCES = "spoken_words", "spoken_sentences"
 """The names of the two sources."""
 
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-"""The words that `speech_commands` has (Warden, 2018, arXiv 1804.03209)."""
+"""The words of `speech_commands` (Warden, 2018, arXiv 1804.03209)."""
 VOICES = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")
 HELD_OUT_VOICES = ("m7", "f5")
 SPEEDS, PITCHES = (120, 150, 180, 210), (30, 50, 70)
@@ -38,11 +38,11 @@ SYNCHRONOUS, SPEED, PITCH, PLAIN = 2, 1, 3, 1
 
 
 class Utterance(NamedTuple):
-    """A text and how it is said.
+    """A text with voice, speed and pitch.
 
     Attributes:
         voice: a variant such as `m3` or `f2`.
-        speed: words a minute.
+        speed: words per minute.
         pitch: from 0 to 99.
     """
 
@@ -54,14 +54,14 @@ class Utterance(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Speaker:
-    """eSpeak's library; `rate` is the sampling rate of all that it says."""
+    """eSpeak's library; `rate` is its sampling rate."""
 
     library: ctypes.CDLL
     rate: int
     parts: list[np.ndarray]
 
     def say(self, utterance: Utterance) -> Int16[np.ndarray, " samples"]:
-        """The recording of a text in American English."""
+        """Synthesises a text in American English."""
         self.parts.clear()
         self.library.espeak_SetVoiceByName(f"en-us+{utterance.voice}".encode())
         for parameter, value in ((SPEED, utterance.speed), (PITCH, utterance.pitch)):
@@ -74,7 +74,7 @@ class Speaker:
 
 
 def speaker() -> Speaker:
-    """One that has said nothing yet.
+    """A freshly loaded library.
 
     Raises:
         DataError: eSpeak is not installed.
@@ -104,7 +104,7 @@ def speaker() -> Speaker:
 
 
 def open_words(cache: Path) -> Opened:
-    """`COMMANDS` in all voices, speeds and pitches; the voices that are held out say nothing that is trained on."""
+    """`COMMANDS` in all voices, speeds and pitches; the held-out voices are not trained on."""
     takes = list(itertools.product(range(len(COMMANDS)), VOICES, SPEEDS, PITCHES))
     sides = [[take for take in takes if (take[1] in HELD_OUT_VOICES) == held_out] for held_out in (False, True)]
     splits = {}
@@ -115,7 +115,7 @@ def open_words(cache: Path) -> Opened:
 
 
 def open_sentences(cache: Path) -> Opened:
-    """Parts of sentences of 2 to 5 words out of news that gensim brings, each in one of the voices; those held out are others."""
+    """Phrases of 2 to 5 words from the news in gensim's package, each in one of the voices; others are held out."""
     texts = phrases(SENTENCE_COUNT + SENTENCE_HELD_OUT)
     takes = list(itertools.product(VOICES, SPEEDS, PITCHES))
     drawn = np.random.default_rng(0).integers(len(takes), size=len(texts))
@@ -125,7 +125,7 @@ def open_sentences(cache: Path) -> Opened:
 
 
 def said(utterances: Sequence[Utterance], cache: Path) -> Arrays:
-    """The recordings of some utterances, each with its text; spoken once, and read from the cache from then on."""
+    """Recordings of utterances with their texts, synthesised once and then read from the cache."""
     digest = hashlib.sha256(repr(utterances).encode()).hexdigest()[:32]
     path = cache / "synthesised" / f"{digest}.npz"
     with locked(path):
@@ -141,7 +141,7 @@ def said(utterances: Sequence[Utterance], cache: Path) -> Arrays:
 
 
 def phrases(count: int) -> list[str]:
-    """So many different runs of 2 to 5 words of plain letters, in an order that is drawn once."""
+    """`count` different phrases of 2 to 5 words of plain letters, in a fixed random order."""
     try:
         from gensim.test.utils import datapath
     except ModuleNotFoundError:

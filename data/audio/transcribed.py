@@ -1,4 +1,4 @@
-"""Recordings with transcripts, spelled in characters."""
+"""Recordings with transcripts as characters, for CTC."""
 
 import dataclasses
 import hashlib
@@ -23,16 +23,16 @@ from data.forms import AudioForm
 
 @dataclasses.dataclass(frozen=True)
 class WithTranscripts(Audio):
-    """Base of sources of recordings and their transcripts. Those that are longer than an example, or than `target`, are refused,
-    or left out where `broken` says so.
+    """Base of sources of recordings and their transcripts. Recordings longer than an example, and transcripts longer than the
+    form's `target`, are refused, or left out if `broken` says so.
 
     Attributes:
         source: a `.tsv` or `.jsonl` of files, by their paths from there, and texts; a folder with `train.tsv` and
             `validation.tsv` (or `.jsonl`); `spoken_sentences`, synthesised ones (`data.audio.synthesised`); or a TFDS name such
             as `librispeech`.
         features: names of audio and text, of columns, keys or features.
-        case: of the characters of transcripts.
-        remove: pattern of what is left out of them.
+        case: `upper`, `lower` or unchanged.
+        remove: pattern of characters to remove.
     """
 
     features: tuple[str, ...] = ("audio", "text")
@@ -51,7 +51,7 @@ class WithTranscripts(Audio):
         return open_tfds(self.source, two(self.features), "a .tsv or .jsonl file of audio files and texts")
 
     def written(self, text: str) -> str:
-        """A transcript as it is asked for: in one case, words divided by single spaces."""
+        """A normalised transcript: one case, single spaces between words."""
         text = re.sub(self.remove, "", text) if self.remove else text
         text = text.upper() if self.case == "upper" else text.lower() if self.case == "lower" else text
         return " ".join(text.split())
@@ -62,10 +62,10 @@ class WithTranscripts(Audio):
 
 @dataclasses.dataclass(frozen=True)
 class Transcribed(WithTranscripts):
-    """Recordings and their transcripts, spelled.
+    """Recordings and their transcripts as characters.
 
     Attributes:
-        vocabulary: a published `vocab.json`, or the folder of one; made of the transcripts where empty.
+        vocabulary: a published `vocab.json`, or its folder; if empty, made from the transcripts.
     """
 
     vocabulary: str = ""
@@ -99,11 +99,11 @@ class Transcribed(WithTranscripts):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedTranscripts(PreparedAudio):
-    """Recordings with transcripts made ready.
+    """Prepared recordings with transcripts.
 
     Attributes:
-        transcripts: of all recordings, as they are asked for.
-        made: whether the vocabulary was made of them.
+        transcripts: normalised transcripts of all recordings.
+        made: whether the vocabulary was made from them.
     """
 
     transcripts: Sequence[str]
@@ -114,7 +114,7 @@ class PreparedTranscripts(PreparedAudio):
         self.vocabulary.write(folder)
 
     def adapt(self, config: Config, start: int | None = None) -> Config:
-        """The model's config with the size and the special ids of the vocabulary."""
+        """The model's config with the vocabulary's size and special ids."""
         characters = self.vocabulary
         return dataclasses.replace(
             config,
@@ -125,7 +125,7 @@ class PreparedTranscripts(PreparedAudio):
         )
 
     def examples(self, items: np.ndarray, form: AudioForm, seed: int) -> AudioExamples:
-        """Raises `DataError` where a recording or its transcript is longer than the form, and is not to be left out."""
+        """Raises `DataError` if a recording or its transcript is too long for the form and is not left out."""
         if form.target < 1:
             raise DataError("target=0: the form of transcripts says how many tokens they have at most")
         tokens = np.array([len(self.targets[item]) for item in items])
@@ -140,5 +140,5 @@ class PreparedTranscripts(PreparedAudio):
         return dataclasses.replace(super().examples(items[fits], form, seed), characters=self.vocabulary)
 
     def texts(self, items: np.ndarray) -> tuple[list[str], list[str]]:
-        """Names of the recordings, and their transcripts."""
+        """Names and transcripts of the recordings."""
         return [f"recording {item}" for item in items], [self.transcripts[item] for item in items]

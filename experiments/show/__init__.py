@@ -1,6 +1,6 @@
-"""What reports and `lacuna explain` draw, for people to look at: one module a modality.
+"""Drawing of examples and predictions for reports and `lacuna explain`, a module for each modality.
 
-Each has `guesses`, of reports, with their `CAPTION`, and `explained`, an example line by line.
+Each has `guesses` for reports, with a `CAPTION`, and `explained`, which describes an example line by line.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 def module_for(inputs: Iterable[str]) -> ModuleType:
-    """The module that shows what a model reads, by the names of its inputs."""
+    """The module of a model's modality, by the names of its inputs."""
     from experiments.show import pictures, sounds, texts
 
     modules = {"pixel_values": pictures, "input_values": sounds, "input_features": sounds}

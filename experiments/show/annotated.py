@@ -1,4 +1,4 @@
-"""Annotated texts for people: the labels of words, the spans that answer questions, and choices, as a model guesses them."""
+"""Predictions on annotated texts: labels of words, answer spans, and choices."""
 
 import html
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def shown_by(data: Prepared, seen: Arrays) -> Callable[[Prepared, Arrays, Arrays], list[str]] | None:
-    """What shows the guesses of such examples; `None` of texts that are not annotated."""
+    """The function that shows predictions on such examples; `None` for texts without annotations."""
     labels = seen.get("labels", np.zeros(0))
     if "start_positions" in seen:
         return answers
@@ -25,7 +25,7 @@ def shown_by(data: Prepared, seen: Arrays) -> Callable[[Prepared, Arrays, Arrays
 
 
 def tags(data: Prepared, seen: Arrays, outputs: Arrays) -> list[str]:
-    """Sentences with the guess behind each token that is asked."""
+    """Sentences with the predicted label after each labelled token."""
     names, blocks = data.vocabulary.labels, []
     for row, labels in enumerate(seen["labels"]):
         parts = []
@@ -40,7 +40,7 @@ def tags(data: Prepared, seen: Arrays, outputs: Arrays) -> list[str]:
 
 
 def answers(data: Prepared, seen: Arrays, outputs: Arrays) -> list[str]:
-    """Questions with their windows, the likeliest start and end, and the right span; [CLS] stands for none."""
+    """Questions with their windows, the predicted span, and the right one; [CLS] means no answer."""
     blocks = []
     for row, ids in enumerate(seen["input_ids"]):
         ids = ids[seen["attention_mask"][row] > 0]
@@ -58,7 +58,7 @@ def answers(data: Prepared, seen: Arrays, outputs: Arrays) -> list[str]:
 
 
 def choices(data: Prepared, seen: Arrays, outputs: Arrays) -> list[str]:
-    """Texts, each with all that may follow, and the number of the likeliest."""
+    """Texts with their choices, and the number of the predicted one."""
     blocks = []
     for ids, logits, label in zip(seen["input_ids"], outputs["logits"], seen["labels"], strict=True):
         lines = "".join(f"<li>{html.escape(data.tokenizer.decode(choice.tolist()))}</li>" for choice in ids)
@@ -68,7 +68,7 @@ def choices(data: Prepared, seen: Arrays, outputs: Arrays) -> list[str]:
 
 
 def span_asked(data: Any, seen: Arrays) -> str:
-    """The span that an example is asked for, in words."""
+    """The right span of an example, as text."""
     first, last = int(seen["start_positions"]), int(seen["end_positions"])
     if first == IGNORED:
         return "Nothing is asked: the tokenizer leaves nothing of the answer."

@@ -1,4 +1,4 @@
-"""Answers of tasks as pictures: depth in colours, boxes and masks over what was asked about."""
+"""Answers of tasks as pictures: depth in colours, boxes and masks over the input."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from experiments.show.scenes import colour_depth, draw_boxes, draw_masks
 
 
 def drawn(given: Source, answer: Any) -> dict[str, Image.Image]:
-    """{what it is: picture} of an answer about the picture `given`.
+    """Pictures of an answer about the picture `given`, by name.
 
     Raises:
-        ExperimentError: there is nothing in the answer that can be drawn.
+        ExperimentError: the answer has nothing that can be drawn.
     """
     if isinstance(answer, Mapping) and "predicted_depth" in answer:
         colours = Image.fromarray(np.asarray(colour_depth(answer["predicted_depth"])))
@@ -35,8 +35,7 @@ def drawn(given: Source, answer: Any) -> dict[str, Image.Image]:
 
 
 def write_drawn(folder: Path, number: int, given: Source, answer: Any) -> None:
-    """Write PNG files of an answer, named after the picture's file, or by its number where it has none or one of that name is
-    there.
+    """Writes PNG files of an answer, named after the picture's file, or numbered if it has none or the name is taken.
 
     Raises:
         ExperimentError: nothing can be drawn, or a file cannot be written.

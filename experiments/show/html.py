@@ -1,4 +1,4 @@
-"""What texts and pictures have in common when they are shown: pieces of HTML, classes in words."""
+"""HTML that reports share: tables, predictions with probabilities, classes."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ figure { display: inline-block; margin: .4rem .8rem .4rem 0; vertical-align: top
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """An HTML table; the columns in `numbers` are set flush right."""
+    """An HTML table; the columns in `numbers` are right-aligned."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         marks = (f"<{tag} class=number>" if i in numbers else f"<{tag}>" for i in range(len(cells)))
@@ -34,21 +34,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def gap(guess: str, probability: float, original: str | None) -> str:
-    """A guess with its probability, and the original where that is another."""
+    """A predicted token with its probability, and the right token if it differs."""
     wrong = "" if original is None else f" <small>✗ {html.escape(original.strip())}</small>"
     kind = "right" if original is None else "wrong"
     return f"<span class='gap {kind}'>{html.escape(guess.strip())} <small>{probability:.0%}</small>{wrong}</span>"
 
 
 def class_guess(logits: Float[np.ndarray, " classes"], label: int | None, names: Sequence[str]) -> str:
-    """The likeliest class with its probability, and the right one where that is another."""
+    """The predicted class with its probability, and the right class if it differs."""
     scores = softmax(logits)
     guess = int(scores.argmax())
     return gap(names[guess], float(scores[guess]), None if label in (None, guess) else names[label])
 
 
 def classes_asked(seen: Example, names: Sequence[str]) -> Iterator[str]:
-    """The classes that an example is asked for, in words."""
+    """The names of an example's labels."""
     for name in ("labels", "other_labels"):
         if name in seen and np.ndim(seen[name]) == 0 and np.issubdtype(np.asarray(seen[name]).dtype, np.floating):
             yield f"{name}: {float(seen[name]):g}"

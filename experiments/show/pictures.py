@@ -1,4 +1,4 @@
-"""Pictures for people: what an image model was shown and what it made of it, as PNG files and in reports."""
+"""Inputs and predictions of image models, as PNG files and in reports."""
 
 import base64
 import io
@@ -22,26 +22,26 @@ CAPTION = (
 Pixels = UInt8[np.ndarray, "height width channels"]
 
 LEAST = 112
-"""Pixels on a side that a picture is shown with at least."""
+"""Least height and width of a shown picture."""
 GREY = 128
 
 
 def displayable(
     pixels: Num[np.ndarray, "height width channels"], mean: Sequence[float], std: Sequence[float]
 ) -> Pixels:
-    """Normalised pixels as they looked before."""
+    """Inverts the normalisation of pixels."""
     return np.clip((pixels * np.asarray(std) + np.asarray(mean)) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def hidden_pixels(mask: Num[np.ndarray, " patches"], height: int, width: int) -> np.ndarray:
-    """`[height, width, 1]`, true where a patch is hidden: patches are squares, row by row."""
+    """`[height, width, 1]`, true in masked patches; patches are squares, row by row."""
     side = round((height * width / len(mask)) ** 0.5)
     shape = dict(rows=height // side, columns=width // side, high=side, wide=side)
     return repeat(mask > 0, "(rows columns) -> (rows high) (columns wide) 1", **shape)
 
 
 def png(pixels: Pixels) -> bytes:
-    """A PNG file, small pictures enlarged by a whole factor, each pixel a square."""
+    """A PNG file; small pictures are enlarged by a whole factor without interpolation."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     factor = max(1, -(-LEAST // max(image.size)))
     file = io.BytesIO()
@@ -50,7 +50,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def beside(pictures: Sequence[Pixels], gap: int = 4) -> Pixels:
-    """Pictures of one height in a row."""
+    """Pictures of one height side by side."""
     white = np.full((pictures[0].shape[0], gap, pictures[0].shape[2]), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, white)][:-1], axis=1)
 
@@ -58,7 +58,7 @@ def beside(pictures: Sequence[Pixels], gap: int = 4) -> Pixels:
 def stages(
     given: Pixels, seen: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], normalization: tuple
 ) -> list[Pixels]:
-    """One example: as the data give it, as the model sees it, and, where it makes a picture, what it made of the gaps."""
+    """An example as pictures: from the data, as the model's input, and with the model's reconstruction, if it makes one."""
     shown = displayable(seen["pixel_values"], *normalization)
     if "bool_masked_pos" not in seen:
         return [given, shown] if given.shape == shown.shape else [shown]
@@ -70,7 +70,7 @@ def stages(
 
 
 def figure(pixels: Pixels, caption: str) -> str:
-    """A picture in HTML, the file within; `caption` is HTML."""
+    """A picture embedded in HTML; `caption` is HTML."""
     data = base64.b64encode(png(pixels)).decode()
     return f"<figure><img src='data:image/png;base64,{data}' alt=''><figcaption>{caption}</figcaption></figure>"
 
@@ -81,7 +81,7 @@ def guesses(
     seen: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """Held-out pictures with the guessed class, or with what the model puts into their gaps."""
+    """Held-out pictures with the predicted class, or with masked patches reconstructed."""
     names = assembly.data.vocabulary.labels
     blocks = []
     for row, given in enumerate(batch["pixel_values"]):
@@ -97,7 +97,7 @@ def guesses(
 
 
 def explained(assembly: Assembly, before: Example, seen: Example, number: int) -> Iterator[str]:
-    """What is asked of a picture; a file shows it as the data give it, and as the model sees it."""
+    """Describes an example, and writes a PNG of it from the data and as the model's input."""
     path = assembly.experiment.run_folder / f"example-{number}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     given = [before[name] for name in ("pixel_values", "other_pixel_values") if name in before]

@@ -27,7 +27,7 @@ TOKEN_LOGITS = ("prediction_logits", "generator_logits", "logits")
 
 
 def write_report(folder: Path, assembly: Assembly, result: dict[str, Any], guesses: Sequence[str]) -> None:
-    """Write `folder/report.html`, whole, from the run's metrics, its result and the model's `guesses`."""
+    """Writes `folder/report.html` from the run's metrics, its result and the model's `guesses`."""
     lines = read_metrics(folder / "metrics.jsonl")
     body = [
         f"<h1>{html.escape(result['name'])}</h1>",
@@ -60,11 +60,11 @@ def results_table(result: dict[str, Any]) -> str:
 
 
 def curves(lines: list[dict[str, Any]], base: dict[str, Any], units: Mapping[str, str]) -> list[str]:
-    """One SVG for each loss and accuracy: training (thin: each step, thick: smoothed), held out, baseline.
+    """An SVG for each loss and accuracy: training (thin: each step, thick: smoothed), held out, baseline.
 
     Args:
-        base: for some of the losses the baseline on what was trained on, which is drawn where there is one.
-        units: of losses, where they have one.
+        base: baselines of some losses on the training examples.
+        units: units of some losses.
     """
     train = [line for line in lines if line["split"] == "train"]
     held_out = [line for line in lines if line["split"] == "held_out"]
@@ -123,10 +123,10 @@ def plot(heading: str, name: str, train: list[dict], held_out: list[dict], floor
 
 
 def guesses(assembly: Assembly, variables: Any) -> list[str]:
-    """Held-out examples, evenly spread, with the model's guesses; empty for a model that makes none.
+    """Evenly spaced held-out examples with the model's predictions; empty for a model without any.
 
     Args:
-        variables: on the devices, as the steps want them; every process is to ask.
+        variables: on the devices, laid out as for the steps; every process must call this.
     """
     held_out = assembly.held_out()
     shown = min(held_out.form.shown, len(held_out))
@@ -144,7 +144,7 @@ def guesses(assembly: Assembly, variables: Any) -> list[str]:
 
 
 def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """What guesses are made of: the likeliest token at each place and its probability, classes, made pictures."""
+    """Predictions from a model's outputs: the likeliest token at each place with its probability, classes, pictures."""
     whole = ("seq_relationship_logits", "reconstruction", "start_logits", "end_logits", *SCENES)
     parts = {name: outputs[name] for name in whole if name in outputs}
     name = next((name for name in TOKEN_LOGITS if name in outputs), None)
@@ -157,7 +157,7 @@ def answers(outputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def run_table(result: dict[str, Any], lines: list[dict[str, Any]]) -> str:
-    """Where and how fast it ran."""
+    """The table of hardware and speed."""
     times = [line["time"] for line in lines if "time" in line]
     rows = [(html.escape(name), html.escape(str(value))) for name, value in result["machine"].items()]
     rows.append(("this call trained for", f"{result['seconds']:.0f} s"))

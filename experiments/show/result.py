@@ -1,4 +1,4 @@
-"""What `lacuna train` prints at the end."""
+"""The summary that `lacuna train` prints at the end."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ from models import hub
 
 
 def print_result(result: dict[str, Any], folder: Path, reference: str) -> None:
-    """What was measured, where everything lies, and some commands to try next."""
+    """Prints the metrics, the run's files, and commands to try next."""
     table = Table(
         title=f"{result['name']}: held-out {result['corpus']['of']} after {result.get('model_step', result['steps']):,} steps"
     )

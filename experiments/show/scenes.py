@@ -1,4 +1,4 @@
-"""Scenes for people: boxes with labels and scores, masks laid over pictures, depth in colours."""
+"""Drawing of scenes: boxes with labels and scores, masks over pictures, depth in colours."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,19 +14,19 @@ from objectives.objective import Example
 Pixels = UInt8[np.ndarray, "height width 3"]
 
 HUES = 0.618034
-"""Turns of the colour circle from one colour to the next: neighbours differ, and none comes twice."""
+"""Step of the hue from one colour to the next, in turns: neighbours differ, and no hue repeats."""
 
 OPACITY = 0.55
-"""Of a mask over the picture."""
+"""Opacity of a mask over the picture."""
 
 SURE = 0.5
-"""Probability from which on a report shows a guess."""
+"""Least probability of a prediction in a report."""
 
 UNKNOWN = 128
-"""The grey of what has no depth."""
+"""The grey of pixels without depth."""
 
 LEAST = 336
-"""Pixels of the longer edge that scenes are drawn with at least, so that labels can be read."""
+"""Least length of the longer edge of a drawn scene, so that labels can be read."""
 
 
 def color(number: int) -> tuple[int, int, int]:
@@ -41,7 +41,7 @@ def draw_boxes(
     labels: Sequence[str],
     scores: Sequence[float] | None = None,
 ) -> Pixels:
-    """The picture with boxes (left, top, right, bottom, in pixels), and at each its label, with its score in percent."""
+    """The picture with boxes (left, top, right, bottom, in pixels), each with its label and its score in percent."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     canvas, names = ImageDraw.Draw(image), sorted(set(labels))
     width, font = max(1, round(max(image.size) / 300)), ImageFont.load_default(max(9, round(max(image.size) / 45)))
@@ -61,7 +61,7 @@ def draw_boxes(
 
 
 def draw_masks(picture: Pixels, masks: Num[np.ndarray, "objects height width"], labels: Sequence[str]) -> Pixels:
-    """The picture with masks in colours over it, one for each object, and the label of each in its middle."""
+    """The picture with the masks of objects in colours, each with its label in the middle."""
     shown = np.asarray(picture, np.float32).copy()
     for number, mask in enumerate(np.asarray(masks) > 0):
         shown[mask] += OPACITY * (np.array(color(number), np.float32) - shown[mask])
@@ -84,7 +84,7 @@ def colour_depth(depth: Float[np.ndarray, "height width"], nearest: float | None
     """Depth in colours, near ones bright, grey where it is 0 or not finite.
 
     Args:
-        nearest, farthest: metres of the ends of the colours; those that occur where `None`.
+        nearest, farthest: range of the colours in metres; `None` for that of the depth.
 
     Returns:
         uint8 [height, width, 3].
@@ -103,31 +103,31 @@ def colour_depth(depth: Float[np.ndarray, "height width"], nearest: float | None
 
 
 def _inner(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask whose four neighbours belong to it."""
+    """The interior of a mask: pixels whose four neighbours belong to it."""
     padded = np.pad(mask, 1)
     return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def is_scene(example: Mapping[str, np.ndarray]) -> bool:
-    """Whether an example, or a batch of them, asks for objects or depth."""
+    """Whether an example or a batch has targets of objects or depth."""
     return "pixel_mask" in example and ("class_labels" in example or "labels" in example)
 
 
 def corners(boxes: Num[np.ndarray, "objects 4"], size: tuple[int, int]) -> Float[np.ndarray, "objects 4"]:
-    """Boxes (centre x, centre y, width, height), in parts of a canvas of this (height, width), as (left, top, right, bottom)."""
+    """Boxes (centre x, centre y, width, height) in fractions of a canvas as (left, top, right, bottom) in its pixels."""
     x, y, width, height = np.asarray(boxes, np.float64).T
     edges = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
     return edges * np.tile(size[::-1], 2)
 
 
 def within(example: Mapping[str, np.ndarray]) -> tuple[slice, slice]:
-    """Rows and columns of the canvas that the picture takes."""
+    """Rows and columns of the canvas that the picture covers."""
     mask = example["pixel_mask"] > 0
     return slice(0, int(mask.any(axis=1).sum())), slice(0, int(mask.any(axis=0).sum()))
 
 
 def asked(example: Mapping[str, np.ndarray], picture: Pixels, names: Sequence[str]) -> Pixels:
-    """The picture of an example, with what is to be found in it."""
+    """The picture of an example with its targets."""
     here, size = within(example), example["pixel_mask"].shape
     if "class_labels" not in example:
         return larger(colour_depth(example["labels"][here]))
@@ -142,7 +142,7 @@ def asked(example: Mapping[str, np.ndarray], picture: Pixels, names: Sequence[st
 def guessed(
     example: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], picture: Pixels, names: Sequence[str]
 ) -> Pixels | None:
-    """The picture of an example, with what a model finds in it; `None` where it gives nothing of that."""
+    """The picture of an example with the model's predictions; `None` if it makes none."""
     here, size = within(example), example["pixel_mask"].shape
     if "predicted_depth" in outputs:
         known = example["labels"][example["labels"] > 0] if "labels" in example else np.zeros(0)
@@ -163,12 +163,12 @@ def guessed(
 
 
 def scale(picture: np.ndarray) -> int:
-    """The whole factor that small pictures are enlarged by."""
+    """The whole factor by which small pictures are enlarged."""
     return max(1, -(-LEAST // max(picture.shape[:2])))
 
 
 def larger(arrays: np.ndarray) -> np.ndarray:
-    """A small picture (height, width, 3), or masks (objects, height, width), enlarged, each pixel a square."""
+    """A picture (height, width, 3) or masks (objects, height, width), enlarged without interpolation."""
     rows, columns = (0, 1) if arrays.shape[-1] == 3 and arrays.dtype == np.uint8 else (1, 2)
     factor = max(1, -(-LEAST // max(arrays.shape[rows], arrays.shape[columns])))
     return arrays.repeat(factor, axis=rows).repeat(factor, axis=columns)
@@ -177,14 +177,14 @@ def larger(arrays: np.ndarray) -> np.ndarray:
 def resized(
     maps: Float[np.ndarray, "*maps high wide"], size: tuple[int, int]
 ) -> Float[np.ndarray, "*maps height width"]:
-    """Maps at the size of a canvas, bilinear."""
+    """Maps resized to a canvas, bilinear."""
     flat = np.asarray(maps, np.float32).reshape(-1, *maps.shape[-2:])
     images = [Image.fromarray(one).resize(size[::-1], Image.Resampling.BILINEAR) for one in flat]
     return np.array([np.asarray(image) for image in images], np.float32).reshape(*maps.shape[:-2], *size)
 
 
 def explained(example: Example, names: Sequence[str]) -> Iterator[str]:
-    """What is asked of a scene, line by line."""
+    """Describes the targets of a scene, line by line."""
     here = within(example)
     yield f"pixel_mask {example['pixel_mask'].shape}: the picture takes {here[0].stop} × {here[1].stop} of it"
     if "class_labels" in example:
@@ -203,7 +203,7 @@ def explained(example: Example, names: Sequence[str]) -> Iterator[str]:
 def shown(
     assembly: Assembly, seen: Mapping[str, np.ndarray], given: Pixels, outputs: Mapping[str, np.ndarray]
 ) -> list[Pixels]:
-    """One example: as it is, with what is asked, and with what a model finds."""
+    """An example as pictures: from the data, with its targets, and with the model's predictions."""
     names = assembly.data.vocabulary.labels
     pictures = [larger(given[within(seen)]), asked(seen, given, names), guessed(seen, outputs, given, names)]
     return [picture for picture in pictures if picture is not None]

@@ -1,4 +1,4 @@
-"""Texts for people: what a model is shown and asked, and what it guesses; in a terminal, and in reports."""
+"""Inputs, targets and predictions of text models, in a terminal and in reports."""
 
 import functools
 import html
@@ -21,13 +21,13 @@ CAPTION = (
 )
 
 GROUPS = (("tokens", "sentence_ids"), ("other_tokens", "other_sentence_ids"), ("tokens", "document_ids"))
-"""Texts that data give, and what they are divided by."""
+"""Texts of the data, and the ids that divide each into sentences or documents."""
 
 LABELS = {
     "next_sentence_label": ("follows the first", "is from another document"),
     "sentence_order_label": ("follows the first", "stands before the first in the text"),
 }
-"""Questions about a pair of segments, and what 0 and 1 answer."""
+"""Labels of pairs of segments, and the meaning of 0 and 1."""
 
 COLUMNS = {
     "token_type_ids": "segment",
@@ -38,7 +38,7 @@ COLUMNS = {
     "decoder_attention_mask": "attended",
     "special_tokens_mask": "special",
 }
-"""What else an example says of each place, and how its column is called."""
+"""Other inputs with a value for each token, and the titles of their columns."""
 
 
 def guesses(
@@ -47,7 +47,7 @@ def guesses(
     seen: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """Held-out texts with the guess for each token asked, or for the whole; empty for a model that predicts neither."""
+    """Held-out texts with the prediction for each target token, or for the text; empty for a model without either."""
     labels, word, blocks = seen.get("labels", np.zeros(0)), functools.partial(written, assembly.data), []
     annotated_guesses = annotated.shown_by(assembly.data, seen)
     if annotated_guesses is not None:
@@ -85,7 +85,7 @@ def guesses(
 
 
 def verdict(outputs: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray], row: int) -> str:
-    """What a model of next sentences says of the second segment."""
+    """The prediction of a next-sentence head about the second segment."""
     if "seq_relationship_logits" not in outputs or "next_sentence_label" not in seen:
         return ""
     answer, truth = int(outputs["seq_relationship_logits"][row].argmax()), int(seen["next_sentence_label"][row])
@@ -94,7 +94,7 @@ def verdict(outputs: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray], r
 
 
 def written(data: Prepared, token: int, source: bool = False) -> str:
-    """A token as it stands in a text, of those that are read or of others, with the space before it where it begins a word."""
+    """A token as text, of the source or the target tokenizer, with a space before it if it begins a word."""
     tokenizer, starts_word = data.tokenizer, data.vocabulary.starts_word
     if source and data.source_tokenizer is not None:
         text = data.source_tokenizer.id_to_token(int(token)) or f"<{token}>"
@@ -106,7 +106,7 @@ def written(data: Prepared, token: int, source: bool = False) -> str:
 
 
 def explained(assembly: Assembly, before: Example, seen: Example, number: int) -> Iterator[str | Table]:
-    """The texts that the data give, and what the model reads of them, token by token."""
+    """Describes an example: the texts of the data, and the model's inputs and targets token by token."""
     tokenizer, vocabulary = assembly.data.tokenizer, assembly.data.vocabulary
 
     def word(token: int) -> str:
@@ -151,7 +151,7 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
 
 
 def asked(seen: Example) -> dict[int, int]:
-    """{place: token that is asked for there}."""
+    """{place: target token}."""
     labels = seen.get("labels", np.zeros(0, np.int32))
     if labels.ndim == 0:  # the class of the text
         return {}
@@ -160,7 +160,7 @@ def asked(seen: Example) -> dict[int, int]:
 
 
 def side(assembly: Assembly, seen: Example, name: str, labels: dict[int, int], word: Callable[[int], str]) -> Table:
-    """What the encoder or the decoder reads, place by place, and what is asked there; padding is left out."""
+    """A table of the inputs and targets of the encoder or the decoder, token by token, without padding."""
     ids, decodes = seen[name], name.startswith("decoder_")
     inputs, classes = assembly.model.inputs, assembly.data.vocabulary.labels
     columns = {

@@ -1,4 +1,4 @@
-"""Recordings of any length into text, with a model that hears half a minute at a time.
+"""Speech recognition of recordings of any length, with a model that reads windows of half a minute.
 
 Radford et al.: "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, arXiv 2212.04356, section 4.5, and the
 authors' own implementation of it.

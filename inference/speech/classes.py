@@ -8,7 +8,7 @@ from inference.tasks.audio_classification import AudioClassification
 
 @dataclasses.dataclass(frozen=True)
 class SpectrogramClassification(AudioClassification):
-    """The same, of the first window of a recording."""
+    """Audio classification from the spectrogram of the first window of a recording."""
 
     reader = SpectrogramReader
     takes = ("input_features",)

@@ -1,6 +1,6 @@
-"""Where segments begin and end, held against what sounds: a model rounds times, and guesses some.
+"""Corrects the start and end times of segments by the silences of a recording: a model rounds times, and guesses some.
 
-A silence is a stretch of frames in which nothing sounds, as `inference.speech.transcription.silences` finds them.
+Silences are those of `inference.speech.transcription.silences`.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ from data.audio.log_mel import HOP, SAMPLING_RATE
 from inference.speech.words import Word
 
 SECOND = SAMPLING_RATE // HOP
-"""Frames of a spectrogram."""
+"""Frames of a spectrogram per second."""
 CUT = 1.0
-"""Seconds of silence within a segment that it is cut at."""
+"""Seconds of silence within a segment at which it is split."""
 REACH = 1.0
-"""Seconds of sound beside silence that no segment covers, and that are the nearest one's."""
+"""Seconds of sound beside a silence, covered by no segment, that are added to the nearest one."""
 
 Silences = Sequence[tuple[int, int]]
 Placed = TypeVar("Placed")
@@ -24,7 +24,7 @@ Placed = TypeVar("Placed")
 
 
 def within_sound(start: float, end: float, silences: Silences) -> dict[str, float]:
-    """Times that do not lie in silence: a start where that ends, an end where it begins."""
+    """Moves times out of silences: a start to the end of the silence, an end to its beginning."""
     begun, ended = start, end
     for begin, stop in silences:
         begun = stop / SECOND if begin / SECOND <= begun < stop / SECOND else begun
@@ -33,7 +33,7 @@ def within_sound(start: float, end: float, silences: Silences) -> dict[str, floa
 
 
 def spanned(start: float, end: float, silences: Silences) -> list[tuple[float, float]]:
-    """The silences of which a stretch covers so much that it is to be cut there, in seconds."""
+    """The silences, in seconds, of which a stretch covers at least `CUT` seconds."""
     edges = [(begin / SECOND, stop / SECOND) for begin, stop in silences]
     return [(begin, stop) for begin, stop in edges if min(stop, end) - max(begin, start) >= CUT]
 
@@ -41,11 +41,11 @@ def spanned(start: float, end: float, silences: Silences) -> list[tuple[float, f
 def cut(
     segment: Placed, words: Sequence[Word], silences: Silences, text: Callable[[Sequence[int]], str]
 ) -> list[Placed]:
-    """A segment in as many parts as there are stretches of its words between the silences that it spans.
+    """Splits a segment at the silences that it spans.
 
     Args:
-        words: of the segment, with their times in the recording.
-        text: what tokens say.
+        words: words of the segment, with their times in the recording.
+        text: decodes tokens.
     """
     gaps = spanned(segment.start, segment.end, silences)
     if not gaps or not words:
@@ -64,7 +64,7 @@ def cut(
 
 
 def reaching(segments: Sequence[Placed], silences: Silences) -> list[Placed]:
-    """Segments that reach as far as the silences beside them, where no other one lies between, and with them their words."""
+    """Extends segments, and their first and last words, to the silences beside them, if no other segment lies between."""
     begins = [begin / SECOND for begin, _ in silences]
     stops = [stop / SECOND for _, stop in silences]
     found = []

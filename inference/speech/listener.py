@@ -1,4 +1,4 @@
-"""Windows of sound into tokens: the encoder once, then the decoder at a temperature that gives a plausible text."""
+"""Decodes windows of sound: the encoder once, then the decoder at rising temperatures until a text is plausible."""
 
 import dataclasses
 import functools
@@ -21,34 +21,34 @@ from models.layers.attention import Cache
 from models.model import Model
 
 SHORT_PROMPT = 4
-"""Tokens that a text is begun with where none came before: programs are compiled for so many, and for the most."""
+"""Length of a prompt without previous text. Programs are compiled for this length and for the longest."""
 LONGEST_PROMPT = 5
-"""Tokens that a text is begun with, and what announces the text before it."""
+"""Length of the longest prompt, previous text and its start token included."""
 
 HEEDED_HERE = (
     *("alignment_heads", "is_multilingual", "lang_to_id", "language", "task", "task_to_id", "prev_sot_token_id"),
     *("forced_decoder_ids", "max_length", "return_timestamps", "prompt_condition_type", "condition_on_prev_tokens"),
     *("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "temperature"),
 )
-"""Published settings that `Decoding` and `SpeechTokens` stand for."""
+"""Settings of a `generation_config.json` that `Decoding` and `SpeechTokens` replace."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How windows are decoded. Thresholds are those of the authors' implementation, on the text itself.
+    """Settings of decoding. Thresholds are those of the authors' implementation, applied to the text itself.
 
     Attributes:
-        language: of the speech, as `en`; that of each recording is guessed where `None`.
-        task: write it down, or translate it into English.
-        num_beams: texts that are followed at a time, at temperature 0.
-        temperatures: tried in turn, until a text is plausible; tokens are drawn at random from 0 on.
-        compression_ratio_threshold: a text whose UTF-8 bytes shrink by more than this under zlib repeats itself.
-        logprob_threshold: least mean log probability of a token, the end included.
-        no_speech_threshold: nobody speaks where the token of that has a higher probability, and the text a mean log
-            probability below `logprob_threshold`.
-        condition_on_previous_text: whether a window is decoded behind the text of those before it. A text that took a
-            temperature above 0.5 is not trusted to be one.
-        seed: of what is drawn.
+        language: language of the speech, such as `en`; `None` detects it for each recording.
+        task: `transcribe`, or `translate` into English.
+        num_beams: beams of the search at temperature 0.
+        temperatures: tried in turn until a text is plausible; above 0 tokens are sampled.
+        compression_ratio_threshold: a text is implausible if zlib shrinks its UTF-8 bytes by more than this factor.
+        logprob_threshold: a text is implausible if the mean log probability of its tokens, the end included, is below this.
+        no_speech_threshold: a window is silent if the no-speech token is more probable than this and the mean log probability
+            is below `logprob_threshold`.
+        condition_on_previous_text: whether a window is prompted with the text before it, unless that took a temperature above
+            0.5.
+        seed: seed of the sampling.
     """
 
     language: str | None = None
@@ -70,14 +70,14 @@ class Decoding:
 
 @dataclasses.dataclass(frozen=True)
 class Heard:
-    """What a window is taken to say.
+    """The decoded text of a window.
 
     Attributes:
-        tokens: with timestamps where there are some, without the end.
+        tokens: with timestamps, if any, without the end.
         text: without timestamps.
         average: mean log probability of a token, the end included.
-        compression_ratio: of the text's bytes under zlib.
-        no_speech: probability that nobody speaks.
+        compression_ratio: compression ratio of the text's bytes under zlib.
+        no_speech: probability of the no-speech token.
     """
 
     tokens: list[int]
@@ -88,13 +88,13 @@ class Heard:
     temperature: float
 
     def is_silence(self, decoding: Decoding) -> bool:
-        """Whether nobody speaks."""
+        """Whether the window holds no speech."""
         if decoding.no_speech_threshold is None or self.no_speech <= decoding.no_speech_threshold:
             return False
         return decoding.logprob_threshold is None or self.average < decoding.logprob_threshold
 
     def is_plausible(self, decoding: Decoding) -> bool:
-        """Whether the text stands, rather than one at a higher temperature."""
+        """Whether the text is accepted; if not, a higher temperature is tried."""
         most, least = decoding.compression_ratio_threshold, decoding.logprob_threshold
         repeats = most is not None and self.compression_ratio > most
         unlikely = least is not None and self.average < least
@@ -103,12 +103,12 @@ class Heard:
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """A model of speech with its tokenizer.
+    """A speech recognition model with its tokenizer.
 
     Attributes:
-        variables: cut into layers, for `generate`.
-        generation: what its folder says of generation.
-        alignment_heads: (layer, head) of the heads of cross-attention that follow the sound; empty where the folder says none.
+        variables: unstacked into layers, for `generate`.
+        generation: the folder's `generation_config.json`.
+        alignment_heads: (layer, head) of the cross-attention heads that align text and sound; empty if the folder names none.
     """
 
     model: Model
@@ -122,7 +122,7 @@ class Listener:
     def of(
         cls, model: Model, variables: dict[str, Any], tokenizer: Tokenizer, published: Mapping[str, Any]
     ) -> "Listener":
-        """Of a model with the `generation_config.json` beside it.
+        """The listener of a model and the `generation_config.json` beside it.
 
         Raises:
             ModelError: a special token is missing.
@@ -136,15 +136,15 @@ class Listener:
 
     @property
     def most_before(self) -> int:
-        """Tokens of a text that came before, which a prompt has room for."""
+        """Most tokens of previous text in a prompt."""
         return self.model.config.longest_input // 2 - 1
 
     def encode(self, features: Float32[np.ndarray, "rows frames mels"]) -> Cache:
-        """What the encoder makes of windows."""
+        """The encoder's output for windows."""
         return encode_compiled(self.model, self.variables, padded_rows(features))
 
     def languages(self, memory: Cache, rows: int) -> list[str | None]:
-        """The likeliest language of each window; `None` where the model knows one."""
+        """The likeliest language of each window; `None` for a model of one language."""
         if not self.tokens.languages:
             return [None] * rows
         scores = self.first_scores(memory, [[self.tokens.start]] * rows)
@@ -152,13 +152,13 @@ class Listener:
         return [names[number] for number in scores[:, ids].argmax(axis=1)]
 
     def first_scores(self, memory: Cache, prompts: Sequence[Sequence[int]]) -> Float32[np.ndarray, "rows vocab"]:
-        """Probabilities of the token behind each prompt, no rules applied."""
+        """Probabilities of the token after each prompt, without generation rules."""
         ids, mask = self.aligned(prompts)
         cache = with_memory(self.model, memory, *ids.shape)
         return np.asarray(scores_compiled(self.model, self.variables, cache, ids, mask))[: len(prompts)]
 
     def aligned(self, prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Prompts and their mask in a shape that is compiled for, padded on the left."""
+        """Prompts and their mask, padded on the left to one of the two compiled lengths."""
         longest, most = max(map(len, prompts)), self.most_before + LONGEST_PROMPT
         width = SHORT_PROMPT if longest <= SHORT_PROMPT else most
         ids, mask = np.zeros((len(prompts), longest), np.int32), np.zeros((len(prompts), longest), np.int32)
@@ -176,13 +176,13 @@ class Listener:
         timestamps: bool,
         decoding: Decoding,
     ) -> list[Heard]:
-        """What windows say, each at the first temperature at which its text is plausible, or the last one.
+        """Decodes windows, each at the first temperature with a plausible text, or else at the last one.
 
         Args:
-            memory: of the windows.
-            prompts: what each decoder is begun with.
-            begun: the same as far as the token that a text starts with, behind which it shows whether somebody speaks.
-            keys: of what is drawn.
+            memory: the encoder's output for the windows.
+            prompts: prompt of each window.
+            begun: each prompt up to the start token, after which the no-speech probability is read.
+            keys: sampling keys.
         """
         quiet = np.zeros(len(prompts))
         if self.tokens.no_speech is not None:
@@ -213,7 +213,7 @@ class Listener:
     def attempt(
         self, memory: Cache, prompts: Sequence[Sequence[int]], settings: GenerationConfig, keys: Array
     ) -> list[tuple[list[int], float]]:
-        """The tokens that follow prompts, without the end, and their mean log probability."""
+        """Generates from prompts: the tokens, without the end, and their mean log probability."""
         ids, mask = self.aligned(prompts)
         rows, width = ids.shape
         longest = self.model.config.longest_input
@@ -232,23 +232,23 @@ class Listener:
         return found
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What tokens say, without timestamps and other special tokens."""
+        """Decodes tokens, without timestamps and other special tokens."""
         return self.tokenizer.decode([token for token in tokens if token < self.tokens.end])
 
 
 def compression_ratio(text: str) -> float:
-    """How many times as long as under zlib a text is, in UTF-8."""
+    """Length of a text in UTF-8 over its length under zlib."""
     content = text.strip().encode()
     return len(content) / len(zlib.compress(content))
 
 
 def padded_rows(x: Any) -> Any:
-    """As many rows as the next power of two, the last repeated: few shapes are compiled."""
+    """Rows padded to a power of two by repeating the last, so that few shapes are compiled."""
     return x[np.minimum(np.arange(bucket(len(x))), len(x) - 1)]
 
 
 def rows_of(memory: Cache, rows: Sequence[int]) -> Cache:
-    """What a cache has of some windows."""
+    """Some rows of a cache."""
     if list(rows) == list(range(memory.memory_mask.shape[0])):
         return memory
     chosen = padded_rows(np.asarray(rows))
@@ -257,7 +257,7 @@ def rows_of(memory: Cache, rows: Sequence[int]) -> Cache:
 
 
 def with_memory(model: Model, memory: Cache, rows: int, room: int) -> Cache:
-    """A cache with room for so many tokens, and what the encoder made of windows."""
+    """A cache with room for `room` tokens and the encoder's output."""
     if memory.memory_mask.shape[0] != rows:
         memory = rows_of(memory, range(rows))
     kept = dict(memory_keys=memory.memory_keys, memory_values=memory.memory_values, memory_mask=memory.memory_mask)
@@ -273,7 +273,7 @@ def encode_compiled(model: Model, variables: dict[str, Any], features: Float[Arr
 def scores_compiled(
     model: Model, variables: dict[str, Any], cache: Cache, ids: Array, mask: Array
 ) -> Float[Array, "rows vocab"]:
-    """Probabilities of the token behind prompts. Of all but their last tokens no scores are made."""
+    """Probabilities of the token after prompts; the vocabulary is scored at the last token alone."""
     if ids.shape[1] > 1:
         _, cache = read(model, variables, cache, ids[:, :-1], mask[:, :-1], mask[:, :-1])
     logits, _ = read(model, variables, cache, ids[:, -1:], mask[:, -1:], mask[:, -1:])

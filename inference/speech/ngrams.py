@@ -1,4 +1,4 @@
-"""A model of word sequences that counts, with back-off (Katz, 1987), read from an ARPA file, as SRILM and KenLM write it."""
+"""An n-gram language model with back-off (Katz, 1987), read from an ARPA file as SRILM and KenLM write it."""
 
 import dataclasses
 import functools
@@ -19,8 +19,8 @@ class NGrams:
     """log₁₀ probabilities and back-off weights.
 
     Attributes:
-        entries: of each run of words (log₁₀ of the last one's probability behind the others, of the back-off weight).
-        order: words of the longest.
+        entries: for each n-gram (log₁₀ probability of its last word given the others, log₁₀ back-off weight).
+        order: length of the longest n-gram.
     """
 
     entries: Mapping[tuple[str, ...], tuple[float, float]]
@@ -29,10 +29,10 @@ class NGrams:
     @classmethod
     @functools.lru_cache(maxsize=2)
     def read(cls, path: str | Path) -> "NGrams":
-        """Of an ARPA file, or of one that gzip has made smaller.
+        """Reads an ARPA file, plain or compressed by gzip.
 
         Raises:
-            ModelError: it is none.
+            ModelError: it is no ARPA file.
         """
         path, entries, order = Path(path).expanduser(), {}, 0
         try:
@@ -60,7 +60,7 @@ class NGrams:
         return cls(entries, order)
 
     def log_probability(self, word: str, before: tuple[str, ...]) -> float:
-        """The natural logarithm of the probability of a word behind these, of which the last ones count."""
+        """The natural logarithm of the probability of a word given the words before it."""
         word = word if (word,) in self.entries else UNKNOWN
         context = tuple(one if (one,) in self.entries else UNKNOWN for one in (BEGIN, *before)[-(self.order - 1) :])
         context = context if self.order > 1 else ()

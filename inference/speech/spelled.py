@@ -1,4 +1,4 @@
-"""Speech recognition with a model that spells: a token for each frame."""
+"""Speech recognition with a CTC model: a token for each frame."""
 
 import dataclasses
 import functools
@@ -29,10 +29,10 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
     the next. As `transformers` has it, each window is normalised by itself.
 
     Attributes:
-        return_timestamps: of each `word`, as `True` has it, or `char`.
-        num_beams: prefixes that are kept in the search for the text; 1 takes the likeliest token of each frame.
-        language_model: an ARPA file, whose words are written as the model spells them; wants more than one beam.
-        language_weight: what its log probabilities are multiplied with.
+        return_timestamps: `word` (or `True`) or `char`.
+        num_beams: beams of the prefix search; 1 takes the likeliest token of each frame.
+        language_model: an ARPA file with words in the model's spelling; needs more than one beam.
+        language_weight: weight of its log probabilities.
         word_score: added for each word.
         chunk_length_s: seconds of a window; 0 reads each recording at once.
         stride_length_s: seconds on either side of a window that are seen and left out; a sixth of the window where `None`.
@@ -76,7 +76,7 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
             )
 
     def _known(self, characters: Characters) -> Callable[[tuple[int, ...], bool], float]:
-        """What the language model adds to the log probability of a prefix, whose last word counts when it has ended."""
+        """The language model's score of a prefix; its last word counts when it has ended."""
         if self.language_model is None:
             return nothing_known
         model, delimiter = NGrams.read(self.language_model), characters.ids[characters.delimiter]
@@ -149,7 +149,7 @@ class SpelledSpeechRecognition(AutomaticSpeechRecognition):
 
 
 def joined(windows: Sequence[np.ndarray], stride: int, hop: int) -> np.ndarray:
-    """The scores of a recording's frames, from those of windows that begin `hop` frames apart and overlap by two strides."""
+    """Joins the scores of windows that begin every `hop` frames and overlap by two strides."""
     ends = [stride + hop] * (len(windows) - 1) + [None]
     return np.concatenate(
         [window[stride * (number > 0) : end] for number, (window, end) in enumerate(zip(windows, ends, strict=True))]

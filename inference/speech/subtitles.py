@@ -5,10 +5,10 @@ from typing import Any
 
 
 def subtitles(chunks: Sequence[Mapping[str, Any]], form: str) -> str:
-    """Chunks with their times, as the content of a file.
+    """The content of a subtitle file.
 
     Args:
-        chunks: each `text` and its `timestamp`, from and to in seconds.
+        chunks: each with `text` and `timestamp` (start and end in seconds).
         form: `srt` or `vtt`.
     """
     point, head, numbered = (",", "", True) if form == "srt" else (".", "WEBVTT\n\n", False)

@@ -1,4 +1,4 @@
-"""Special tokens of speech recognition: what a decoder is begun with, and what its timestamps say."""
+"""Special tokens of speech recognition: prompts of the decoder, and timestamps."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ TASKS = ("transcribe", "translate")
 STEP = 0.02
 """Seconds from one timestamp to the next."""
 MULTILINGUAL_FROM = 51_865
-"""Tokens of the smallest published vocabulary of many languages; English models have the tokens of languages, too."""
+"""Size of the smallest published multilingual vocabulary; English models have language tokens, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,11 @@ class SpeechTokens:
     """Ids of a model's special tokens.
 
     Attributes:
-        start, end: of a text.
-        languages, tasks: by name; empty where a model knows one language.
-        no_timestamps: what says that a text has no timestamps; the token behind it is time 0.
-        previous: what stands before a text that came before; `None` where there is no such token.
-        no_speech: what is likely where nobody speaks; `None` where there is no such token.
+        start, end: start and end of a text.
+        languages, tasks: by name; empty for a model of one language.
+        no_timestamps: announces a text without timestamps; the next id is time 0.
+        previous: announces previous text; `None` if there is no such token.
+        no_speech: predicted for windows without speech; `None` if there is no such token.
     """
 
     start: int
@@ -39,10 +39,10 @@ class SpeechTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, config: ModelConfig, generation: Mapping[str, Any]) -> "SpeechTokens":
-        """By the tokenizer, the model's config, and the `generation_config.json` beside it.
+        """From the tokenizer, the model's config, and the `generation_config.json` beside it.
 
         Raises:
-            ModelError: one that is needed is missing.
+            ModelError: a token is missing.
         """
         ids = tokenizer.get_vocab(with_added_tokens=True)
         start, unstamped = config.decoder_start_token_id, generation.get("no_timestamps_token_id")
@@ -68,14 +68,14 @@ class SpeechTokens:
         return token >= self.time_zero
 
     def seconds(self, token: int) -> float:
-        """What a timestamp says."""
+        """The time of a timestamp token, in seconds."""
         return (token - self.time_zero) * STEP
 
     def language_named(self, name: str) -> str:
         """The language of a name such as `en` or `<|en|>`.
 
         Raises:
-            ModelError: the model does not know it, or knows one language.
+            ModelError: the model does not know it, or is of one language.
         """
         match = LANGUAGE.fullmatch(name)
         language = match[1] if match else name
@@ -86,7 +86,7 @@ class SpeechTokens:
         return language
 
     def prompt(self, language: str | None, task: str, timestamps: bool) -> list[int]:
-        """What a decoder is begun with, after a text that came before."""
+        """The prompt of a decoder, with previous text."""
         tokens = [self.start]
         if self.languages:
             tokens += [self.languages[language], self.tasks[task]]
@@ -95,7 +95,7 @@ class SpeechTokens:
         return tokens if timestamps else [*tokens, self.no_timestamps]
 
     def before(self, tokens: Sequence[int], most: int) -> list[int]:
-        """The last tokens of a text that came before, at most so many, with what announces them."""
+        """The last tokens of previous text, at most `most`, with the token that announces them."""
         if self.previous is None or not tokens or most < 1:
             return []
         return [self.previous, *tokens[-most:]]

@@ -1,8 +1,8 @@
-"""Recordings of any length: windows one after the other, each from where the one before it ends to say something whole.
+"""Transcription of recordings of any length: each window begins where the last whole segment of the one before it ends.
 
-The order of the steps and the thresholds are those of the authors' `transcribe`, but for three things. Where nothing sounds for
-two seconds or more a recording is cut, so that silence is never asked what it says. Times are held against what sounds
-(`inference.speech.edges`). And several recordings are heard at a time.
+The order of the steps and the thresholds are those of the authors' `transcribe`, with three differences: recordings are cut at
+silences of two seconds or more, which are not decoded; times are corrected by silences (`inference.speech.edges`); and several
+recordings are decoded at a time.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ from inference.speech.listener import Decoding, Heard, Listener
 from inference.speech.words import Word, timed
 
 QUIET = 10 ** (-55 / 20)
-"""Root mean square of a frame, full scale being 1, below which nothing sounds: -55 dB."""
+"""Root mean square of a frame below which it is silent, full scale being 1: -55 dB."""
 PAUSE, MARGIN, SHORTEST = 2 * SECOND, SECOND // 10, SECOND // 5
-"""Frames of silence that a recording is cut at, that are left on both sides of what sounds, and that no segment ends in."""
+"""Frames of silence: at which a recording is cut, that stay on both sides of sound, and in which no segment ends."""
 TOGETHER = 8
-"""Recordings that are heard at a time."""
+"""Recordings that are decoded at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A stretch of a recording that was written down, from `start` to `end` in seconds."""
+    """A transcribed stretch of a recording, from `start` to `end` in seconds."""
 
     start: float
     end: float
@@ -43,7 +43,7 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-    """All that a recording says."""
+    """The transcript of a recording."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -51,7 +51,7 @@ class Transcript:
 
 
 def silences(waveform: Float32[np.ndarray, " samples"]) -> list[tuple[int, int]]:
-    """The frames from which to which nothing sounds, for 0.2 s or more; of a recording in which nothing does, all."""
+    """(first, last) frames of silences of 0.2 s or more; all frames of a silent recording."""
     frames = -(-len(waveform) // HOP)
     rows = np.pad(waveform, (0, frames * HOP - len(waveform))).reshape(frames, HOP)
     loud = np.flatnonzero(np.sqrt((rows.astype(np.float64) ** 2).mean(axis=1)) >= QUIET)
@@ -62,7 +62,7 @@ def silences(waveform: Float32[np.ndarray, " samples"]) -> list[tuple[int, int]]
 
 
 def sounding(frames: int, gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The frames from which to which a recording is heard: all but pauses of two seconds or more."""
+    """(first, last) frames of the parts to decode: all but silences of two seconds or more."""
     gaps = [(begin, end) for begin, end in gaps if end - begin >= min(PAUSE, frames)]
     begins = [0, *(end - MARGIN for _, end in gaps)]
     ends = [*(begin + MARGIN for begin, _ in gaps), frames]
@@ -74,11 +74,11 @@ def sounding(frames: int, gaps: Sequence[tuple[int, int]]) -> list[tuple[int, in
 
 
 class Recording:
-    """Where the transcription of one recording stands.
+    """State of the transcription of a recording.
 
     Attributes:
-        seek: the frame from which the next window is heard.
-        before: tokens that were written, of which a window may be given the last.
+        seek: first frame of the next window.
+        before: tokens so far, the last of which may prompt a window.
     """
 
     def __init__(self, waveform: Float32[np.ndarray, " samples"], extractor: SpectrogramExtractor, timestamps: bool):
@@ -99,17 +99,17 @@ class Recording:
 
     @property
     def size(self) -> int:
-        """Frames that the next window has of the recording."""
+        """Frames of the recording in the next window."""
         return min(self.window, self.clips[0][1] - self.seek)
 
     def features(self) -> Float32[np.ndarray, "frames mels"]:
-        """The next window, silence behind what it has of the recording."""
+        """The spectrogram of the next window, padded with silence."""
         rows = np.full((self.window, self.spectrogram.shape[1]), self.spectrogram.min(), np.float32)
         rows[: self.size] = self.spectrogram[self.seek : self.seek + self.size]
         return rows
 
     def take(self, heard: Heard, listener: Listener, decoding: Decoding) -> list[Segment]:
-        """Keep what a window says, and go on from where its last whole segment ends. Returns the new segments."""
+        """Adds the text of a window, and moves to the end of its last whole segment. Returns the new segments."""
         if heard.is_silence(decoding):
             self.move(self.seek + self.size)
             return []
@@ -124,20 +124,20 @@ class Recording:
         return segments
 
     def transcript(self, listener: Listener, timestamps: bool) -> Transcript:
-        """All that was written down."""
+        """The whole transcript."""
         text = "".join(segment.text for segment in self.segments)
         segments = reaching(self.segments, self.silences) if timestamps else self.segments
         return Transcript(text, tuple(segments), self.language)
 
     def move(self, seek: int) -> None:
-        """Go on from a frame; from the next clip where this one is over."""
+        """Moves to a frame, or to the next part if this one is over."""
         self.seek = seek
         if self.seek >= self.clips[0][1]:
             self.clips = self.clips[1:]
             self.seek = self.clips[0][0] if self.clips else self.frames
 
     def _segments(self, heard: Heard, listener: Listener) -> tuple[list[Segment], int]:
-        """The segments of a window, and how many frames they take of it: all, unless the last one is not whole."""
+        """The segments of a window, and the frames that they cover: all, unless the last segment is cut off."""
         tokens, special, offset = heard.tokens, listener.tokens, self.seek / SECOND
 
         def segment(part: Sequence[int], start: float, end: float) -> Segment:
@@ -166,16 +166,15 @@ def transcribe(
     first: int = 0,
     on_progress: Callable[[float], Any] | None = None,
 ) -> list[Transcript]:
-    """What recordings at 16 kHz say.
+    """Transcribes recordings at 16 kHz.
 
     Args:
-        timestamps: whether segments are wanted, or their words too. A recording that is longer than a window has segments
-            anyway.
-        first: place of the first recording in a longer list, for what is drawn.
-        on_progress: called with the seconds that each window has dealt with.
+        timestamps: whether to return segments, or their words, too. A recording longer than a window always has segments.
+        first: index of the first recording in a longer list, for the sampling keys.
+        on_progress: called with the seconds covered by each window.
 
     Raises:
-        ModelError: a language or a task that the model does not know.
+        ModelError: the model does not know the language or the task.
     """
     decoding, tokens = decoding or Decoding(), listener.tokens
     language = None if decoding.language is None else tokens.language_named(decoding.language)
@@ -201,14 +200,14 @@ def transcribe(
 
 
 def windows(recordings: Sequence[Recording]) -> Iterator[list[int]]:
-    """Numbers of the recordings that are heard next: a few of those that are not done, all with timestamps or all without."""
+    """Indices of the recordings to decode next: some that are not done, all with timestamps or all without."""
     while waiting := [number for number, one in enumerate(recordings) if not one.is_done]:
         stamped = recordings[waiting[0]].timestamps
         yield [number for number in waiting if recordings[number].timestamps == stamped][:TOGETHER]
 
 
 def listen(listener: Listener, recordings: Mapping[int, Recording], decoding: Decoding) -> list[Heard]:
-    """What the next window of each recording says."""
+    """Decodes the next window of each recording."""
     key, tokens = jax.random.key(decoding.seed), listener.tokens
     memory = listener.encode(np.stack([recording.features() for recording in recordings.values()]))
     if any(recording.language is None for recording in recordings.values()):
@@ -227,11 +226,11 @@ def listen(listener: Listener, recordings: Mapping[int, Recording], decoding: De
 def placed(
     worded: Sequence[Segment], segments: Sequence[Segment], listener: Listener, recording: Recording, keep: bool
 ) -> list[Segment]:
-    """The segments of a window, cut at the silences that they span.
+    """The segments of a window, split at the silences that they span.
 
     Args:
-        worded: the same with their words.
-        keep: the words, too.
+        worded: the same segments with their words.
+        keep: whether to keep the words.
     """
     parts: list[Segment] = []
     for one, segment in zip(worded, segments, strict=True):
@@ -247,7 +246,7 @@ def with_words(
     segments: Sequence[Segment],
     recording: Recording,
 ) -> list[Segment]:
-    """The segments of a window with their words, which begin and end them."""
+    """The segments of a window with their words, whose times begin and end them."""
     words = timed(listener, features, size, [segment.tokens for segment in segments], recording.language)
     found, offset = [], seek / SECOND
     for segment, own in zip(segments, words, strict=True):

@@ -1,8 +1,8 @@
-"""Times of words: where the decoder looked in the sound when it wrote them.
+"""Word timestamps from the decoder's cross-attention.
 
-The heads of cross-attention that follow the sound are smoothed, and the path through them that is the likeliest in order is
-found by dynamic time warping (Sakoe & Chiba, "Dynamic programming algorithm optimization for spoken word recognition", 1978).
-So do Whisper's authors in their implementation, from which the widths and the rules about punctuation come.
+The attention of the alignment heads is smoothed, and dynamic time warping (Sakoe & Chiba, "Dynamic programming algorithm
+optimization for spoken word recognition", 1978) finds the monotonic path through it. Widths and rules of punctuation are those
+of the implementation by Whisper's authors.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from inference.speech.listener import Listener
 from models.model import Model
 
 PLACE = 0.02
-"""Seconds of a place of the encoder."""
+"""Seconds per place of the encoder's output."""
 UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")
-"""Languages that are written without spaces."""
+"""Languages written without spaces."""
 BEFORE, BEHIND = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
-"""Punctuation that belongs to the word behind it, and to the word before it."""
+"""Punctuation that is joined to the word after it, and to the word before it."""
 SENTENCE_ENDS = ".。!！?？"
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 LONGEST_MEDIAN = 0.7
-"""Seconds that the median of the words' lengths is taken for at most."""
+"""Upper bound of the median duration of words, in seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +53,11 @@ def timed(
     texts: Sequence[Sequence[int]],
     language: str | None,
 ) -> list[list[Word]]:
-    """The words of the segments of a window, their times counted from its beginning.
+    """The words of the segments of a window, with times relative to its beginning.
 
     Args:
-        size: frames of the window that are of the recording.
-        texts: tokens of the segments; timestamps are left out.
+        size: frames of the recording in the window.
+        texts: tokens of each segment, timestamps included.
     """
     special = listener.tokens
     texts = [[token for token in tokens if token < special.end] for tokens in texts]
@@ -83,10 +83,10 @@ def timed(
 def attention(
     listener: Listener, features: Float32[np.ndarray, "1 frames mels"], tokens: Sequence[int], begin: int, size: int
 ) -> tuple[Float[np.ndarray, "text places"], Float[np.ndarray, "text vocab"]]:
-    """How much each token of a text, and its end, looked at each place of the sound, and the scores of ordinary tokens.
+    """The alignment heads' attention from each token of a text, and from its end, to the sound, and the scores of text tokens.
 
     Args:
-        begin: tokens before the text, of which the last says that it has no timestamps.
+        begin: the prompt, which ends with the token for no timestamps.
     """
     config, length = listener.model.config, len(tokens)
     width = min(-(-length // 64) * 64, config.longest_input)  # few shapes are compiled
@@ -114,7 +114,7 @@ def attend_compiled(
 
 
 def smoothed(weights: Float[np.ndarray, "heads text places"], width: int) -> Float[np.ndarray, "heads text places"]:
-    """The median of so many places around each, reflected at the ends."""
+    """A running median, reflected at the ends."""
     half = width // 2
     if weights.shape[-1] <= half:
         return weights
@@ -123,10 +123,10 @@ def smoothed(weights: Float[np.ndarray, "heads text places"], width: int) -> Flo
 
 
 def warped(costs: Float[np.ndarray, "text places"]) -> tuple[Int[np.ndarray, " path"], Int[np.ndarray, " path"]]:
-    """The cheapest path from the first row and place to the last, by steps of one row, one place or both.
+    """Dynamic time warping: the cheapest path from the first entry to the last, in steps of one row, one column or both.
 
-    Sums are made along diagonals, whose members do not depend on each other; where steps cost the same that of a place is
-    taken, as the authors' implementation does.
+    Sums run along antidiagonals, whose entries are independent. Ties go to the step of one column, as in the authors'
+    implementation.
     """
     rows, places = costs.shape
     total = np.full((rows + 1, places + 1), np.inf)
@@ -150,7 +150,7 @@ def warped(costs: Float[np.ndarray, "text places"]) -> tuple[Int[np.ndarray, " p
 
 
 def split(listener: Listener, tokens: Sequence[int], language: str | None) -> list[tuple[str, list[int]]]:
-    """Words and their tokens: at spaces, or into characters where a language has none."""
+    """Splits tokens into words: at spaces, or into characters for a language without spaces."""
     pieces: list[tuple[str, list[int]]] = []
     waiting: list[int] = []
     for token in tokens:
@@ -173,7 +173,7 @@ def split(listener: Listener, tokens: Sequence[int], language: str | None) -> li
 
 
 def shortened(words: Sequence[Word]) -> list[Word]:
-    """Words at the ends of sentences no longer than twice the median: they would take the pause, too."""
+    """Shortens words at the ends of sentences to twice the median duration, which would cover the pause, too."""
     lengths = [word.end - word.start for word in words if word.end > word.start]
     longest = 2 * min(LONGEST_MEDIAN, float(np.median(lengths))) if lengths else 0.0
     found = list(words)
@@ -187,7 +187,7 @@ def shortened(words: Sequence[Word]) -> list[Word]:
 
 
 def joined_to_words(words: Sequence[Word]) -> list[Word]:
-    """Punctuation joined to the word that it belongs to; the times stay those of the word."""
+    """Joins punctuation to words; times stay those of the word."""
     found: list[Word] = []
     for word in reversed(words):
         if found and word.text.startswith(" ") and word.text.strip() in BEFORE:
@@ -206,7 +206,7 @@ def joined_to_words(words: Sequence[Word]) -> list[Word]:
 
 
 def by_segment(words: Sequence[Word], texts: Sequence[Sequence[int]]) -> list[list[Word]]:
-    """The words of each segment, by the tokens that these have."""
+    """The words of each segment, by the numbers of its tokens."""
     waiting, found = list(words), []
     for tokens in texts:
         own, count = [], 0
