@@ -31,7 +31,7 @@ class WithTranscripts(Audio):
             `validation.tsv` (or `.jsonl`); `spoken_sentences`, synthesised ones (`data.audio.synthesised`); or a TFDS name such
             as `librispeech`.
         features: names of audio and text, of columns, keys or features.
-        case: `upper`, `lower` or unchanged.
+        case: `upper` or `lower` case for all characters, or `keep`.
         remove: pattern of characters to remove.
     """
 

@@ -1,1 +1,1 @@
-"""Objectives of pictures, one file each."""
+"""Objectives on images, one file each."""

@@ -1,7 +1,7 @@
-"""Distillation of a classifier of pictures: what the teacher sees in a picture is asked for beside its label.
+"""Distillation of image classifiers: the teacher's prediction is a target beside the label.
 
 Touvron et al., "Training data-efficient image transformers & distillation through attention", 2020, arXiv 2012.12877, section 4;
-two heads of which each has a teacher of its own, the label and the model: Graham et al., "LeViT", 2021, arXiv 2104.01136.
+two heads, one for the label and one for the teacher: Graham et al., "LeViT", 2021, arXiv 2104.01136.
 """
 
 import dataclasses
@@ -20,18 +20,18 @@ from objectives.sum import Wrapper
 
 @dataclasses.dataclass(frozen=True)
 class ClassDistillation(Wrapper):
-    """(1 - α) · the task's loss + α · that of the teacher's opinion. The teacher sees the same picture, mixed if it is.
+    """(1 - α) · the task's loss + α · the distillation loss. The teacher's input is the same image, mixed if it is.
 
-    The teacher says `teacher_logits` (batch, classes). A student with two heads is asked for the labels with `cls_logits` and
-    for the teacher's opinion with `distillation_logits`, and what it says is the mean of both; another for both with
-    `logits`. No gradient reaches the teacher from here.
+    The teacher's outputs are `teacher_logits` (batch, classes). A student with two heads learns the labels with `cls_logits`
+    and the teacher's prediction with `distillation_logits`; its own prediction is their mean. A student with one head learns
+    both with `logits`. No gradient reaches the teacher.
 
     Attributes:
-        task: what is asked beside.
-        alpha: weight of the teacher's loss. Losses are reported as weighted; the task's also as it is, among the metrics.
-        hard: ask for the class that the teacher holds the most probable, rather than for its distribution.
-        temperature: softens both distributions, and the loss is multiplied by its square; a hard one has none. (Published
-            with α = 0.1 and a temperature of 3; the released script also divides by the number of classes.)
+        task: the objective on the labels.
+        alpha: weight of the distillation loss. Losses are reported weighted; the task's is also a metric, unweighted.
+        hard: the target is the teacher's most probable class rather than its distribution.
+        temperature: softens both distributions, and the loss is multiplied by its square; 1 for hard targets. (Published with
+            α = 0.1 and a temperature of 3; the released script also divides by the number of classes.)
     """
 
     asks: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -56,7 +56,7 @@ class ClassDistillation(Wrapper):
         return {**self.task.units, **weighted, "distillation_loss": NATS}
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """Both parts, weighted."""
+        """Both losses, weighted."""
         logits, teacher = self.output(outputs, 1), self.output(outputs, 2)
         if self.hard:
             amount, weight = cross_entropy(logits, teacher.argmax(axis=-1))
@@ -68,7 +68,7 @@ class ClassDistillation(Wrapper):
         return losses
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """The task's of what the student says, its loss, and how often student and teacher would say the same."""
+        """The task's metrics and loss, and how often student and teacher predict the same class."""
         logits = (self.output(outputs, 0) + self.output(outputs, 1)) / 2
         return {
             **self.task.loss(self._labelled(outputs), batch),
@@ -80,5 +80,5 @@ class ClassDistillation(Wrapper):
         return self.task.targets(self._labelled(outputs), batch)
 
     def _labelled(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The outputs as the task expects them."""
+        """The outputs with the logits under the task's name."""
         return {"logits": self.output(outputs, 0)}

@@ -1,4 +1,4 @@
-"""Depth of each pixel, by the scale-invariant error of its logarithm.
+"""Depth estimation by the scale-invariant error of log depth.
 
 Eigen, Puhrsch, Fergus: "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network", 2014, arXiv 1406.2283,
 equation 4; its root, as in GLPN: Kim et al., 2022, arXiv 2201.07436.
@@ -20,19 +20,19 @@ CRITERIA = ("scale_invariant", "l1", "l2", "log_l1")
 
 @dataclasses.dataclass(frozen=True)
 class Depth(Objective):
-    """`labels` (height, width), metres, of what a model says in `predicted_depth`. Nothing is asked of a pixel whose label is 0,
-    negative, infinite or no number, nor of one beyond `max_depth`; a picture without any other adds nothing.
+    """The loss of `predicted_depth` against `labels` (height, width), in metres. Pixels whose label is not positive and finite,
+    or beyond `max_depth`, are ignored.
 
-    With d the logarithm of the prediction less that of the label, over the pixels of the whole batch:
+    With d = log(prediction) - log(label), over the pixels of the whole batch:
 
-        scale_invariant: √(mean d² - `variance_focus` · (mean d)²), of 1 nothing but the spread of d counts.
+        scale_invariant: √(mean d² - `variance_focus` · (mean d)²); with 1 it is the standard deviation of d.
         log_l1: mean |d|.
         l1, l2: mean |prediction - label|, and mean of its square, in metres.
 
     Attributes:
-        criterion: which of them is minimised.
+        criterion: the loss to minimise.
         variance_focus: λ of the paper.
-        max_depth: metres.
+        max_depth: greatest depth of a label, in metres.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("labels",)
@@ -55,7 +55,7 @@ class Depth(Objective):
         return self.criterion != "scale_invariant"
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """The sum over the pixels with a label, and their number."""
+        """The sum over the valid pixels, and their number."""
         predicted, labels, asked = self._pixels(outputs, batch)
         if self.criterion == "log_l1":
             errors = jnp.abs(jnp.log(predicted) - jnp.log(labels))
@@ -64,7 +64,7 @@ class Depth(Objective):
         return {"depth_loss": (jnp.where(asked, errors, 0.0).sum(), asked.sum().astype(jnp.float32))}
 
     def sums(self, outputs: Mapping[str, Array], batch: Example) -> Sums:
-        """Of d its sum and that of its squares, and the number of pixels; of other criteria their loss."""
+        """For the scale-invariant loss Σ d, Σ d² and the number of pixels; for the others the loss."""
         if self.ratios:
             return super().sums(outputs, batch)
         predicted, labels, asked = self._pixels(outputs, batch)
@@ -76,7 +76,7 @@ class Depth(Objective):
         }
 
     def losses(self, totals: Sums) -> dict[str, Float[Array, ""]]:
-        """The root of what the totals say; 0, with a gradient of 0, where nothing is asked or everything is right."""
+        """The loss from the totals; 0, with gradient 0, without valid pixels or without error."""
         if self.ratios:
             return super().losses(totals)
         count = jnp.maximum(totals["count"], 1)
@@ -85,7 +85,7 @@ class Depth(Objective):
         return {"depth_loss": jnp.where(wrong, jnp.sqrt(jnp.where(wrong, squared, 1.0)), 0.0)}
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """The mean of |prediction - label| / label, and the share of pixels that are less than a quarter off, either way."""
+        """Mean |prediction - label| / label, and the fraction of pixels with a ratio below 1.25 (δ₁)."""
         predicted, labels, asked = self._pixels(outputs, batch)
         weight = asked.sum().astype(jnp.float32)
         near = jnp.maximum(predicted / labels, labels / predicted) < 1.25
@@ -97,7 +97,7 @@ class Depth(Objective):
     def _pixels(
         self, outputs: Mapping[str, Array], batch: Example
     ) -> tuple[Float[Array, "*pixels"], Float[Array, "*pixels"], Bool[Array, "*pixels"]]:
-        """Predictions, labels, and where something is asked; elsewhere both are 1."""
+        """Predictions, labels and the mask of valid pixels, outside of which both are 1."""
         predicted = widened(self.output(outputs))
         labels = batch["labels"].astype(predicted.dtype)
         if predicted.shape != labels.shape:
@@ -113,5 +113,5 @@ class Depth(Objective):
 def valid(
     labels: Float[Array, "*pixels"], max_depth: float = math.inf, min_depth: float = 0.0
 ) -> Bool[Array, "*pixels"]:
-    """Where a depth was measured, and lies above `min_depth` and not above `max_depth`."""
+    """Pixels whose depth was measured and lies in (`min_depth`, `max_depth`]."""
     return jnp.isfinite(labels) & (labels > min_depth) & (labels <= max_depth)

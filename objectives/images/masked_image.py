@@ -1,4 +1,4 @@
-"""Masked pictures: patches are hidden, and their pixels asked back.
+"""Masked image modelling: patches are masked, and their pixels predicted.
 
 Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", 2021, arXiv 2111.09886; He et al., "Masked Autoencoders Are
 Scalable Vision Learners", 2021, arXiv 2111.06377.
@@ -22,12 +22,12 @@ from objectives.objective import Example, Losses, Objective, ObjectiveError
 
 @dataclasses.dataclass(frozen=True)
 class MaskedImage(Objective):
-    """SimMIM's: a fraction of the squares of a picture is hidden; the model is asked for the pixels under them alone.
+    """SimMIM: a fraction of an image's squares is masked, and the loss is on their pixels alone.
 
     Attributes:
         patch_size: pixels on a side of the model's patches.
-        mask_patch_size: pixels on a side of the squares that are hidden whole.
-        rate: fraction of these that is hidden, rounded up.
+        mask_patch_size: pixels on a side of the masked squares.
+        rate: fraction of the squares that is masked, rounded up.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("pixel_values",)
@@ -49,7 +49,7 @@ class MaskedImage(Objective):
             )
 
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
-        """Adds `bool_masked_pos` (patches,), row by row: true where a patch is hidden, of as many in every picture."""
+        """Adds `bool_masked_pos` (patches,), row by row: true for masked patches, the same number in every image."""
         rows, columns = grid(example["pixel_values"].shape, self.mask_patch_size)
         squares = rows * columns
         hidden = choose(key, jnp.ones(squares, bool), jnp.asarray(math.ceil(squares * self.rate)))
@@ -60,7 +60,7 @@ class MaskedImage(Objective):
         return {**example, "bool_masked_pos": patches}
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """|pixel - reconstruction| of the hidden pixels, a pixel having as many numbers as there are channels."""
+        """Mean |pixel - reconstruction| over the channels of the masked pixels."""
         pixels, predicted = batch["pixel_values"], widened(self.output(outputs))
         if predicted.shape != pixels.shape:
             raise ObjectiveError(f"a reconstruction of shape {predicted.shape} of pixels of shape {pixels.shape}")
@@ -80,17 +80,17 @@ class MaskedImage(Objective):
 
 @dataclasses.dataclass(frozen=True)
 class MaskedAutoencoder(Objective):
-    """MAE's: most patches are left out, the model reads the others alone, and is asked for those left out.
+    """Masked autoencoder: the encoder reads a few patches, and the loss is on the pixels of the others.
 
-    The model leaves out the patches with the most `noise`, as many as its `mask_ratio` says, and returns
+    The model drops the patches with the largest `noise`, a fraction `mask_ratio`, and returns
 
         logits (batch, patches, patch_size² · channels): the pixels of all patches, row by row, the channels innermost.
-        mask (batch, patches): 1 where a patch was left out, 0 where it was read.
+        mask (batch, patches): 1 for dropped patches, 0 for those read.
 
     Attributes:
         patch_size: pixels on a side of the model's patches.
-        rate: fraction of the patches that is left out; the model's `mask_ratio`.
-        normalized: ask for the pixels less the mean of their patch and over its deviation, rather than as they are.
+        rate: fraction of dropped patches; the model's `mask_ratio`.
+        normalized: targets are the pixels normalised by mean and deviation of their patch.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("pixel_values",)
@@ -115,9 +115,9 @@ class MaskedAutoencoder(Objective):
         return {**example, "noise": jax.random.uniform(key, (rows * columns,))}
 
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
-        """The mean squared error of each patch that was left out.
+        """The mean squared error of the dropped patches.
 
-        Its weight is their number, by `rate`: of what a model leaves out no loss's weight may depend.
+        Its weight is their number according to `rate`: weights may not depend on the model's outputs.
         """
         logits, mask = widened(self.output(outputs, 0)), self.output(outputs, 1)
         targets = self.targets(batch["pixel_values"])
@@ -129,7 +129,7 @@ class MaskedAutoencoder(Objective):
         return {"reconstruction_loss": ((errors * mask).sum(), jnp.float32(images * left_out))}
 
     def targets(self, pixels: Float[Array, "batch height width channels"]) -> Float[Array, "batch patches numbers"]:
-        """What is asked for of each patch."""
+        """The target pixels of each patch."""
         grid(pixels.shape[1:], self.patch_size)
         patches = rearrange(
             pixels.astype(jnp.float32),
@@ -144,7 +144,7 @@ class MaskedAutoencoder(Objective):
 
 
 def grid(shape: Sequence[int], size: int) -> tuple[int, int]:
-    """Rows and columns of squares of `size` pixels in a picture (height, width, channels)."""
+    """Rows and columns of squares of `size` pixels in an image (height, width, channels)."""
     height, width, _ = shape
     if height % size or width % size:
         raise ObjectiveError(f"a picture of {height} × {width} pixels is not made of squares of {size} × {size}")

@@ -1,10 +1,9 @@
-"""Bipartite matching: which query answers for which object, so that the sum of the costs is the least.
+"""Bipartite matching of queries with objects that minimises the sum of the costs.
 
 Exact, on the device, and mapped over a batch (`jax.vmap`): shortest augmenting paths (Jonker & Volgenant, "A Shortest Augmenting
 Path Algorithm for Dense and Sparse Linear Assignment Problems", Computing 38, 1987; as SciPy's, Crouse, "On Implementing 2D
 Rectangular Assignment Algorithms", IEEE Transactions on Aerospace and Electronic Systems 52, 2016). All problems of a batch go
-through one loop, in which each does its next step; the rows are what there is less of, so that objects that are padding cost
-nothing.
+through one loop, in which each does its next step. Rows are the smaller side, so that padding objects cost nothing.
 """
 
 from typing import NamedTuple
@@ -16,23 +15,23 @@ from jaxtyping import Array, Bool, Float, Int
 from models.kernels.precision import widened
 
 NONE = -1
-"""No row, no column."""
+"""No row or no column."""
 
 
 class Search(NamedTuple):
-    """Where the search for the rows' columns is.
+    """State of the search for shortest augmenting paths.
 
     Attributes:
-        prices: of the columns: cost - price of a row is least at the column that it has.
-        columns: of each row, `NONE` where it has none yet.
-        rows: of each column, likewise.
-        row: that looks for a column.
-        last: row whose costs are looked at next: `row`, or one that would have to leave its column.
-        reached: sum of what the path to `last` costs.
-        distances: cost of the cheapest path known to each column.
-        before: row before each column on that path.
+        prices: dual variable of each column: a matched row has its least cost - price at its column.
+        columns: column of each row; `NONE` if unmatched.
+        rows: row of each column; `NONE` if unmatched.
+        row: the unmatched row that a path begins at.
+        last: the row whose costs are scanned next: `row`, or one that would have to give up its column.
+        reached: cost of the path to `last`.
+        distances: cost of the cheapest known path to each column.
+        before: the row before each column on that path.
         seen: whether a column's distance is final.
-        walked: column that the path is to be walked back from; `NONE` while it is being looked for.
+        walked: the column at which the path is augmented backwards; `NONE` while it is searched.
     """
 
     prices: Float[Array, " columns"]
@@ -48,10 +47,10 @@ class Search(NamedTuple):
 
 
 def match(cost: Float[Array, "queries objects"], valid: Bool[Array, " objects"]) -> Int[Array, " objects"]:
-    """The query of each object, `-1` of those that have none: where `valid` says that they are padding, and, if there are more
-    objects than queries, of those that cost the most. Nothing is differentiated through it.
+    """The query of each object; -1 for padding (not `valid`) and, with more objects than queries, for the costliest objects.
+    No gradient passes through it.
 
-    A pair whose cost is infinite or no number is made only where there is no other way.
+    A pair with a non-finite cost is matched only if it cannot be avoided.
     """
     queries, objects = cost.shape
     size, count = max(queries, objects), valid.sum()
@@ -70,7 +69,7 @@ def match(cost: Float[Array, "queries objects"], valid: Bool[Array, " objects"])
 def but_finite(
     cost: Float[Array, "queries objects"], valid: Bool[Array, " objects"]
 ) -> Float[Array, "queries objects"]:
-    """The costs, and for those that are not finite one that is more than all finite ones of a matching can differ by."""
+    """Replaces non-finite costs by one that exceeds any difference of finite matchings."""
     finite = jnp.isfinite(cost)
     counted = finite & valid[None]
     huge = jnp.max(jnp.abs(cost), where=counted, initial=0.0) > 2.0**90
@@ -85,11 +84,11 @@ def but_finite(
 def assign(
     cost: Float[Array, "rows columns"], wanted: Bool[Array, " rows"], there: Bool[Array, " columns"]
 ) -> tuple[Int[Array, " rows"], Int[Array, " columns"]]:
-    """The column of each row and the row of each column, `NONE` where there is none.
+    """The column of each row and the row of each column; `NONE` if unmatched.
 
     Args:
-        wanted: the rows that get a column; there must be as many columns as rows.
-        there: the columns that may be had.
+        wanted: the rows to match; there must be at least as many columns as rows.
+        there: the columns that may be matched.
     """
     open_cost = jnp.where(there[None], cost, jnp.inf)
     state = begin(open_cost, wanted)
@@ -102,7 +101,7 @@ def assign(
 
 
 def begin(cost: Float[Array, "rows columns"], wanted: Bool[Array, " rows"]) -> Search:
-    """Each row with its cheapest column, where no row before it wants the same; the others have to look."""
+    """Greedy start: each row takes its cheapest column, unless an earlier row took it."""
     rows, columns = cost.shape
     cheapest = cost.argmin(axis=1)
     asked = (cheapest[:, None] == jnp.arange(columns)[None]) & wanted[:, None]
@@ -126,7 +125,7 @@ def begin(cost: Float[Array, "rows columns"], wanted: Bool[Array, " rows"]) -> S
 
 
 def look_next(state: Search, wanted: Bool[Array, " rows"]) -> Search:
-    """The search for the column of the first row that has none."""
+    """Begins the search at the first unmatched row."""
     waiting = wanted & (state.columns == NONE)
     row = jnp.where(waiting.any(), waiting.argmax(), NONE).astype(jnp.int32)
     return state._replace(
@@ -141,7 +140,7 @@ def look_next(state: Search, wanted: Bool[Array, " rows"]) -> Search:
 
 
 def step(cost: Float[Array, "rows columns"], wanted: Bool[Array, " rows"], state: Search) -> Search:
-    """One column further on the search, or one back on the path that it has found."""
+    """One step of the search, or one step back along the path that it found."""
     searched, walked = search(cost, state), walk(state)
     state = jax.tree.map(lambda x, y: jnp.where(state.walked == NONE, x, y), searched, walked)
     has = (state.row != NONE) & (state.columns[state.row] != NONE) & (state.walked == NONE)
@@ -150,7 +149,7 @@ def step(cost: Float[Array, "rows columns"], wanted: Bool[Array, " rows"], state
 
 
 def search(cost: Float[Array, "rows columns"], state: Search) -> Search:
-    """The distances as the costs of row `last` make them, and the nearest column that was not seen."""
+    """Relaxes distances by the costs of row `last`, and moves to the nearest column not seen."""
     places = jnp.arange(cost.shape[1])
     reduced = cost[state.last] - state.prices
     column = state.columns[state.last]
@@ -180,7 +179,7 @@ def search(cost: Float[Array, "rows columns"], state: Search) -> Search:
 
 
 def walk(state: Search) -> Search:
-    """The row before the column `walked` has it now; the column that this row had is next, unless it is the first."""
+    """Augments: matches column `walked` with the row before it, and continues at that row's old column."""
     row = state.before[state.walked]
     column = state.columns[row]
     return state._replace(
