@@ -30,7 +30,7 @@ class ClassDistillation(Wrapper):
         task: the objective on the labels.
         alpha: weight of the distillation loss. Losses are reported weighted; the task's is also a metric, unweighted.
         hard: the target is the teacher's most probable class rather than its distribution.
-        temperature: softens both distributions, and the loss is multiplied by its square; 1 for hard targets. (Published with
+        temperature: softens both distributions, and multiplies the loss by its square; hard targets ignore it. (Published with
             α = 0.1 and a temperature of 3; the released script also divides by the number of classes.)
     """
 
