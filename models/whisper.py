@@ -1,9 +1,9 @@
-"""Whisper: an encoder of log-mel spectrograms with a decoder that writes what is said in them.
+"""Whisper: speech recognition and translation by an encoder of log-mel spectrograms and a text decoder.
 
 Radford, Kim, Xu, Brockman, McLeavey, Sutskever: "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, arXiv
 2212.04356. Spectrograms are (batch, frames, mels) here, `data.audio.log_mel`'s; `transformers` has the mels first.
 
-A text is written step by step from what the encoder made of the sound once:
+To decode step by step, run the encoder once, into a cache:
 
     cache = model.apply(variables, input_features, room=20, method="encode")
     outputs = model.apply(variables, decoder_input_ids=start, past_key_values=cache)
@@ -43,7 +43,7 @@ Features = Float[Array, "batch frames mels"]
 
 
 def shape(d_model: int, layers: int) -> dict[str, int]:
-    """Fields of a published model: heads of 64 features, feed-forward layers four times as wide as the model."""
+    """Fields of a published model: heads of 64 features, feed-forward layers of four times the width."""
     sides = (
         {f"{side}_layers": layers, f"{side}_attention_heads": d_model // 64, f"{side}_ffn_dim": 4 * d_model}
         for side in ("encoder", "decoder")
@@ -55,20 +55,20 @@ def shape(d_model: int, layers: int) -> dict[str, int]:
 class WhisperConfig(EncoderDecoderConfig):
     """Shape of a Whisper, with the field names of a published `config.json`.
 
-    SpecAugment (`apply_spec_augment`) is no matter of the model here.
+    SpecAugment (`apply_spec_augment`) is a setting of the data here.
 
     Attributes:
         num_mel_bins: bands of the spectrogram.
-        max_source_positions: places of the encoder, each two frames; a spectrogram is of this length exactly.
+        max_source_positions: positions of the encoder, one for two frames; spectrograms must have exactly this length.
         max_target_positions: most tokens of the decoder.
-        attention_dropout: of attention probabilities.
-        activation_dropout: inside the feed-forward layers.
-        scale_embedding: read by nobody.
+        attention_dropout: rate on attention probabilities.
+        activation_dropout: rate within feed-forward layers.
+        scale_embedding: not used.
         decoder_start_token_id: <|startoftranscript|>.
         suppress_tokens, begin_suppress_tokens: see `GenerationConfig`.
-        use_weighted_layer_sum: of a classifier: whether it sees a learned mean of what all layers give.
-        classifier_proj_size: features of a place that a classifier takes the mean of.
-        median_filter_width: places that attention to the sound is smoothed over before words are aligned with it.
+        use_weighted_layer_sum: whether a classifier reads a learned mean of all layers.
+        classifier_proj_size: features that a classifier averages over time.
+        median_filter_width: width of the median filter on cross-attention before words are aligned.
         labels: names of the outputs of a classification head (`id2label`).
     """
 
@@ -124,7 +124,7 @@ class WhisperConfig(EncoderDecoderConfig):
     large_v2 = large
     large_v3 = Variant(large, vocab_size=51_866, num_mel_bins=128)
     turbo = Variant(large_v3, decoder_layers=4)
-    """large-v3 with four of its decoder's layers, trained on."""
+    """large-v3 with four decoder layers, trained further."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,7 +137,7 @@ class WhisperConfig(EncoderDecoderConfig):
 
     @property
     def frames(self) -> int:
-        """Of a spectrogram."""
+        """Frames of a spectrogram."""
         return 2 * self.max_source_positions
 
 
@@ -238,9 +238,9 @@ class WhisperModel(WhisperBase, EncoderDecoderModel):
         past_key_values: Cache | None = None,
         **settings: Any,
     ) -> ModelOutput:
-        """With `past_key_values` the decoder's tokens come behind those of the cache, `decoder_attention_mask` being theirs; a
-        cache that holds an encoder's output stands for `input_features`. With an empty `past_key_values` and no
-        `decoder_input_ids` what the encoder heard goes into the cache, which is the only output.
+        """With `past_key_values` the decoder's tokens follow those of the cache, and `decoder_attention_mask` is of the new
+        ones; a cache with an encoder's output replaces `input_features`. With `input_features`, `past_key_values` and no
+        `decoder_input_ids`, the encoder's output goes into the cache, which is the only output.
         """
         refuse({"input_features": input_features}, decoder_input_ids, past_key_values)
         call = CallSettings(**settings)
@@ -248,7 +248,7 @@ class WhisperModel(WhisperBase, EncoderDecoderModel):
         memory = None if encoded is None else encoded.last_hidden_state
         if decoder_input_ids is None:
             if past_key_values is None:
-                raise ModelError("decoder_input_ids is missing: say what the decoder is given")
+                raise ModelError("decoder_input_ids is missing: give the decoder its first tokens")
             return ModelOutput(past_key_values=self.decoder.remember(memory, None, past_key_values))
         check_length(self.config, decoder_input_ids.shape[1])
         tokens = self.embed(decoder_input_ids), decoder_attention_mask, None

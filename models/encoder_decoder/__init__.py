@@ -1,11 +1,11 @@
-"""What BART, mBART, Marian and the Transformer of 2017 have in common: an encoder of a whole text, a decoder that reads it.
+"""Encoder-decoder Transformers: the code that BART, mBART, Marian, Whisper and the Transformer of 2017 share.
 
-Encoder, decoder and the model of both are T5's, too, which has layers, positions and settings of its own.
+T5 uses the same stacks and model with other layers, positions and settings.
 
 Vaswani et al.: "Attention Is All You Need", 2017, arXiv 1706.03762. The names of the settings are those of fairseq (Ott et
 al., 2019, arXiv 1904.01038), from where they came into published `config.json`s.
 
-A model takes `input_ids` and `decoder_input_ids`. To decode step by step, the encoder is read once, into a cache:
+A model takes `input_ids` and `decoder_input_ids`. To decode step by step, run the encoder once, into a cache:
 
     cache = model.apply(variables, input_ids, attention_mask, room=20, method="encode")
     outputs = model.apply(variables, decoder_input_ids=start, past_key_values=cache)

@@ -1,4 +1,4 @@
-"""The settings of an encoder with a decoder."""
+"""Configs of encoder-decoders."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from models.layers.linear import Initializer
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDecoderConfig(ModelConfig):
-    """Base of the shapes of an encoder with a decoder. A subclass has the fields of its published `config.json`.
+    """Base of the configs of encoder-decoders. A subclass has the fields of its published `config.json`.
 
-    What an architecture is, rather than a shape of it:
+    Class attributes, which differ between architectures:
 
-        normalize_before: norms before attention and feed-forward layers and one at the end; else behind what they add to.
+        normalize_before: pre-norms and a norm at the end; else post-norms.
         normalize_embedding: a norm on the sum of word and position embeddings.
         static_position_embeddings: sinusoids as positions instead of learned ones.
         interleaved: sines and cosines alternate (Vaswani et al., 2017, section 3.5); else sines first.
-        position_offset: rows of a learned position table that stand before position 0 (fairseq kept them for padding).
+        position_offset: rows of a learned position table before position 0 (fairseq kept them for padding).
         key_bias: whether the projections to keys have a bias.
-        room_named: the field that says how many positions there are.
+        room_named: the field with the number of positions.
     """
 
     normalize_before: ClassVar[bool] = False
@@ -66,16 +66,16 @@ class EncoderDecoderConfig(ModelConfig):
 
     @property
     def kernel_init(self) -> Initializer:
-        """How the kernels of linear layers begin."""
+        """Initializer of linear layers."""
         return nn.initializers.normal(self.init_std)
 
     @property
     def embedding_init(self) -> Initializer:
-        """How embeddings begin."""
+        """Initializer of embeddings."""
         return nn.initializers.normal(self.init_std)
 
     def empty_cache(self, batch: int, room: int) -> Cache:
-        """A cache for `room` tokens of each of `batch` decoded texts; no encoder was read yet."""
+        """An empty cache for `room` tokens of each of `batch` texts, without an encoder's output."""
         check_length(self, room)
         heads = self.decoder_attention_heads
         return Cache.empty(self, self.decoder_layers, batch, heads, room, self.d_model // heads)
@@ -83,14 +83,14 @@ class EncoderDecoderConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TextEncoderDecoderConfig(EncoderDecoderConfig):
-    """Shape of an encoder of texts with a decoder, with the field names of a published `config.json`.
+    """Shape of a text-to-text model, with the field names of a published `config.json`.
 
     Attributes:
-        attention_dropout: of attention probabilities.
-        activation_dropout: inside the feed-forward layers.
-        scale_embedding: whether word embeddings are multiplied by √d_model where they are looked up.
-        decoder_start_token_id: what a decoder's input begins with.
-        forced_eos_token_id: the last token of a text that is as long as it may be, in generation.
+        attention_dropout: rate on attention probabilities.
+        activation_dropout: rate within feed-forward layers.
+        scale_embedding: whether looked-up word embeddings are multiplied by √d_model.
+        decoder_start_token_id: first token of the decoder's input.
+        forced_eos_token_id: last token of a generated text of the greatest length.
     """
 
     vocab_size: int = 50_265
@@ -120,6 +120,6 @@ class TextEncoderDecoderConfig(EncoderDecoderConfig):
 
 
 def check_length(config: ModelConfig, length: int) -> None:
-    """Raise where so many tokens have no positions."""
+    """Raises `ModelError` if there are more tokens than positions."""
     if config.longest_input is not None and length > config.longest_input:
         raise ModelError(f"{length} tokens do not fit a model with {config.room_named}={config.longest_input}")

@@ -1,4 +1,4 @@
-"""What encoder and decoder read: which inputs go together, how a text is shifted, where packed texts begin."""
+"""Inputs of encoder and decoder: allowed combinations, shifted targets, positions of packed texts."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,10 @@ Hidden = Float[Array, "batch length hidden"]
 
 
 def refuse(read: Mapping[str, Array | None], decoder_input_ids: Array | None, cache: Cache | None) -> None:
-    """Raise where these inputs of a model do not go together.
+    """Raises `ModelError` if these inputs do not go together.
 
     Args:
-        read: what the encoder reads, by name: the first is what it cannot do without.
+        read: inputs of the encoder by name; the first is the one that it needs.
     """
     was_read, name = cache is not None and cache.memory_keys is not None, next(iter(read))
     if was_read and any(x is not None for x in read.values()):
@@ -32,7 +32,7 @@ def refuse(read: Mapping[str, Array | None], decoder_input_ids: Array | None, ca
 
 
 def refuse_packed(segment_ids: Array | None, decoder_segment_ids: Array | None, cache: Cache | None) -> None:
-    """Raise where packed texts are not packed on both sides, or a cache is to hold them."""
+    """Raises `ModelError` if texts are packed on one side only, or together with a cache."""
     if (segment_ids is None) != (decoder_segment_ids is None):
         raise ModelError("segment_ids and decoder_segment_ids belong together: give both or neither")
     if segment_ids is not None and cache is not None:
@@ -40,15 +40,15 @@ def refuse_packed(segment_ids: Array | None, decoder_segment_ids: Array | None, 
 
 
 def shift_tokens_right(ids: Ids, padding: int | None, start: int | Int[Array, " batch"]) -> Ids:
-    """`start` and all of `ids` but the last: what a decoder is given that is to write `ids`; labels of -100 are `padding`,
-    where there is such a token."""
+    """The decoder's input for the target `ids`: `start`, then all of `ids` but the last. Labels of -100 become `padding`, if
+    there is such a token."""
     first = jnp.broadcast_to(jnp.asarray(start, ids.dtype), ids.shape[:1])[:, None]
     shifted = jnp.concatenate([first, ids[:, :-1]], axis=1)
     return shifted if padding is None else jnp.where(shifted < 0, padding, shifted)
 
 
 def places_within(segment_ids: Ids) -> Ids:
-    """The place of each token in its segment: as many as stand between it and the last change of `segment_ids`."""
+    """The position of each token within its segment."""
     places = jnp.arange(segment_ids.shape[1])[None]
     begins = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
     return places - jax.lax.cummax(jnp.where(begins, places, 0), axis=1)

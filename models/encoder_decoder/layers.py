@@ -1,4 +1,4 @@
-"""The layers of encoder and decoder: Vaswani et al., 2017, arXiv 1706.03762, section 3.1, their norms before or behind."""
+"""Encoder and decoder layers with pre-norms or post-norms: Vaswani et al., 2017, arXiv 1706.03762, section 3.1."""
 
 import flax.linen as nn
 from flax.core import FrozenDict
@@ -23,14 +23,14 @@ def attention(config: EncoderDecoderConfig, heads: int, name: str) -> Attention:
 
 
 def feed_forward(config: EncoderDecoderConfig, width: int, hidden: Hidden, keys: Keys) -> tuple[Hidden]:
-    """down(dropout(activation(up(x)))): the second kind of sub-layer, which returns nothing beside."""
+    """down(dropout(activation(up(x)))), as a sub-layer of `residual` without other outputs."""
     inner = dense(config, width, "up", ("embed", "mlp"), kernel_init=config.kernel_init)(hidden)
     inner = dropout(activation(config.activation_function)(inner), config.activation_dropout, keys)
     return (dense(config, config.d_model, "down", ("mlp", "embed"), kernel_init=config.kernel_init)(inner),)
 
 
 def residual(config: EncoderDecoderConfig, hidden: Hidden, sublayer, name: str, keys: Keys) -> tuple:
-    """LN(x + f(x)), or x + f(LN(x)) where norms come before; and what else `sublayer` returns. The norm is called `name`."""
+    """LN(x + f(x)), or x + f(LN(x)) with pre-norms, and the other outputs of `sublayer`. `name` is the norm's."""
     norm = layer_norm(config, LAYER_NORM_EPSILON, name)
     added, *more = sublayer(norm(hidden) if config.normalize_before else hidden)
     hidden += dropout(added, config.dropout, keys)
@@ -38,7 +38,7 @@ def residual(config: EncoderDecoderConfig, hidden: Hidden, sublayer, name: str, 
 
 
 class EncoderLayer(nn.Module):
-    """Attention to all of the text, then a feed-forward layer."""
+    """Self-attention, then a feed-forward layer."""
 
     config: EncoderDecoderConfig
 
@@ -62,8 +62,8 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention to what was written before, attention to what the encoder read, then a feed-forward layer; without anything
-    written, the keys and values of what the encoder read."""
+    """Causal self-attention, cross-attention to the encoder's output, and a feed-forward layer. With `hidden` of `None`, the keys
+    and values of the cross-attention."""
 
     config: EncoderDecoderConfig
 

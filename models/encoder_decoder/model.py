@@ -1,4 +1,4 @@
-"""The models: word embeddings, encoder and decoder, and heads behind them."""
+"""Encoder-decoder models: word embeddings, encoder, decoder, and heads."""
 
 import abc
 import math
@@ -32,12 +32,12 @@ from models.outputs import ModelOutput
 
 
 class EncoderDecoderBase(Model):
-    """Base of all models here: what reads a text into a cache."""
+    """Base of all encoder-decoders: encoding into a cache."""
 
     config: ModelConfig
 
     def encode(self, input_ids: Ids, attention_mask: Mask | None = None, *, room: int) -> Cache:
-        """A cache that holds what the encoder made of a text, and has room for `room` tokens that are still to be written."""
+        """A cache with the encoder's output and room for `room` tokens of the decoder."""
         cache = self.config.empty_cache(input_ids.shape[0], room)
         return self(input_ids, attention_mask, past_key_values=cache).past_key_values
 
@@ -46,7 +46,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
     """Shared word embeddings, encoder and decoder; base of the architectures' own models.
 
     Outputs: `last_hidden_state` (batch, targets, hidden) of the decoder; `encoder_last_hidden_state` (batch, length,
-    hidden), where the encoder ran; `past_key_values`, the new cache, where one was given; where asked for
+    hidden), if the encoder ran; `past_key_values`, the new cache, if one was given; where asked for
     `encoder_hidden_states` and `decoder_hidden_states` (layers + 1, batch, …, hidden), the embeddings first, and
     `encoder_attentions`, `decoder_attentions` and `cross_attentions` (layers, batch, heads, queries, keys).
     """
@@ -66,7 +66,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
         self.decoder = Decoder(config)
 
     def shift(self, input_ids: Ids) -> Ids:
-        """What the decoder is given that is to write `input_ids`."""
+        """The decoder's input for the target `input_ids`."""
         start = self.config.decoder_start_token_id
         if start is None:
             raise ModelError(
@@ -85,11 +85,11 @@ class EncoderDecoderModel(EncoderDecoderBase):
         decoder_segment_ids: Targets | None = None,
         **settings: Any,
     ) -> ModelOutput:
-        """Without `decoder_input_ids` the decoder is given `input_ids`, shifted. With `past_key_values` its tokens come
-        behind those of the cache, `decoder_attention_mask` being theirs; a cache that holds an encoder's output stands
-        for `input_ids` and `attention_mask`. `segment_ids` and `decoder_segment_ids`, equal within a pair of texts, keep
-        packed pairs apart; positions begin again in each. With an empty `past_key_values` and no `decoder_input_ids` what the
-        encoder read goes into the cache, which is the only output.
+        """Without `decoder_input_ids` the decoder's input is `input_ids`, shifted. With `past_key_values` the decoder's tokens
+        follow those of the cache, and `decoder_attention_mask` is of the new ones; a cache with an encoder's output replaces
+        `input_ids` and `attention_mask`. `segment_ids` and `decoder_segment_ids`, equal within a pair of texts, separate packed
+        pairs; positions restart in each. With `input_ids`, `past_key_values` and no `decoder_input_ids`, the encoder's output
+        goes into the cache, which is the only output.
         """
         read = {"input_ids": input_ids, "attention_mask": attention_mask}
         refuse(read, decoder_input_ids, past_key_values)
@@ -117,7 +117,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
         return ModelOutput(**as_asked(self.outputs(decoded, encoded), call.unprojected))
 
     def outputs(self, decoded: ModelOutput, encoded: ModelOutput | None) -> ModelOutput:
-        """What decoder and encoder, where it ran, give, by name, and the scores of a head."""
+        """The outputs of decoder and encoder, if it ran, by name, and the scores of a head."""
         named = {"hidden_states": "decoder_hidden_states", "attentions": "decoder_attentions"}
         return ModelOutput(
             **self.scores(decoded.last_hidden_state),
@@ -126,16 +126,16 @@ class EncoderDecoderModel(EncoderDecoderBase):
         )
 
     def scores(self, hidden: Hidden) -> dict[str, Any]:
-        """What a head makes of the last hidden state, where the model has one of its own."""
+        """The outputs of the model's head; none here."""
         return {}
 
     def front_end(self, inputs: Ids, attention_mask: Mask | None, call: CallSettings) -> Hidden:
-        """What the encoder's layers begin with: here words; an encoder of another modality makes it of its own input."""
+        """The input of the encoder's layers: word embeddings here, something else for other modalities."""
         check_length(self.config, inputs.shape[1])
         return self.embed(inputs)
 
     def embed(self, ids: Ids) -> Hidden:
-        """Word embeddings, multiplied by √d_model where the config says so."""
+        """Word embeddings, multiplied by √d_model with `scale_embedding`."""
         words = self.shared(ids)
         return (
             words * jnp.asarray(math.sqrt(self.config.d_model), words.dtype) if self.config.scale_embedding else words
@@ -143,7 +143,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
 
     @property
     def vocabulary_kernel(self) -> Float[Array, "hidden vocab"]:
-        """What scores every token: the transposed word embeddings."""
+        """The transposed word embeddings, which score the vocabulary."""
         return self.shared.embedding.T
 
     def project_to_vocabulary(self, hidden: Float[Array, "... hidden"]) -> Float[Array, "... vocab"]:
@@ -152,7 +152,7 @@ class EncoderDecoderModel(EncoderDecoderBase):
 
 
 class EncoderDecoderHead(EncoderDecoderBase):
-    """Base of the models with a head, which differ in `head`; `base` is the model below it."""
+    """Base of the models with a head. A subclass writes `head`; `base` is the model without it."""
 
     base: ClassVar[type[EncoderDecoderModel]]
 
@@ -187,7 +187,7 @@ class EncoderDecoderHead(EncoderDecoderBase):
 
     @abc.abstractmethod
     def head(self, model, hidden, input_ids, keys) -> dict[str, Array]:
-        """The outputs beside those of the model below."""
+        """The outputs beside those of `base`."""
 
 
 class ConditionalGeneration(EncoderDecoderHead):

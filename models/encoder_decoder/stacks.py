@@ -1,4 +1,4 @@
-"""Encoder and decoder: positions, layers, and the norms before and behind them."""
+"""The stacks of encoder and decoder: positions, layers, and the norms before and after them."""
 
 from typing import ClassVar
 
@@ -32,20 +32,20 @@ def sinusoids(positions: int, features: int, interleaved: bool) -> Float[np.ndar
 
 
 def but_zero(init: Initializer, row: int | None) -> Initializer:
-    """`init`, and 0 in one row: that of padding, where there is one."""
+    """`init` with zeros in the row of the padding token, if there is one."""
     return init if row is None else lambda key, shape, dtype: init(key, shape, dtype).at[row].set(0)
 
 
 def whole(memory: Hidden, mask: Mask | None) -> Bool[Array, "batch length"]:
-    """Which places of the encoder's output may be looked at: those of its mask, or all."""
+    """The mask of the encoder's output; all places if none is given."""
     return jnp.ones(memory.shape[:2], bool) if mask is None else mask > 0
 
 
 class Stack(nn.Module):
-    """Base of encoder and decoder: positions, layers, and the norms before and behind them.
+    """Base of encoder and decoder: positions, layers, and the norms before and after them.
 
-    A layer gets, besides its number and its caches, what is the same for all: the mask, `position_bias`, in a decoder the
-    places filled in the cache, the memory and its mask, and the keys of dropout.
+    Beside its number and its caches a layer gets what all layers share: the mask, `position_bias`, dropout keys, and in a
+    decoder the length of the cache, the encoder's output and its mask.
     """
 
     config: ModelConfig
@@ -53,7 +53,7 @@ class Stack(nn.Module):
 
     @property
     def count(self) -> int:
-        """How many layers there are."""
+        """Number of layers."""
         raise NotImplementedError
 
     def setup(self) -> None:
@@ -75,7 +75,7 @@ class Stack(nn.Module):
             self.norm = layer_norm(config, LAYER_NORM_EPSILON, None)
 
     def embed(self, words: Hidden, dropout_keys: Keys, positions: Int[Array, "#batch length"], room: int) -> Hidden:
-        """`words` at their `positions`, ready for the layers; `room` is the number of positions there may be."""
+        """The input of the layers: `words` with their `positions`, of which there are at most `room`."""
         config = self.config
         if config.static_position_embeddings:
             table = sinusoids(room, config.d_model, config.interleaved)
@@ -90,11 +90,11 @@ class Stack(nn.Module):
     def position_bias(
         self, queries: int, keys: int, first: int | Int[Array, ""]
     ) -> Float[Array, "1 heads queries keys"] | None:
-        """What is added to the scores of attention by the places of queries, from `first` on, and keys."""
+        """The bias of attention scores by the positions of keys and of queries, which begin at `first`."""
         return None
 
     def last(self, hidden: Hidden, dropout_keys: Keys) -> Hidden:
-        """What comes behind the layers."""
+        """The norm after the layers, if there is one."""
         return self.norm(hidden) if self.config.normalize_before else hidden
 
     def finish(
@@ -105,13 +105,13 @@ class Stack(nn.Module):
         attentions: Array | None,
         call: CallSettings,
     ) -> dict[str, Array | None]:
-        """The last hidden state, and what was asked for."""
+        """The last hidden state, and other outputs that were asked for."""
         hidden = self.last(hidden, call.dropout_keys)
         return dict(last_hidden_state=hidden, **call.asked(embedded, states, attentions, last=hidden))
 
 
 class Encoder(Stack):
-    """Reads a whole text."""
+    """The encoder."""
 
     layer: ClassVar[type[nn.Module]] = EncoderLayer
 
@@ -137,7 +137,7 @@ class Encoder(Stack):
 
 
 class Decoder(Stack):
-    """Writes a text from left to right, looking at what the encoder read."""
+    """The decoder, with causal self-attention and cross-attention to the encoder's output."""
 
     layer: ClassVar[type[nn.Module]] = DecoderLayer
 
@@ -151,7 +151,7 @@ class Decoder(Stack):
         memory_mask: Int[Array, "batch memory"] | Bool[Array, "batch memory"] | None,
         cache: Cache,
     ) -> Cache:
-        """The cache with the keys and values that attention to the encoder's output goes by; no token is decoded."""
+        """The cache with the cross-attention's keys and values of the encoder's output; no token is decoded."""
         shared = None, None, None, memory, None, None
         _, (keys, values) = self.layers(None, (jnp.arange(self.count), None, None), shared)
         return cache.replace(memory_keys=keys, memory_values=values, memory_mask=whole(memory, memory_mask))
@@ -171,7 +171,7 @@ class Decoder(Stack):
         past_key_values: Cache | None,
         call: CallSettings,
     ) -> ModelOutput:
-        """With `past_key_values` the tokens come behind those of the cache; `memory` is read where that has none."""
+        """With `past_key_values` the tokens follow those of the cache; `memory` is used if the cache has none."""
         length = room = words.shape[1]
         cache, first, filled, caches, memory_caches = past_key_values, 0, None, None, None
         if cache is not None:

@@ -1,4 +1,4 @@
-"""The shape of a Wav2Vec2."""
+"""The config of Wav2Vec2."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ class Wav2Vec2Config(ModelConfig):
     """Shape of a Wav2Vec2, with the field names of a published `config.json`.
 
     Attributes:
-        layerdrop: how often a layer is skipped for an example in training.
-        feat_extract_norm: `group`: each channel of the first convolution is normalised over time, padding included, so that
-            such models take no attention mask; `layer`: the channels of each frame behind every convolution.
-        conv_dim, conv_kernel, conv_stride: channels, width and step of each convolution over the samples.
-        num_conv_pos_embeddings: width of the convolution that stands for positions, `num_conv_pos_embedding_groups` its groups.
-        do_stable_layer_norm: normalise before each part of a layer and behind the last layer, not behind each part.
-        apply_spec_augment: obey `mask_time_indices` and `mask_feature_indices`.
-        mask_time_prob, mask_feature_prob: whether there is a vector for what is masked; what is drawn is up to the objective.
-        codevector_dim: features of a quantised frame, those of all groups side by side.
+        layerdrop: probability of skipping a layer for an example in training.
+        feat_extract_norm: `group`: each channel of the first convolution is normalised over time, padding included, and the
+            model takes no attention mask; `layer`: a layer norm after every convolution.
+        conv_dim, conv_kernel, conv_stride: channels, kernel size and stride of each convolution over the samples.
+        num_conv_pos_embeddings, num_conv_pos_embedding_groups: kernel size and groups of the positional convolution.
+        do_stable_layer_norm: pre-norms and a norm at the end; else post-norms.
+        apply_spec_augment: use `mask_time_indices` and `mask_feature_indices`.
+        mask_time_prob, mask_feature_prob: if above 0, there is a mask vector. The objective draws the masks.
+        codevector_dim: features of a quantised frame, all groups together.
         use_weighted_layer_sum: a classifier reads a learned mean of all layers, not the last one.
-        feature_grad_mult: factor of the gradient that reaches the convolutions, a setting of pretraining that no file has.
+        feature_grad_mult: factor of the convolutions' gradient, a setting of pretraining that no published file has.
     """
 
     model_type: ClassVar[str] = "wav2vec2"
@@ -121,17 +121,17 @@ class Wav2Vec2Config(ModelConfig):
 
     @property
     def masks(self) -> bool:
-        """Whether there is a vector that stands for masked frames."""
+        """Whether there is a mask vector."""
         return self.mask_time_prob > 0 or self.mask_feature_prob > 0
 
     def frames(self, samples: Any) -> Any:
-        """How many frames the convolutions make of so many samples, a number or an array of them."""
+        """Number of frames of `samples`, a number or an array."""
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
 
     def samples(self, frames: int) -> int:
-        """The fewest samples of which the convolutions make so many frames."""
+        """The fewest samples that make `frames` frames."""
         for kernel, stride in zip(self.conv_kernel[::-1], self.conv_stride[::-1], strict=True):
             frames = (frames - 1) * stride + kernel
         return frames

@@ -1,4 +1,4 @@
-"""The Transformer encoder over frames: positions by a convolution, then layers with norms behind or before their parts."""
+"""The Transformer encoder over frames: a positional convolution, then layers with post-norms or pre-norms."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from models.wav2vec2.features import FrameMask, Frames
 
 
 class PositionalConvolution(nn.Module):
-    """activation(conv(x)), as long as x: a grouped convolution whose kernel is g · v / ‖v‖ (weight normalisation; Salimans &
+    """activation(conv(x)) of the length of x: a grouped convolution whose kernel is g · v / ‖v‖ (weight normalisation; Salimans &
     Kingma, 2016, arXiv 1602.07868), with a length g and a norm over inputs and outputs for each place of the kernel.
     """
 
@@ -95,7 +95,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Outputs: what the last layer gives (normalised, with `do_stable_layer_norm`), and what `CallSettings` asks for."""
+    """The encoder. Outputs: the last hidden state (normalised with `do_stable_layer_norm`) and what `CallSettings` asks for."""
 
     config: Wav2Vec2Config
 
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
     def __call__(
         self, hidden: Frames, mask: FrameMask | None, call: CallSettings
     ) -> tuple[Frames, dict[str, Array | None]]:
-        """What `mask` leaves out is 0 to the positions, and is not attended to."""
+        """Frames outside `mask` are 0 in the positional convolution, and are not attended to."""
         config = self.config
         if mask is not None:
             hidden = jnp.where(mask[..., None], hidden, 0)

@@ -22,7 +22,7 @@ Hidden = Float[Array, "batch frames hidden"]
 FrameMask = Bool[Array, "batch frames"]
 
 NORM_EPSILON = 1e-5
-"""Of the norms behind convolutions, whatever the config says."""
+"""Epsilon of the norms after convolutions, whatever the config says."""
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -46,7 +46,7 @@ class NormOverTime(nn.Module):
 
 
 class FeatureEncoder(nn.Module):
-    """Convolutions over the samples, each with its norm (the first one's alone, where that is over time) and activation."""
+    """Convolutions over the samples, each with a norm (over time: the first one alone) and an activation."""
 
     config: Wav2Vec2Config
 
@@ -88,7 +88,7 @@ class FeatureProjection(nn.Module):
 
 
 def check_samples(config: Wav2Vec2Config, input_values: Samples) -> None:
-    """Raise unless there are enough samples for a frame."""
+    """Raises `ModelError` if there are too few samples for a frame."""
     if input_values.ndim != 2 or config.frames(input_values.shape[1]) < 1:
         raise ModelError(
             f"input_values of shape {input_values.shape}: expected (batch, samples), and at least {config.samples(1)} samples"
@@ -97,13 +97,13 @@ def check_samples(config: Wav2Vec2Config, input_values: Samples) -> None:
 
 
 def frame_mask(config: Wav2Vec2Config, attention_mask: Array, frames: int) -> FrameMask:
-    """Which frames stand for samples of `attention_mask`, which are the first ones of each row."""
+    """The frames of the samples in `attention_mask`, which are the first of each row."""
     return jnp.arange(frames)[None] < config.frames(attention_mask.sum(axis=-1))[:, None]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def scaled_gradient(x: Array, factor: float) -> Array:
-    """`x`, whose gradient is multiplied by `factor`."""
+    """`x` with its gradient multiplied by `factor`."""
     return x
 
 

@@ -32,7 +32,7 @@ FeatureMask = Bool[Array, "batch hidden"] | Int[Array, "batch hidden"]
 
 
 class Wav2Vec2Base(Model):
-    """Base of the models. Keys of dropout behind the layers' are numbered from `BEHIND` on."""
+    """Base of the Wav2Vec2 models. Dropout keys after those of the layers are numbered from `BEHIND` on."""
 
     config: Wav2Vec2Config
     BEHIND: ClassVar[int] = 1_000
@@ -48,7 +48,7 @@ class Wav2Vec2Model(Wav2Vec2Base):
 
     Outputs: `last_hidden_state` (batch, frames, hidden); `extract_features` (batch, frames, conv_dim), the normalised
     features of the convolutions, and `conv_features`, the same before the norm; `hidden_states` (layers + 1, batch, frames,
-    hidden), what goes into the first layer first, and `attentions` (layers, batch, heads, frames, frames) where asked for.
+    hidden), the input of the first layer first, and `attentions` (layers, batch, heads, frames, frames) where asked for.
     """
 
     @nn.compact
@@ -65,7 +65,7 @@ class Wav2Vec2Model(Wav2Vec2Base):
         "SpecAugment", 2019, arXiv 1904.08779).
 
         Raises:
-            ModelError: too few samples; masked frames, and no vector to stand for them.
+            ModelError: there are too few samples, or masked frames without a mask vector.
         """
         config, call = self.config, CallSettings(**settings)
         check_samples(config, input_values)
@@ -101,10 +101,9 @@ class Wav2Vec2Model(Wav2Vec2Base):
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2Base):
-    """Outputs, of `masked_positions` where there are some and of all frames else: `projected_states` (batch, places,
-    proj_codevector_dim), what the encoder predicts, and `projected_quantized_states`, what the quantiser makes of the
-    features; `codevector_indices` (batch, places, groups), the chosen vectors, and `codevector_logits` (batch, places, groups,
-    codes), without noise; with what `Wav2Vec2Model` gives.
+    """Outputs, of `masked_positions` if given and else of all frames: `projected_states` (batch, places, proj_codevector_dim),
+    the encoder's predictions, and `projected_quantized_states`, the quantised features; `codevector_indices` (batch, places,
+    groups) and `codevector_logits` (batch, places, groups, codes), without noise; and the outputs of `Wav2Vec2Model`.
     """
 
     @nn.compact
@@ -118,8 +117,8 @@ class Wav2Vec2ForPreTraining(Wav2Vec2Base):
         gumbel_temperature: Float[Array, " batch"] | None = None,
         **settings: Any,
     ) -> ModelOutput:
-        """With `gumbel_noise` (of `gumbel_temperature`) codes are drawn in training; without, and in evaluation, which has no
-        `dropout_keys`, they are the likeliest ones."""
+        """With `gumbel_noise` (and `gumbel_temperature`) codes are sampled in training. Without it, and in evaluation, which has
+        no `dropout_keys`, they are the likeliest ones."""
         config, keys = self.config, settings.get("dropout_keys")
         encoded = Wav2Vec2Model(config, name="wav2vec2")(input_values, attention_mask, mask_time_indices, **settings)
         hidden, features = encoded.last_hidden_state, encoded.extract_features
@@ -143,8 +142,8 @@ class Wav2Vec2ForPreTraining(Wav2Vec2Base):
 
 
 class Wav2Vec2ForCTC(Wav2Vec2Base):
-    """Output: `logits` (batch, frames, vocab), of the tokens and, at `pad_token_id`, of the blank; with what `Wav2Vec2Model`
-    gives."""
+    """Output: `logits` (batch, frames, vocab) of the tokens and, at `pad_token_id`, of the blank, beside those of
+    `Wav2Vec2Model`."""
 
     labelled: ClassVar[bool | None] = False
 
@@ -168,7 +167,7 @@ class Wav2Vec2ForCTC(Wav2Vec2Base):
 
 
 class Wav2Vec2ForSequenceClassification(Wav2Vec2Base):
-    """Output: `logits` (batch, labels), of the mean of the projected frames; with what `Wav2Vec2Model` gives."""
+    """Output: `logits` (batch, labels) from the mean of the projected frames, beside those of `Wav2Vec2Model`."""
 
     labelled: ClassVar[bool | None] = True
 

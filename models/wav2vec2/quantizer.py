@@ -1,4 +1,4 @@
-"""A product quantiser: each frame becomes one vector of each of several codebooks, chosen by Gumbel-softmax.
+"""A product quantiser: Gumbel-softmax chooses a vector of each of several codebooks for a frame.
 
 Baevski et al., 2020, arXiv 2006.11477, section 2; Jang, Gu, Poole: "Categorical Reparameterization with Gumbel-Softmax", 2016,
 arXiv 1611.01144.
@@ -20,12 +20,12 @@ Noise = Float[Array, "batch places groups codes"]
 
 
 class Quantized(NamedTuple):
-    """Frames in the vectors of the codebooks.
+    """Quantised frames.
 
     Attributes:
-        vectors: those of all groups side by side.
-        indices: which one of each group was chosen.
-        logits: of each vector, float32 or wider, without noise and temperature.
+        vectors: chosen vectors, all groups concatenated.
+        indices: index of the chosen vector of each group.
+        logits: logits of all vectors, float32 or wider, without noise and temperature.
     """
 
     vectors: Float[Array, "batch places features"]
@@ -36,7 +36,7 @@ class Quantized(NamedTuple):
 class GumbelQuantizer(nn.Module):
     """Chooses vector argmax_v (l_v + n_v) / τ of each group; with noise n its gradient is that of softmax((l + n) / τ).
 
-    Without noise, as in evaluation, nothing of the gradient reaches the logits l.
+    Without noise, as in evaluation, no gradient reaches the logits l.
     """
 
     config: Wav2Vec2Config
