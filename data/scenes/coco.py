@@ -59,7 +59,7 @@ def _opened(folder: Path, settings: ReadingSettings, panoptic: bool) -> Opened |
         if split in splits:
             raise DataError(f"{path} is a second file of the split {split!r}: leave one of them there")
         file = AnnotationFile(path, content, labels, broken)
-        annotations = file.panoptic() if panoptic else file.instances(settings)
+        annotations = file.panoptic() if panoptic else file.instances()
         pictures = picture_folder(folder, path.stem, split, file.names)
         splits[split] = Files(str(pictures), encoded(file.names), annotations)
     stuff = tuple(label for one, label in labels.items() if panoptic and not categories[one].get("isthing", 1))
@@ -157,7 +157,7 @@ class AnnotationFile:
                 found[places[one["image_id"]]].append(one)
         return found
 
-    def instances(self, settings: ReadingSettings) -> "Instances":
+    def instances(self) -> "Instances":
         """The boxes and masks of instances. A broken one is left out, and its error added to `broken`."""
         rows = []
         for image, some in zip(self.images, self.by_picture(), strict=True):
@@ -318,8 +318,3 @@ class Panoptic:
 
     def examine(self, content: bytes, name: str, *, decode: bool = False) -> int:
         return packed(read_map(content, name).shape)
-
-
-def to_category_ids(labels: np.ndarray, category_ids: Sequence[int]) -> np.ndarray:
-    """The category ids of these labels."""
-    return np.asarray(category_ids, np.int64)[labels]

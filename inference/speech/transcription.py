@@ -123,7 +123,7 @@ class Recording:
         self.move(self.seek + (moved or self.size))
         return segments
 
-    def transcript(self, listener: Listener, timestamps: bool) -> Transcript:
+    def transcript(self, timestamps: bool) -> Transcript:
         """The whole transcript."""
         text = "".join(segment.text for segment in self.segments)
         segments = reaching(self.segments, self.silences) if timestamps else self.segments
@@ -196,7 +196,7 @@ def transcribe(
                 recording.segments[count:] = placed(worded, new, listener, recording, keep=timestamps == "word")
             if on_progress is not None:
                 on_progress((recording.seek - began) / SECOND)
-    return [one.transcript(listener, bool(timestamps)) for one in recordings]
+    return [one.transcript(bool(timestamps)) for one in recordings]
 
 
 def windows(recordings: Sequence[Recording]) -> Iterator[list[int]]:
