@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import gpu_steps, image_pipeline, partial, steps, steps_worker, tuning
+from experiments.benchmarks import gpu_steps, image_pipeline, one_row, partial, steps, steps_worker, tuning
 from experiments.benchmarks.works import WORK, TuningWork
 from experiments.commands import bench
 from objectives import Augmented
@@ -57,6 +57,23 @@ def test_partial(monkeypatch, capsys):
     run(partial, monkeypatch, "--model", "tiny-bert", "--rounds", 1)
     found = last_line(capsys)
     assert found["ratio"] == found["part"] / found["all"] > 0
+
+
+def test_one_row(monkeypatch, capsys):
+    monkeypatch.setattr(one_row, "WIDTH", 16)
+    monkeypatch.setattr(one_row, "INNER", 32)
+    run(one_row, monkeypatch, "--layers", 1, "--rounds", 2)
+    found = last_line(capsys)["results"]
+    assert list(found) == list(one_row.FORMS) and all(min(figures.values()) > 0 for figures in found.values())
+
+
+@pytest.mark.parametrize("name", one_row.FORMS)
+def test_every_form_of_a_product_is_the_product(name):
+    random = np.random.default_rng(0)
+    row, kernel = (random.normal(size=shape).astype(np.float32) for shape in ((1, 32), (32, 16)))
+    form, rounded = one_row.FORMS[name], 2.0**-8 if "bfloat16" in name else 2.0**-22
+    found = jax.jit(form.product)(row, [jax.numpy.asarray(part) for part in form.parts(kernel)])
+    np.testing.assert_array_less(np.abs(found - row @ kernel), 2 * rounded * (np.abs(row) @ np.abs(kernel)))
 
 
 def test_lacuna_bench(capsys, texts, tmp_path):

@@ -165,7 +165,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_sum_reads_memory_as_fast_as_numpy_does_on_one_core(monkeypatch):
-    """No less than half of it, whatever else runs: a sum that took one pass more, or one core of many, would be slower."""
+    """No less than two thirds of it, whatever else runs: sums of rows alone reach half."""
     monkeypatch.undo()
     monkeypatch.setattr(decoding, "quiet", lambda seconds, waited: True)
     many = np.ones(2**27, np.float32)
@@ -174,4 +174,4 @@ def test_a_sum_reads_memory_as_fast_as_numpy_does_on_one_core(monkeypatch):
         begin = decoding.time.perf_counter()
         many.sum()
         times.append(decoding.time.perf_counter() - begin)
-    assert decoding.bandwidth() > 0.5 * many.nbytes / min(times)
+    assert decoding.bandwidth() > 0.67 * many.nbytes / min(times)
