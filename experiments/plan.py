@@ -117,17 +117,21 @@ NEAR = 0.1
 """A quick answer that leaves, or lacks, no more than this fraction of a chip's memory is not relied on."""
 
 
-def plan(experiment: Experiment, topology: Topology, phase: int, thorough: bool = False) -> PhasePlan:
+def plan(
+    experiment: Experiment, topology: Topology, phase: int, thorough: bool = False, counted: bool = True
+) -> PhasePlan:
     """Compile (TPU) or reckon (GPU) a phase.
 
     Args:
         thorough: have the compiler optimise as it does for a run, also where a quick answer is clear.
+        counted: count operations, too, which takes longer than the memory; where not, figures of arithmetic are NaN.
 
     Raises one of the project's errors where the parts do not fit one another, or the batch does not divide.
     """
     if topology.gpu:  # nothing is compiled, and of a mesh its shape alone counts
-        return plan_on(experiment, topology, phase, jax.devices("cpu")[:1] * topology.chips, compiled=False)
-    return plan_on(experiment, topology, phase, absent_devices(topology), thorough=thorough)
+        devices = jax.devices("cpu")[:1] * topology.chips
+        return plan_on(experiment, topology, phase, devices, compiled=False, counted=counted)
+    return plan_on(experiment, topology, phase, absent_devices(topology), thorough=thorough, counted=counted)
 
 
 def plan_on(
@@ -138,12 +142,15 @@ def plan_on(
     *,
     compiled: bool = True,
     thorough: bool = False,
+    counted: bool = True,
 ) -> PhasePlan:
     """`plan` for given devices, the topology telling their speed."""
     if experiment.initial_model is not None:
         experiment = open_initial(experiment, outlined=True).adopted_by(experiment)
     assembly = assemble(experiment, data=experiment.outline, devices=devices).at(phase)
     found = reckon(assembly, topology, phase)
+    if counted:
+        found = with_operations(found, assembly, phase)
     if not compiled:
         return found
     if not thorough:
@@ -154,28 +161,15 @@ def plan_on(
 
 
 def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
-    """The plan of a phase before anything is compiled."""
-    experiment = assembly.experiment
-    mesh, tensor = assembly.spread.mesh, experiment.parallel.tensor
-    examples = experiment.batch_size * tensor // mesh.size
-    rows = examples // experiment.parallel.micro_batches
-    one = on_one_chip(experiment, examples)
+    """The plan of a phase before anything is compiled, its operations not counted yet."""
+    experiment, mesh = assembly.experiment, assembly.spread.mesh
     boxed = assembly.boxed_state_shapes()
     params = nn.unbox(boxed).params
     state = assembly.spread.shapes(boxed)
-    example = assembly.data.training(assembly.form(phase), 0)[0]
-    batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
-    teacher = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
     parameters, gradients = held(state.params), held(assembly.update.split(state.params)[0])
     frozen = held(assembly.frozen_shapes())
     optimizer = held((state.opt_state, state.batch_stats, state.average))
-    variables = nn.unbox(boxed).variables
-    step = assembly.model, assembly.training_objective, assembly.update, variables, batch, teacher
-    activations, (kernels, product) = saved_for_backward(*step), attention_work(*step)
-    micro_batches, remat = experiment.parallel.micro_batches, experiment.model.remat
-    kernels, products = kernels.times(micro_batches / tensor), product * micro_batches / tensor
-    executed = unscanned_flops(one, phase, remat) / tensor
-    executed += kernels.flops - REFERENCE_PRODUCTS[remat] * products
+    activations = saved_for_backward(*step_on_a_chip(assembly, phase))
     ends = experiment.phase_ends
     return PhasePlan(
         topology,
@@ -184,7 +178,7 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
         batch_size=experiment.batch_size,
         items=assembly.work(phase)[0],
         unit=experiment.form(phase).items,
-        rows=rows,
+        rows=rows_of_a_chip(experiment, mesh.size),
         remat=experiment.model.remat,
         memory=Memory(
             parameters + frozen,
@@ -194,9 +188,9 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
             total=parameters + gradients + frozen + optimizer + activations,
             limit=int(topology.chip.memory),
         ),
-        model_flops=assembly.work(phase)[1] / mesh.size,
-        counted_flops=unscanned_flops(one, phase, "none") / tensor,
-        executed_flops=executed,
+        model_flops=math.nan,
+        counted_flops=math.nan,
+        executed_flops=math.nan,
         collectives=None,
         bound=lower_bound(mesh, params, param_shardings(assembly), experiment.model.dtype),
         # Each activation is written and read once; the optimizer reads and writes parameters and moments, and the
@@ -207,8 +201,40 @@ def reckon(assembly: Assembly, topology: Topology, phase: int) -> PhasePlan:
         + frozen,
         compile_seconds=None,
         attention=assembly.student.config.attention,
+    )
+
+
+def with_operations(plan: PhasePlan, assembly: Assembly, phase: int) -> PhasePlan:
+    """The plan of a phase with its operations counted."""
+    experiment, chips = assembly.experiment, assembly.spread.mesh.size
+    parallel, remat = experiment.parallel, experiment.model.remat
+    kernels, product = attention_work(*step_on_a_chip(assembly, phase))
+    kernels, products = (x * (parallel.micro_batches / parallel.tensor) for x in (kernels, product))
+    one = on_one_chip(experiment, plan.rows * parallel.micro_batches)
+    needed = unscanned_flops(one, phase, "none")
+    executed = needed if remat == "none" else unscanned_flops(one, phase, remat)
+    return dataclasses.replace(
+        plan,
+        model_flops=assembly.work(phase)[1] / chips,
+        counted_flops=needed / parallel.tensor,
+        executed_flops=executed / parallel.tensor + kernels.flops - REFERENCE_PRODUCTS[remat] * products,
         kernels=kernels,
     )
+
+
+def rows_of_a_chip(experiment: Experiment, chips: int) -> int:
+    """Examples that a chip, or the chips of one tensor, hold at a time."""
+    return experiment.batch_size * experiment.parallel.tensor // chips // experiment.parallel.micro_batches
+
+
+def step_on_a_chip(assembly: Assembly, phase: int) -> tuple:
+    """The arguments of `training_loss` for one micro-batch of one chip."""
+    rows = rows_of_a_chip(assembly.experiment, assembly.spread.mesh.size)
+    example = assembly.data.training(assembly.form(phase), 0)[0]
+    batch = {name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype) for name, value in example.items()}
+    teacher = None if assembly.frozen_spread is None else nn.unbox(boxed_frozen(assembly.teacher.model))
+    variables = nn.unbox(assembly.boxed_state_shapes()).variables
+    return assembly.model, assembly.training_objective, assembly.update, variables, batch, teacher
 
 
 def on_one_chip(experiment: Experiment, rows: int) -> Experiment:
@@ -276,7 +302,8 @@ POLICIES = ("none", "dots", "full")
 """Remat policies, the cheapest in arithmetic first."""
 
 
-Planner = Callable[[Experiment, Topology, int], PhasePlan]
+Planner = Callable[..., PhasePlan]
+"""`plan`, or what takes the same: an experiment, a topology and a phase, and `counted`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,20 +333,28 @@ def search(
 ) -> Search:
     """The cheapest policy that fits at the experiment's batch, and the largest batch per chip under each.
 
-    A policy that the compiler crashes on is left out.
+    A policy that the compiler crashes on is left out. Where nothing is compiled the operations of those plans alone are counted
+    that are the answer.
     """
     shards = topology.chips // experiment.parallel.tensor * experiment.parallel.micro_batches
     own = experiment.batch_size // shards
     known: dict[tuple[str, int], PhasePlan] = {}
     cheapest, largest = None, {}
 
+    def planned(remat: str, batch_size: int, counted: bool) -> PhasePlan:
+        model = dataclasses.replace(experiment.model, remat=remat)
+        one = dataclasses.replace(experiment, model=model, batch_size=batch_size)
+        return planner(one, topology, phase, counted=counted)
+
     def tried(remat: str, batch_size: int) -> PhasePlan:
         if (remat, batch_size) not in known:
-            model = dataclasses.replace(experiment.model, remat=remat)
-            plan = planner(dataclasses.replace(experiment, model=model, batch_size=batch_size), topology, phase)
+            plan = planned(remat, batch_size, counted=not topology.gpu)
             say(f"  remat {remat}, {plan.rows} examples a chip: {plan.memory}")
             known[remat, batch_size] = plan
         return known[remat, batch_size]
+
+    def whole(plan: PhasePlan | None) -> PhasePlan | None:
+        return planned(plan.remat, plan.batch_size, counted=True) if plan and topology.gpu else plan
 
     for remat in POLICIES:
         largest[remat] = None
@@ -331,7 +366,7 @@ def search(
             largest[remat] = known[remat, rows * shards] if rows else None
         except CompilerCrash as crash:
             say(f"  remat {remat}: {crash}")
-    return Search(own, cheapest, largest, quantum)
+    return Search(own, whole(cheapest), {remat: whole(plan) for remat, plan in largest.items()}, quantum)
 
 
 def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int) -> int:
@@ -357,9 +392,10 @@ def largest_that_fits(memory: Callable[[int], Memory], first: int, quantum: int)
             return fits
         fixed = latest[1].parameters + latest[1].optimizer
         slope = (latest[1].total - fixed) / rows
+        most = 32 * rows
         if before is not None:
-            slope = (latest[1].total - before[1].total) / (rows - before[0])
+            slope, most = (latest[1].total - before[1].total) / (rows - before[0]), math.inf
         guess = rows + (latest[1].limit - latest[1].total) / slope if slope > 0 else 2 * rows
         if tries > 5 and fails < math.inf:  # the line is none: halve what is left
             guess = (fits + fails) / 2
-        rows = int(max(fits + quantum, min(guess // quantum * quantum, fails - quantum, 32 * rows)))
+        rows = int(max(fits + quantum, min(guess // quantum * quantum, fails - quantum, most)))

@@ -46,8 +46,10 @@ def main(arguments: list[str]) -> None:
     if not 0 <= options.phase <= len(experiment.phases):
         raise ExperimentError(f"--phase {options.phase}: {experiment.name} has {len(experiment.phases)} phase(s)")
 
-    def planner(experiment: Experiment, topology: Topology, phase: int) -> PhasePlan:
-        return isolated(plan, experiment, topology, phase, options.thorough)
+    def planner(experiment: Experiment, topology: Topology, phase: int, counted: bool = True) -> PhasePlan:
+        if topology.gpu:  # no compiler that could crash
+            return plan(experiment, topology, phase, counted=counted)
+        return isolated(plan, experiment, topology, phase, options.thorough, counted)
 
     for phase in phases:
         if options.search:

@@ -23,7 +23,7 @@ class KernelWork:
     def __add__(self, other: "KernelWork") -> "KernelWork":
         return KernelWork(self.calls + other.calls, self.flops + other.flops, self.bytes + other.bytes)
 
-    def times(self, factor: int | float) -> "KernelWork":
+    def __mul__(self, factor: int | float) -> "KernelWork":
         return KernelWork(round(self.calls * factor), self.flops * factor, self.bytes * factor)
 
 
@@ -42,7 +42,7 @@ def kernel_work(program: Jaxpr, name: str = "") -> KernelWork:
         for x in inner:
             if isinstance(x, ClosedJaxpr | Jaxpr):
                 body = x.jaxpr if isinstance(x, ClosedJaxpr) else x
-                total += kernel_work(body, name).times(params.get("length", 1))
+                total += kernel_work(body, name) * params.get("length", 1)
     return total
 
 
