@@ -4,8 +4,8 @@
 
 MODEL is the folder that `experiments.material.whisper_tiny` writes out of CONVERTED, a CTranslate2 model; SOUNDS the unpacked
 packages (`recordings`). Every n-th of the recordings with six words or more is taken, each heard by all in turn, one at a time,
-greedily, without timestamps, in float32, on as many threads as there are cores; the first of them once before, for what is
-compiled.
+greedily at temperature 0, without timestamps, in float32, on as many threads as there are cores; the first of them once
+before, for what is compiled.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def main() -> None:
     chosen = found[:: max(1, len(found) // arguments.count)][: arguments.count]
     threads = os.cpu_count() or 1
     ours = pipeline("automatic-speech-recognition", arguments.model)
-    asked: dict[str, Callable[[np.ndarray], str]] = {HERE: lambda waveform: ours(waveform)["text"]}
+    asked: dict[str, Callable[[np.ndarray], str]] = {HERE: lambda waveform: ours(waveform, temperatures=(0.0,))["text"]}
     with contextlib.ExitStack() as stack:
         if TORCH in arguments.only:
             asked[TORCH] = by_transformers(arguments.model, threads)
