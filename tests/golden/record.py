@@ -23,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 STEPS = 5
-INSTALLED = ("wikipedia_dump", "sklearn_digits")
+INSTALLED = ("wikipedia_dump", "sklearn_digits", "spoken_words", "spoken_sentences")
 """Data sources that come with the packages of the `demo` extra."""
 STAND_INS = ("bible.tsv", "stamps")
 """Data sources of small recipes that somebody else has to bring; the steps are recorded on others of their kind."""
