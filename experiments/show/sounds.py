@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from rich.table import Table
 
 from experiments.assembly.assembly import Assembly
@@ -80,7 +80,7 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
         yield f"input_features {features.shape} {features.dtype}, from {low:.2f} to {high:.2f}"
     else:
         draw(path, heard(seen), seen, rate, step=math.prod(assembly.experiment.model.conv_stride) / rate)
-        yield f"{path}: the waveform and its spectrogram, masked frames grey"
+        yield f"{path}: the waveform and its spectrogram, with what is masked of them"
     yield f"input_values {values.shape} {values.dtype}, {samples:,} of them heard: {samples / rate:.2f} s"
     yield from classes_asked(seen, assembly.data.vocabulary.labels)
     if "decoder_input_ids" in seen:
@@ -96,15 +96,32 @@ def explained(assembly: Assembly, before: Example, seen: Example, number: int) -
     if "mask_feature_indices" in seen:
         yield f"{int(seen['mask_feature_indices'].sum())} of {seen['mask_feature_indices'].size} features are 0"
     if "sampled_negative_indices" in seen:
-        positions = seen["masked_positions"]
-        for place in np.flatnonzero(seen["labels"] != IGNORED)[:3].tolist():
-            others = positions[seen["sampled_negative_indices"][place]].tolist()
-            yield f"frame {positions[place]} is to be told from {len(others)} others: {others[:12]} …"
+        places = np.flatnonzero(seen["labels"] != IGNORED)
+        for number in np.unique(places[[0, len(places) // 2, -1]] if len(places) else places).tolist():
+            frame, others = candidates(seen, number)
+            yield f"frame {frame} is to be told from {len(others)} others: {others[:12].tolist()} …"
         yield f"gumbel_temperature {float(seen['gumbel_temperature']):.3f}"
 
 
+def middle(seen: Example) -> int:
+    """Number of the masked frame that a picture shows the distractors of, among those that are asked about."""
+    return int((seen["labels"] != IGNORED).sum()) // 2
+
+
+def candidates(seen: Example, number: int) -> tuple[int, Int[np.ndarray, " distractors"]]:
+    """The masked frame with this number, and the frames that are its distractors."""
+    positions = seen["masked_positions"]
+    return int(positions[number]), positions[seen["sampled_negative_indices"][number]]
+
+
+def spans_of(mask: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
+    """The first frame of each run of masked frames, and the one behind it."""
+    edges = np.flatnonzero(np.diff(np.pad(mask.astype(int), 1)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
 def draw(path: Path, samples: Float[np.ndarray, " samples"], seen: Example, rate: int, step: float) -> None:
-    """The waveform above its spectrogram, with a grey stripe for each masked frame and a mark for the first one's distractors.
+    """The waveform above its spectrogram, masked spans shaded; below them the frames that the model is asked about.
 
     Args:
         step: seconds from one frame to the next.
@@ -112,26 +129,52 @@ def draw(path: Path, samples: Float[np.ndarray, " samples"], seen: Example, rate
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 1, figsize=(9, 4.5), sharex=True, layout="constrained")
-    axes[0].plot(np.arange(len(samples)) / rate, samples, linewidth=0.4)
-    axes[1].specgram(
-        samples + 1e-6, NFFT=min(400, len(samples)), Fs=rate, noverlap=min(240, len(samples) // 2), cmap="magma"
+    asked = "sampled_negative_indices" in seen and (seen["labels"] != IGNORED).any()
+    heights = [2, 3, 0.7] if asked else [2, 3]
+    figure, axes = plt.subplots(
+        len(heights), 1, figsize=(9, 1.7 * sum(heights) / 2), sharex=True, layout="constrained", height_ratios=heights
     )
-    mask = seen.get("mask_time_indices")
-    if mask is not None:
-        for frame in np.flatnonzero(mask):
-            for one in axes:
-                one.axvspan(frame * step, (frame + 1) * step, color="grey", alpha=0.35, linewidth=0)
-        if "sampled_negative_indices" in seen:
-            positions = seen["masked_positions"]
-            others = positions[seen["sampled_negative_indices"][0]]
-            axes[0].plot((positions[0] + 0.5) * step, 0, "go", markersize=6, label="a frame")
-            axes[0].plot((others + 0.5) * step, np.zeros(len(others)), "rx", markersize=4, label="its distractors")
-            axes[0].legend(frameon=False, fontsize=8)
-    axes[0].set(ylabel="normalised")
-    axes[1].set(xlabel="seconds", ylabel="Hz")
+    axes[0].plot(np.arange(len(samples)) / rate, samples, linewidth=0.4)
+    axes[0].set(ylabel="normalised", xlim=(0, len(samples) / rate))
+    powers, frequencies, times = spectrogram(samples, rate)
+    low = max(powers.min(), powers.max() - 80)
+    edges = (times[0], times[-1], 0, frequencies[-1] / 1_000)
+    axes[1].imshow(powers, origin="lower", aspect="auto", cmap="magma", extent=edges, vmin=low)
+    axes[1].set(ylabel="kHz")
+    spans = spans_of(seen["mask_time_indices"]) if "mask_time_indices" in seen else []
+    for begin, end in spans:
+        axes[0].axvspan(begin * step, end * step, color="grey", alpha=0.3, linewidth=0)
+        axes[1].axvspan(begin * step, end * step, color="white", alpha=0.55, linewidth=0)
+    if spans:
+        axes[0].set_title("shaded: masked, one learned vector in the place of each frame", fontsize=9, loc="left")
+    if asked:
+        draw_candidates(axes[2], spans, *candidates(seen, middle(seen)), step)
+    axes[-1].set(xlabel="seconds")
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def spectrogram(samples: Float[np.ndarray, " samples"], rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decibels (frequencies, times), the frequencies in hertz, and the seconds at which columns begin and the last one ends."""
+    width, hop = min(400, len(samples)), 160
+    count = 1 + (len(samples) - width) // hop
+    rows = np.stack([samples[first * hop : first * hop + width] for first in range(count)]) * np.hanning(width)
+    powers = 10 * np.log10(np.abs(np.fft.rfft(rows)).T ** 2 + 1e-10)
+    begin = (width - hop) / 2 / rate
+    return powers, np.fft.rfftfreq(width, 1 / rate), begin + np.arange(count + 1) * hop / rate
+
+
+def draw_candidates(axes, spans, frame: int, others: Int[np.ndarray, " distractors"], step: float) -> None:
+    """A strip of the masked frames, of which one is asked about and some are its distractors."""
+    for begin, end in spans:
+        axes.axvspan(begin * step, end * step, color="lightgrey", linewidth=0)
+    for one in np.unique(others):
+        axes.axvspan(one * step, (one + 1) * step, color="tab:red", alpha=0.6, linewidth=0)
+    axes.axvspan(frame * step, (frame + 1) * step, color="tab:green", linewidth=0)
+    axes.plot((frame + 0.5) * step, 1.0, "v", color="tab:green", clip_on=False, markersize=7)
+    axes.set(yticks=[], ylim=(0, 1))
+    about = f"green: a masked frame; red: its {len(others)} distractors, drawn from the other masked frames"
+    axes.set_title(about, fontsize=9, loc="left")
 
 
 def draw_features(
