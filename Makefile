@@ -6,7 +6,8 @@
 # make equality   the same training on up to 8 devices and 4 processes, the table in docs/equality.md
 # make bench      compare the speed of BERT with theirs (FLAX_PYTHON: interpreter of an environment with transformers 4.57);
 #                 MODELS=all: of every text architecture, MODELS=images: of image models, MODELS=generation:
-#                 of texts that are written, MODELS=tuning: of padded texts (MATERIAL: see docs/speed.md), MODELS=gpu: of both on an
+#                 of texts that are written, MODELS=scenes: of boxes, masks and depth, MODELS=tuning: of padded texts (MATERIAL:
+#                 see docs/speed.md), MODELS=gpu: of both on an
 #                 NVIDIA GPU (extra `cuda`, a torch with CUDA), the tables in docs/speed.md
 # make learning   small models of one budget, one for each objective, on two texts, after
 #                 make pretrain (docs/learning.md; AUSTEN: see there)
@@ -54,6 +55,10 @@ bench: $(VENV)/.installed-parity
 ifeq ($(MODELS),images)
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --models images --steps 2 --parity-python $(BIN)/python --write
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.image_pipeline --write
+else ifeq ($(MODELS),scenes)
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.steps --models scenes --steps 1 --rounds 7 --parity-python $(BIN)/python --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.deformable --write
+	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.matching --step --write
 else ifeq ($(MODELS),generation)
 	JAX_PLATFORMS=cpu $(BIN)/python -m experiments.benchmarks.generation --write
 else ifeq ($(MODELS),tuning)

@@ -122,7 +122,7 @@ class GLPNDecoder(nn.Module):
 
 class GLPNForDepthEstimation(Model):
     """Output: `predicted_depth` (batch, height, width) in metres, below `max_depth`; `hidden_states`, the feature map of each
-    of the encoder's stages, where asked for.
+    of the encoder's stages, and `attentions` of its layers (`MixTransformer`), where asked for.
 
     Pictures are of values in [0, 1], without mean and deviation. A fresh decoder begins as torch's convolutions do.
 
@@ -142,14 +142,17 @@ class GLPNForDepthEstimation(Model):
         dropout_keys: Keys = None,
         batch_axes: BatchAxes = None,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
     ) -> ModelOutput:
         config = self.config
         config.check_size(*pixel_values.shape[1:3])
-        encoded = GLPNModel(config, name="encoder")(pixel_values, dropout_keys=dropout_keys, output_hidden_states=True)
+        asked = dict(output_hidden_states=True, output_attentions=output_attentions)
+        encoded = GLPNModel(config, name="encoder")(pixel_values, dropout_keys=dropout_keys, **asked)
         decoded = GLPNDecoder(config, name="decoder")(encoded.hidden_states, batch_axes)
         return ModelOutput(
             predicted_depth=self._depth(decoded[config.head_in_index]),
             hidden_states=encoded.hidden_states if output_hidden_states else None,
+            attentions=encoded.get("attentions"),
         )
 
     def _depth(self, hidden: Image) -> Float[Array, "batch height width"]:

@@ -117,7 +117,8 @@ class MixAttention(nn.Module):
     stage: int
 
     @nn.compact
-    def __call__(self, hidden: Image, dropout_keys: Keys) -> Image:
+    def __call__(self, hidden: Image, dropout_keys: Keys) -> tuple[Image, Float[Array, "batch heads queries keys"]]:
+        """What they make of it, and the probabilities."""
         config, ratio = self.config, self.config.sr_ratios[self.stage]
         features = config.hidden_sizes[self.stage]
         query, memory = self._project("query", hidden), hidden
@@ -126,7 +127,7 @@ class MixAttention(nn.Module):
                 config, features, ratio, stride=ratio, kernel_init=fan_out_normal(), name="sequence_reduction"
             )(memory)
             memory = layer_norm(config, EPSILON, "sequence_reduction_norm")(memory)
-        attended, _ = attend(
+        attended, probabilities = attend(
             query,
             self._project("key", memory),
             self._project("value", memory),
@@ -135,7 +136,7 @@ class MixAttention(nn.Module):
             dropout_keys=dropout_keys,
         )
         attended = self._dense("out", ("heads", "embed"))(attended)
-        return attended.reshape(*hidden.shape[:-1], features)
+        return attended.reshape(*hidden.shape[:-1], features), probabilities
 
     def _project(self, name: str, hidden: Image) -> Float[Array, "batch heads places dim"]:
         """Queries, keys or values, in their heads."""
@@ -167,7 +168,7 @@ class MixLayer(nn.Module):
         features = config.hidden_sizes[self.stage]
         width = int(features * config.mlp_ratios[self.stage])
         normal = dict(stddev=config.initializer_range)
-        attended = MixAttention(config, self.stage, name="attention")(
+        attended, probabilities = MixAttention(config, self.stage, name="attention")(
             layer_norm(config, EPSILON, "attention_norm")(hidden), fold_in(keys, 0)
         )
         attended = dropout(attended, rate, fold_in(keys, 1))
@@ -180,7 +181,7 @@ class MixLayer(nn.Module):
         inner = dropout(activation(config.hidden_act)(inner), rate, fold_in(keys, 3))
         inner = dense(config, features, "down", ("mlp", "embed"), **normal)(inner)
         inner = dropout(inner, rate, fold_in(keys, 4))
-        return hidden + drop_path(inner, path_rate, fold_in(keys, 5)), None
+        return hidden + drop_path(inner, path_rate, fold_in(keys, 5)), probabilities
 
 
 class MixStage(nn.Module):
@@ -190,7 +191,10 @@ class MixStage(nn.Module):
     stage: int
 
     @nn.compact
-    def __call__(self, hidden: Image, dropout_keys: Keys) -> Image:
+    def __call__(
+        self, hidden: Image, dropout_keys: Keys
+    ) -> tuple[Image, Float[Array, "layers batch heads queries keys"]]:
+        """The feature map, and the probabilities of attention."""
         config, stage = self.config, self.stage
         before, depth, size = sum(config.depths[:stage]), config.depths[stage], config.patch_sizes[stage]
         hidden = Conv(
@@ -205,8 +209,8 @@ class MixStage(nn.Module):
         hidden = layer_norm(config, EPSILON, "embedding_norm")(hidden)
         rates = jnp.linspace(0, config.drop_path_rate, sum(config.depths))[before : before + depth]
         layers = stack(MixLayer, config, depth, "layers", stage=stage)
-        hidden, _ = layers(hidden, (jnp.arange(depth), rates), dropout_keys)
-        return layer_norm(config, EPSILON, "norm")(hidden)
+        hidden, attentions = layers(hidden, (jnp.arange(depth), rates), dropout_keys)
+        return layer_norm(config, EPSILON, "norm")(hidden), attentions
 
 
 class MixTransformer(Model):
@@ -216,7 +220,8 @@ class MixTransformer(Model):
     N(0, 2 / fan_out), biases 0.
 
     Outputs: `last_hidden_state`, the feature map (batch, height, width, hidden) of the last stage, or its tokens (batch,
-    tokens, hidden) where the config says so; `hidden_states`, what each stage returns, where asked for.
+    tokens, hidden) where the config says so; where asked for `hidden_states`, what each stage returns, and `attentions`, of each
+    layer of all stages the probabilities (batch, heads, queries, keys), fewer keys than queries in the first stages.
 
     Raises:
         ModelError: the images have other channels than the model, or are too small.
@@ -226,15 +231,25 @@ class MixTransformer(Model):
 
     @nn.compact
     def __call__(
-        self, pixel_values: Image, *, dropout_keys: Keys = None, output_hidden_states: bool = False
+        self,
+        pixel_values: Image,
+        *,
+        dropout_keys: Keys = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
     ) -> ModelOutput:
         config = self.config
         check_image(config, pixel_values)
         config.grids(*pixel_values.shape[1:3])
-        hidden, states = pixel_values, []
+        hidden, states, attentions = pixel_values, [], []
         for stage in range(config.num_encoder_blocks):
-            hidden = MixStage(config, stage, name=f"stages_{stage}")(hidden, fold_in(dropout_keys, stage))
+            hidden, of_layers = MixStage(config, stage, name=f"stages_{stage}")(hidden, fold_in(dropout_keys, stage))
             states.append(hidden)
+            attentions += [*of_layers] if output_attentions else []
         if not config.reshape_last_stage:
             hidden = states[-1] = rearrange(hidden, "batch height width hidden -> batch (height width) hidden")
-        return ModelOutput(last_hidden_state=hidden, hidden_states=tuple(states) if output_hidden_states else None)
+        return ModelOutput(
+            last_hidden_state=hidden,
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )

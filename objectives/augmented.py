@@ -2,7 +2,8 @@
 
 import dataclasses
 import zlib
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Key
@@ -71,3 +72,6 @@ class Augmented(Wrapper):
     def corrupt(self, key: Key[Array, ""], example: Example) -> Example:
         example = self.augment(jax.random.fold_in(key, STREAM), example, self.training)
         return self.objective.corrupt(key, example)
+
+    def judged(self, outputs: Mapping[str, Any], batch: Example) -> Mapping[str, Any]:
+        return self.objective.judged(outputs, batch)

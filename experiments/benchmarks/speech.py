@@ -11,10 +11,7 @@ Times are medians of `--rounds`, those of two sides taken in turn, on as many th
 import argparse
 import functools
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -23,6 +20,7 @@ import numpy as np
 
 from experiments.benchmarks.pages import DOCS, fill, markdown, summary
 from experiments.benchmarks.steps_worker import assembled, numbered, ours
+from experiments.benchmarks.timing import alternately
 from experiments.benchmarks.works import AUDIO
 from objectives import Ctc
 from training.step import corrupted, forward
@@ -31,17 +29,6 @@ FRAMES, TOKENS, ROWS, SPELLED = 1_000, 32, 8, 150
 """Of `ctc`: the frames, the vocabulary, the batch, and the tokens of each transcript."""
 RATE, RECORDING = 16_000, 15
 """Samples a second, and seconds of each recording that is read."""
-
-
-def alternately(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, once before for what is compiled."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
-        for name, run in contestants.items():
-            begin = time.perf_counter()
-            run()
-            times[name] += [time.perf_counter() - begin] if number else []
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def ctc(rounds: int) -> dict[str, float]:

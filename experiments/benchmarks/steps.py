@@ -4,6 +4,7 @@
     make bench MODELS=all                                      every text architecture beside torch, docs/speed.md
     make bench MODELS=images                                   the image classifiers, docs/speed.md
     make bench MODELS=audio                                    models of recordings, docs/speed.md
+    make bench MODELS=scenes                                   boxes, masks and depth, docs/speed.md
 
 The interpreter `--parity-python` has `transformers` 5 with PyTorch, `--flax-python` has `transformers` 4.57 with Flax (the
 last to carry it; BERT alone); either may be left out. Every contestant is a process of its own that has built and warmed up

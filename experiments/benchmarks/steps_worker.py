@@ -122,13 +122,12 @@ def torch_step(work: Work, dtype: str, compiled: bool = False) -> tuple[Step, Wa
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     config = transformers.AutoConfig.for_model(work.model_type, **work.published)
-    model = getattr(transformers, work.architecture)(config).train().to(PLATFORM)
+    model = work.made_ready(getattr(transformers, work.architecture)(config).train()).to(PLATFORM)
     compute = torch.compile(model) if compiled else model
     plain = [p for p in model.parameters() if p.ndim < 2]
     weights = [p for p in model.parameters() if p.ndim >= 2]
     groups = [dict(params=weights, weight_decay=WEIGHT_DECAY), dict(params=plain, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-    model.requires_grad_(True)  # of a backbone on ResNet nothing is trained otherwise
 
     def tensors(x):
         if isinstance(x, list):

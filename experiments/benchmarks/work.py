@@ -50,6 +50,10 @@ class Work:
         """What the model of the other library is called with."""
         raise NotImplementedError
 
+    def made_ready(self, model):
+        """The model of the other library, in train mode, with all that it is to train."""
+        return model.requires_grad_(True)  # of a backbone on ResNet nothing is trained otherwise
+
     def batches_of_theirs(self, numpy) -> list[dict[str, Any]]:
         """The same for each batch of a step."""
         return [self.batch_of_theirs(numpy)]

@@ -5,6 +5,7 @@ train step.
     make plans PLANS=--resume                          those that docs/plans.json does not hold yet
     make plans PLANS='--only images'                   the image models' again; the others stay
     make plans PLANS='--only speech'                   of models of recordings
+    make plans PLANS='--only scenes'                   of detectors, segmenters and depth
     make plans PLANS='--resume --only family'          of the text family those that are not there
     make plans PLANS='--only kernels'                  those with and without kernels, side by side
 
@@ -15,6 +16,7 @@ are recipes as they stand, with a layout that fits.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import re
 import sys
@@ -57,6 +59,14 @@ SPEECH = {
     "Whisper-large, 30 s": ("experiments/whisper/pretrain.py:large", {"fsdp": 16}, "full"),
 }
 """The same of models of recordings, by the length of a bucket: a program is compiled for each."""
+SCENES = {
+    "DETR-R50": ("experiments/detr/pretrain.py:resnet_50_500", 64, (800, 1_333)),
+    "DETR-R50, lying and standing": ("experiments/detr/pretrain.py:resnet_50_500", 64, (1_333, 1_333)),
+    "Mask2Former-Swin-L": ("experiments/mask2former/pretrain.py:panoptic_swin_large", 16, (1_024, 1_024)),
+    "GLPN-b4": ("experiments/glpn/pretrain.py:nyu", 16, (448, 576)),
+}
+"""Name: recipe, pictures in a step, and (height, width) of all, under `pmap` with the cheapest remat policy that fits."""
+SCENE_TOPOLOGIES = ("v5e:4x4", "v4:2x2x4")
 SECONDS = re.compile(r", (\d+) s$")
 OTHERS = {"family": FAMILY, "images": IMAGES, "speech": SPEECH}
 KERNELS = {
@@ -115,13 +125,13 @@ def wanted() -> Iterator[tuple[str, str, int, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--only", choices=("bert", "kernels", *OTHERS), help="one of the groups; the others stay as they are"
+        "--only", choices=("bert", "kernels", "scenes", *OTHERS), help="one of the groups; the others stay as they are"
     )
     parser.add_argument("--resume", action="store_true", help="keep what docs/plans.json holds")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     host = {**isolated(machine), "libtpu": version("libtpu")}
-    groups = [arguments.only] if arguments.only else ["bert", "kernels", *OTHERS]
+    groups = [arguments.only] if arguments.only else ["bert", "kernels", "scenes", *OTHERS]
     records = {"machine": host, "plans": {}}
     if (arguments.resume or arguments.only) and RECORDS.exists():
         records = json.loads(RECORDS.read_text())
@@ -130,6 +140,8 @@ def main() -> None:
     for group, recipes in OTHERS.items():
         if group in groups:
             plan_recipes(records, recipes)
+    if "scenes" in groups:
+        plan_scenes(records)
     if "kernels" in groups:
         plan_with_and_without(records)
     for variant, topology, phase, layout in wanted() if "bert" in groups else ():
@@ -163,6 +175,8 @@ def group_of(key: str) -> str:
     """What group the plan of this key belongs to."""
     if key.endswith(tuple(KERNELS["GPT-2 xl"])):
         return "kernels"
+    if key.rpartition(" ")[0] in SCENES:
+        return "scenes"
     name = key.removesuffix(f" {FAMILY_TOPOLOGY}")
     return next((group for group, recipes in OTHERS.items() if name in recipes), "bert")
 
@@ -193,6 +207,25 @@ def plan_with_and_without(records: dict[str, Any]) -> None:
             RECORDS.write_text(json.dumps(records, indent=1) + "\n")
 
 
+def plan_scenes(records: dict[str, Any]) -> None:
+    """Add the plans of `SCENES` to `records`."""
+    for (name, (reference, batch, size)), topology in itertools.product(SCENES.items(), SCENE_TOPOLOGIES):
+        key, refused = f"{name} {topology}", {}
+        for remat in () if key in records["plans"] else POLICIES:
+            experiment = load(reference)
+            (phase,) = experiment.phases
+            form = dataclasses.replace(phase.form, size=size, buckets=1)
+            model = dataclasses.replace(experiment.model, remat=remat)
+            changes = dict(model=model, batch_size=batch, phases=(dataclasses.replace(phase, form=form),))
+            tried = isolated(plan, dataclasses.replace(experiment, **changes), parse_topology(topology), 0, True)
+            print(key, remat, tried.memory, f"{tried.compile_seconds:.1f} s", file=sys.stderr, flush=True)
+            if tried.memory.fits:
+                records["plans"][key] = {**record(tried), "phase": 0, "refused": refused}
+                RECORDS.write_text(json.dumps(records, indent=1) + "\n")
+                break
+            refused[remat] = str(tried.memory)
+
+
 def plan_recipes(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str, int], str]]) -> None:
     """Add the plans of these to `records`."""
     for name, (reference, layout, remat) in recipes.items():
@@ -221,7 +254,7 @@ def of_seconds(experiment: Experiment, seconds: int) -> Experiment:
 def write_page(records: dict[str, Any]) -> None:
     tables = dict(plans=plans_table(records), layouts=layouts_table(records))
     tables |= dict(family=family_table(records, FAMILY, "tokens"), images=family_table(records, IMAGES, "images"))
-    tables |= dict(speech=family_table(records, SPEECH, "samples"))
+    tables |= dict(speech=family_table(records, SPEECH, "samples"), scenes=scenes_table(records))
     fill(PAGE, **tables, kernels=kernels_table(records), machine=about(records))
 
 
@@ -274,6 +307,25 @@ def family_table(records: dict[str, Any], recipes: dict[str, tuple[str, dict[str
             + [f"{sum(p['collectives'].values()) / 1e6:,.0f} ({p['bound'] / 1e6:,.0f})"]
             + [f"{seconds * 1e3:,.0f}" for seconds in p["seconds"]]
             + [f"{p['items_per_second'] / 1e6:.2f} M", f"{p['mfu']:.0%}", f"{p['hours']:,.0f}"]
+        )
+    return markdown(head, rows)
+
+
+def scenes_table(records: dict[str, Any]) -> str:
+    head = ["", "recipe", "slice", "batch × canvas", "remat", "memory, GiB", "of which temporaries", "sent, MB (bound)"]
+    head += ["arithmetic, ms", "HBM, ms", "network, ms", "step, ms", "images/s", "MFU"]
+    rows = []
+    for (name, (reference, batch, size)), topology in itertools.product(SCENES.items(), SCENE_TOPOLOGIES):
+        p = records["plans"].get(f"{name} {topology}")
+        if p is None:
+            continue
+        memory, canvas = p["memory"], f"{batch} × {size[0]:,} × {size[1]:,}"
+        rows.append(
+            [name, f"`{reference}`", topology, canvas, p["remat"]]
+            + [f"{memory['total'] / GIB:.2f} of {memory['limit'] / GIB:.2f}", f"{memory['temporaries'] / GIB:.2f}"]
+            + [f"{sum(p['collectives'].values()) / 1e6:,.0f} ({p['bound'] / 1e6:,.0f})"]
+            + [f"{seconds * 1e3:,.1f}" for seconds in p["seconds"]]
+            + [f"{p['items_per_second']:,.0f}", f"{p['mfu']:.0%}"]
         )
     return markdown(head, rows)
 

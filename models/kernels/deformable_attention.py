@@ -10,6 +10,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from models.kernels.gradient import with_gradient
@@ -22,6 +23,10 @@ Locations = Float[Array, "batch queries heads levels points 2"]
 Weights = Float[Array, "batch queries heads levels points"]
 Attended = Float[Array, "batch queries heads dim"]
 Taps = Float[Array, "batch queries heads taps"]
+Places = Int[Array, "batch queries heads taps"]
+
+FEW = 1_024
+"""Of a level with no more places than that all products of gradients and values are computed, and looked up."""
 
 
 def deformable_attention(
@@ -103,15 +108,37 @@ def cpu_attend(value: Value, locations: Locations, weights: Weights, shapes: tup
 def cpu_gradients(
     value: Value, locations: Locations, weights: Weights, gradient: Attended, shapes: tuple[Pair, ...]
 ) -> tuple[Value, Locations, Weights]:
-    """Those of the three: one sum into the places for all look-ups, and a product with what each finds."""
+    """Those of the three: one sum into the places for all look-ups, and the product of the gradient with what each finds."""
     (places, shares), pull = jax.vjp(lambda *arrays: taps(*arrays, shapes), locations, weights)
     numbers, rows = rows_of(places, value), widened(value).reshape(-1, value.shape[-1])
     gradient = widened(gradient)
-    of_shares = [
-        (rows.at[numbers[..., k]].get(mode=IN_BOUNDS) * gradient).sum(axis=-1) for k in range(numbers.shape[-1])
-    ]
+    of_shares, first = [], 0
+    for (height, width), of_level in zip(shapes, jnp.split(places, len(shapes), axis=-1), strict=True):
+        values = widened(value[:, first : first + height * width])
+        of_shares.append((_products_of_few if height * width <= FEW else _products)(values, of_level - first, gradient))
+        first += height * width
     none = np.zeros(places.shape, jax.dtypes.float0)
-    of_locations, of_weights = pull((none, jnp.stack(of_shares, axis=-1).astype(shares.dtype)))
+    of_locations, of_weights = pull((none, jnp.concatenate(of_shares, axis=-1).astype(shares.dtype)))
     added = shares[..., None] * gradient[..., None, :]
     of_rows = jnp.zeros_like(rows).at[numbers].add(added, mode=IN_BOUNDS)
     return of_rows.reshape(value.shape).astype(value.dtype), of_locations, of_weights
+
+
+def _products(value: Value, places: Places, gradient: Attended) -> Taps:
+    """Gradient · value at each of the places of a level, one look-up after another."""
+    numbers, rows = rows_of(places, value), value.reshape(-1, value.shape[-1])
+    found = [(rows.at[numbers[..., k]].get(mode=IN_BOUNDS) * gradient).sum(axis=-1) for k in range(numbers.shape[-1])]
+    return jnp.stack(found, axis=-1)
+
+
+def _products_of_few(value: Value, places: Places, gradient: Attended) -> Taps:
+    """The same, looked up among the products with all places: XLA:CPU takes as long for the sum of one look-up as for some
+    hundred products of a matrix. Head after head, so that those of one alone are held."""
+
+    def of_head(arrays: tuple[Array, Array, Array]) -> Array:
+        value, places, gradient = arrays
+        return jnp.take_along_axis(gradient @ value.T, places, axis=-1, mode=IN_BOUNDS)
+
+    by_head = (rearrange(x, "batch n heads k -> (batch heads) n k") for x in (value, places, gradient))
+    found = jax.lax.map(of_head, tuple(by_head))
+    return rearrange(found, "(batch heads) queries taps -> batch queries heads taps", batch=len(value))

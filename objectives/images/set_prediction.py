@@ -25,6 +25,8 @@ from objectives.objective import Example, Losses, Objective, ObjectiveError, Pai
 Boxes = Float[Array, "*#shape 4"]
 AUXILIARY = "auxiliary_"
 """What the names of outputs and losses begin with that are of layers before the last."""
+MATCHED = "matched_queries"
+"""What the matching is called among the outputs: of each object of a layer the query that answers for it, or -1."""
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2
 
@@ -108,10 +110,16 @@ class SetPrediction(Objective):
     def asks(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         return (("logits",), ("pred_boxes",), *([("pred_masks",)] if self.masks else []))
 
+    def judged(self, outputs: Mapping[str, Array], batch: Example) -> Mapping[str, Array]:
+        """Adds `matched_queries` (batch, layers, objects), of each layer that is asked, the last one's last; see `matched`."""
+        logits, found, _ = self._by_layer(outputs)
+        queries = self.matched(logits, found, batch["class_labels"], widened(batch["boxes"]))
+        return {**outputs, MATCHED: queries}
+
     def loss(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         labels, boxes = batch["class_labels"], widened(batch["boxes"])
         logits, found, layers = self._by_layer(outputs)
-        queries = self.matched(logits, found, labels, boxes)
+        queries = self._queries(outputs, batch)
         losses = self._of_layer(logits[:, -1], found[:, -1], queries[:, -1], labels, boxes)
         for number in range(layers - 1):
             one = self._of_layer(logits[:, number], found[:, number], queries[:, number], labels, boxes)
@@ -124,8 +132,8 @@ class SetPrediction(Objective):
 
     def metrics(self, outputs: Mapping[str, Array], batch: Example) -> Losses:
         """How often the class is right of matched queries, and by how many objects the number that is said is wrong."""
-        logits, found, labels = self.output(outputs), self.output(outputs, 1), batch["class_labels"]
-        queries = self.matched(logits[:, None], found[:, None], labels, widened(batch["boxes"]))[:, 0]
+        logits, labels = self.output(outputs), batch["class_labels"]
+        queries = self._queries(outputs, batch)[:, -1]
         asked = queries >= 0
         best = jnp.take_along_axis(logits.argmax(axis=-1), jnp.maximum(queries, 0), axis=1)
         said = (logits.argmax(axis=-1) != logits.shape[-1] - 1).sum(axis=1)
@@ -134,6 +142,10 @@ class SetPrediction(Objective):
             "class_accuracy": _pair(asked & (best == labels), asked),
             "cardinality_error": _pair(wrong, jnp.ones_like(wrong)),
         }
+
+    def _queries(self, outputs: Mapping[str, Array], batch: Example) -> Int[Array, "batch layers objects"]:
+        """What `judged` has added, or would add."""
+        return outputs[MATCHED] if MATCHED in outputs else self.judged(outputs, batch)[MATCHED]
 
     def matched(
         self,

@@ -63,6 +63,10 @@ def test_depth_is_that_of_each_pixel_and_below_the_greatest(variables):
     depth = np.asarray(outputs.predicted_depth)
     assert depth.shape == (2, 64, 96) and depth.dtype == np.float32 and (depth > 0).all() and (depth < 10).all()
     assert [x.shape[1:] for x in outputs.hidden_states] == [(16, 24, 8), (8, 12, 12), (4, 6, 16), (2, 3, 20)]
+    shapes = [(2, 1, 384, 6), (2, 2, 96, 6), (2, 4, 24, 6), (2, 5, 6, 6)]
+    looks = MODEL.apply(variables, images(), output_attentions=True).attentions
+    assert [x.shape for x in looks] == shapes
+    assert all(np.allclose(x.sum(axis=-1), 1, atol=1e-5) for x in looks)
     far = GLPNForDepthEstimation(dataclasses.replace(SMALL, max_depth=80)).apply(variables, images())
     np.testing.assert_allclose(far.predicted_depth, 8 * depth, rtol=1e-6)
     assert "batch_stats" in variables and MODEL.batch_statistics and not GLPNModel(SMALL).batch_statistics

@@ -12,7 +12,7 @@ from models import hub
 from models.glpn import GLPNConfig
 from objectives import Depth
 from tests.parity.images.comparisons import image_differences, perturbed_statistics
-from tests.parity.reference import round_trip, torch, transformers
+from tests.parity.reference import difference, round_trip, torch, transformers
 
 BATCH, HEIGHT, WIDTH = 2, 64, 96
 HEADS = ["GLPNModel", "GLPNForDepthEstimation"]
@@ -80,6 +80,20 @@ def test_the_encoder_alone(tmp_path):
         lambda outputs: torch.sin(outputs.last_hidden_state).mean(),
     )
     assert {"last_hidden_state", "hidden_states"} <= set(found) and max(found.values()) < 1e-5
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_attentions_are_those_of_each_layer(head, tmp_path):
+    theirs, pixels = reference(head), images()
+    theirs.save_pretrained(tmp_path)
+    model, variables = hub.load(tmp_path)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(pixels.transpose(0, 3, 1, 2).copy()), output_attentions=True).attentions
+    found = model.apply(variables, jnp.asarray(pixels), output_attentions=True).attentions
+    assert len(found) == len(expected) == 6
+    assert "attentions" not in model.apply(variables, jnp.asarray(pixels))
+    for ours, its in zip(found, expected, strict=True):
+        assert ours.shape == its.shape and difference(ours, its) < 1e-5
 
 
 @pytest.mark.parametrize("head", HEADS)
