@@ -8,19 +8,29 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
 from data.errors import DataError
 from data.images.pictures import ENDINGS
+from data.scenes.coco_masks import decoded_mask, mask_error
 from data.scenes.items import Annotation, Files, Size, packed
 from data.scenes.maps import SPLITS, digest_of, encoded, read_map, segments_of
 from data.scenes.opening import Opened, ReadingSettings
 
 SLACK = 1.0
 """Pixels by which a box may exceed its picture, from rounding; the excess is cut off."""
+
+ENTRIES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": (str,), "height": (int,), "width": (int,)},
+    "annotations": {"image_id": (int, str)},
+    "categories": {"id": (int,), "name": (str,)},
+    "segments_info": {"id": (int,), "category_id": (int,)},
+}
+"""What entries of a file must have, and of which types."""
+OPTIONAL = ("height", "width")
 
 UNNAMED = "N/A"
 """The name of an id that no category has."""
@@ -61,7 +71,7 @@ def _opened(folder: Path, settings: ReadingSettings, panoptic: bool) -> Opened |
         file = AnnotationFile(path, content, labels, broken)
         annotations = file.panoptic() if panoptic else file.instances()
         pictures = picture_folder(folder, path.stem, split, file.names)
-        splits[split] = Files(str(pictures), encoded(file.names), annotations)
+        splits[split] = Files(str(pictures), encoded(file.names), annotations, masked=annotations.masked)
     stuff = tuple(label for one, label in labels.items() if panoptic and not categories[one].get("isthing", 1))
     names = tuple(str(categories[one]["name"]) if one in categories else UNNAMED for one in ids)
     return Opened(names, splits, tuple(ids), stuff, tuple(broken))
@@ -86,7 +96,30 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} has no {missing[0]!r}: expected images, annotations and categories, as COCO's files have"
         )
+    wrong = next(
+        filter(None, (entry_error(content[name], name) for name in ("images", "annotations", "categories"))), None
+    )
+    if wrong is not None:
+        raise DataError(f"{path}: {wrong}")
     return content
+
+
+def entry_error(entries: Any, name: str) -> str | None:
+    """What is wrong with the list of this name; `None` where each of its entries has what `ENTRIES` wants."""
+    if not isinstance(entries, list):
+        return f"{name} is a {type(entries).__name__}, where a list is expected"
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, Mapping):
+            return f"entry {place} of {name} is {entry!r}, where names and values are expected"
+        for field, kinds in ENTRIES[name].items():
+            if field in OPTIONAL and field not in entry:
+                continue
+            if not isinstance(entry.get(field), kinds) or isinstance(entry[field], bool):
+                words = " or ".join(kind.__name__ for kind in kinds)
+                return f"entry {place} of {name} has the {field} {entry.get(field)!r}, where {words} is expected"
+            if field in ("height", "width") and entry[field] < 1:
+                return f"entry {place} of {name} has the {field} {entry[field]}, where 1 or more is expected"
+    return None
 
 
 def is_panoptic(content: Mapping[str, Any]) -> bool:
@@ -174,7 +207,7 @@ class AnnotationFile:
             box[:] = left, top, left + width, top + height
         except (KeyError, TypeError, ValueError):
             wrong = f"has the bbox {one.get('bbox')!r}, where (left, top, width, height) is expected"
-        if not wrong and one.get("category_id") not in self.labels:
+        if not wrong and not (isinstance(one.get("category_id"), int) and one["category_id"] in self.labels):
             wrong = f"is of category {one.get('category_id')!r}, which has no name"
         if not wrong and not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
             wrong = f"has a box without any pixel, {one['bbox']}"
@@ -198,6 +231,8 @@ class AnnotationFile:
         files = []
         for image in self.images:
             one = by_name.get(image["id"], {"segments_info": []})
+            if wrong := entry_error(one.get("segments_info"), "segments_info"):
+                raise DataError(f"{self.path}: of {image['file_name']}, {wrong}")
             files.append(str(maps / one.get("file_name", Path(image["file_name"]).with_suffix(".png").name)))
             kept = []
             for segment in one["segments_info"]:
@@ -212,21 +247,6 @@ class AnnotationFile:
         return Panoptic(self.digest, tuple(files), segments)
 
 
-def mask_error(segmentation: Any, size: Size | None) -> str:
-    """The error in a segmentation; empty if there is no error, or no segmentation."""
-    if isinstance(segmentation, Mapping):
-        content = segmentation.get("size")
-        if size is not None and tuple(content or ()) != tuple(size):
-            return f"has a mask of size {content}, and its picture has {size[0]} × {size[1]} pixels"
-        return "" if "counts" in segmentation else "has a segmentation without counts"
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-                return "has a polygon of less than three points"
-        return ""
-    return "" if segmentation is None else f"has a segmentation of {type(segmentation).__name__}"
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Instances:
     """Annotations of instances.
@@ -238,6 +258,13 @@ class Instances:
     digest: str
     rows: Sequence[tuple[Size | None, list[tuple[int, np.ndarray, Mapping[str, Any]]]]]
     files: tuple[str, ...] = ()
+
+    @property
+    def masked(self) -> bool:
+        """Whether all have masks."""
+        return all(size is not None for size, some in self.rows if some) and all(
+            one.get("segmentation") for _, some in self.rows for *_, one in some
+        )
 
     def said(self, index: int) -> Size | None:
         return self.rows[index][0]
@@ -269,31 +296,6 @@ class Instances:
         raise NotImplementedError
 
 
-def encoded_mask(segmentation: Any, size: Size) -> dict[str, Any]:
-    """The compressed run-length encoding of a mask given as polygons, as runs, or as compressed runs."""
-    mask = _mask_library()
-    height, width = size
-    if isinstance(segmentation, list):
-        return mask.merge(mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return mask.frPyObjects(segmentation, height, width)
-    counts = segmentation["counts"]
-    return {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
-
-
-def decoded_mask(segmentation: Any, size: Size) -> UInt8[np.ndarray, "height width"]:
-    """The pixels of a mask, decoded by COCO's API."""
-    return _mask_library().decode(encoded_mask(segmentation, size))
-
-
-def _mask_library():
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError:
-        raise DataError("masks in COCO's format are read by pycocotools: pip install 'lacuna-jax[scenes]'") from None
-    return mask
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Panoptic:
     """Annotations of segments, in maps.
@@ -301,6 +303,8 @@ class Panoptic:
     Attributes:
         segments: for each picture (id, label, whether it is a crowd).
     """
+
+    masked: ClassVar[bool] = True
 
     digest: str
     files: tuple[str, ...]

@@ -62,7 +62,11 @@ class SceneExamples(Examples):
             raise DataError(
                 f"objects={self.form.objects}: of these pictures the depth alone is known, set objects to 0"
             )
-
+        if "mask_labels" in self.form.reads and not all(items.masked for items in self.scenes):
+            raise DataError(
+                "masks are asked for, and not all objects have one: give each annotation a segmentation and each picture of"
+                " them its height and width, or leave those without out of the file"
+            )
         if self.form.objects:
             ends = np.cumsum([len(items) for items in self.scenes])
             for place in self.places.tolist():

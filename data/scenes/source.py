@@ -1,6 +1,7 @@
 """The data of an experiment on scenes: a source, the resizing of pictures, and the augmentation."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -64,8 +65,8 @@ class Scenes(Source):
     alteration: Alteration = Alteration()
 
     def __post_init__(self) -> None:
-        if not self.depth_scale > 0:
-            raise DataError(f"depth_scale={self.depth_scale}: expected a number above 0")
+        if not 0 < self.depth_scale < math.inf:
+            raise DataError(f"depth_scale={self.depth_scale}: expected a number above 0, not infinite")
         self.processor  # noqa: B018 (it checks the settings)
 
     @property

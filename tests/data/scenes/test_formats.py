@@ -10,6 +10,7 @@ from PIL import Image
 from data import DataError
 from data.forms import SceneForm
 from data.ragged import IGNORED
+from data.scenes.coco_masks import mask_error, unpacked_runs
 from data.scenes.items import read_scene
 from data.scenes.source import PreparedScenes, Scenes
 from tests.data.scenes.folders import (
@@ -86,6 +87,23 @@ BAD = {
     "has a polygon of less than three points": {**instance(55, 12, 3, (5, 5, 9, 9)), "segmentation": [[1, 1, 2, 2]]},
     "has the bbox 'here'": {**instance(56, 12, 3, (5, 5, 9, 9)), "bbox": "here"},
     "is of no picture that is there": instance(57, 99, 3, (5, 5, 9, 9)),
+    "has a mask of 100 pixels, and its picture has 40 × 60": {
+        **instance(59, 12, 3, (5, 5, 9, 9)),
+        "segmentation": {"size": [40, 60], "counts": [0, 100]},
+    },
+    "has a mask whose counts are no lengths of runs": {
+        **instance(59, 12, 3, (5, 5, 9, 9)),
+        "segmentation": {"size": [40, 60], "counts": [-5, 2405]},
+    },
+    "has a mask whose counts are no lengths": {
+        **instance(59, 12, 3, (5, 5, 9, 9)),
+        "segmentation": {"size": [40, 60], "counts": "no runs"},
+    },
+    "has a polygon with a point that is no pair of numbers": {
+        **instance(59, 12, 3, (5, 5, 9, 9)),
+        "segmentation": [[1, 1, 5, float("nan"), 5, 5]],
+    },
+    "is of category \\[3\\], which has no name": {**instance(59, 12, 3, (5, 5, 9, 9)), "category_id": [3]},
     "box without any pixel, \\[nan": instance(58, 12, 3, (float("nan"), 5, 9, 9)),
 }
 
@@ -101,6 +119,77 @@ def test_a_broken_annotation_is_refused_or_left_out(wrong: str, tmp_path: Path) 
     assert sum(len(scene.labels) for scene in everything(data)) == len(GOOD)
     assert any("1 annotations" in line and "left out" in line for line in said)
     assert len(settings.survey(lambda done, count: None).broken) == 1
+
+
+def test_runs_in_a_text_are_those_of_pycocotools() -> None:
+    from pycocotools import mask
+
+    rng = np.random.default_rng(0)
+    for density in (0.0, 0.02, 0.5, 1.0):
+        pixels = np.asfortranarray(rng.random((37, 300)) < density, np.uint8)
+        pixels[:, 100:220] = 1
+        runs = unpacked_runs(mask.encode(pixels)["counts"])
+        values = np.arange(len(runs)) % 2
+        np.testing.assert_array_equal(np.repeat(values, runs), pixels.ravel(order="F"))
+        assert not mask_error(mask.encode(pixels), pixels.shape)
+    assert unpacked_runs("no runs") is None and unpacked_runs("P") is None
+
+
+ENTRIES = {
+    "entry 0 of images has the file_name None, where str is expected": ("images", "file_name", None),
+    "entry 0 of images has the id None, where int or str": ("images", "id", None),
+    "entry 0 of images has the height 'tall', where int is expected": ("images", "height", "tall"),
+    "entry 0 of images has the width 0, where 1 or more": ("images", "width", 0),
+    "entry 0 of categories has the name None, where str is expected": ("categories", "name", None),
+    "entry 0 of categories has the id True, where int is expected": ("categories", "id", True),
+}
+
+
+@pytest.mark.parametrize("wrong", ENTRIES)
+def test_an_entry_without_what_it_must_have(wrong: str, tmp_path: Path) -> None:
+    folder, (entries, field, value) = write_coco(tmp_path / "coco"), ENTRIES[wrong]
+    file = folder / "annotations" / "instances_train2017.json"
+    told = json.loads(file.read_text())
+    told[entries][0][field] = value
+    file.write_text(json.dumps(told))
+    with pytest.raises(DataError, match=f"instances_train2017.json: {wrong}"):
+        prepared(folder)
+    told[entries] = "none"
+    file.write_text(json.dumps(told))
+    with pytest.raises(DataError, match=f"{entries} is a str, where a list is expected"):
+        prepared(folder)
+    told[entries] = ["none"]
+    file.write_text(json.dumps(told))
+    with pytest.raises(DataError, match=f"entry 0 of {entries} is 'none', where names and values"):
+        prepared(folder)
+
+
+SEGMENTS = {
+    "segments_info is a str, where a list": "none",
+    "segments_info is a NoneType, where a list": None,
+    "entry 0 of segments_info has the id None, where int": [{"category_id": 3}],
+    "entry 0 of segments_info has the category_id 'cat', where int": [{"id": 300, "category_id": "cat"}],
+}
+
+
+@pytest.mark.parametrize("wrong", SEGMENTS)
+def test_segments_without_what_they_must_have(wrong: str, tmp_path: Path) -> None:
+    folder = write_panoptic(tmp_path / "panoptic")
+    (file,) = (folder / "annotations").glob("*.json")
+    told = json.loads(file.read_text())
+    told["annotations"][1]["segments_info"] = SEGMENTS[wrong]
+    file.write_text(json.dumps(told))
+    with pytest.raises(DataError, match=f"of 1.jpg, {wrong}"):
+        prepared(folder)
+
+
+def test_masks_that_are_asked_for_must_be_there(tmp_path: Path) -> None:
+    without = {**instance(50, 12, 3, (5, 5, 9, 9)), "segmentation": []}
+    data = prepared(write_coco(tmp_path / "coco", [*GOOD, without]))
+    boxes = SceneForm((96, 96), objects=4)
+    assert len(data.training(boxes, 0).batch(np.arange(3))["boxes"]) == 3
+    with pytest.raises(DataError, match="masks are asked for, and not all objects have one"):
+        data.training(FORM, 0)
 
 
 def test_boxes_that_are_outside_by_rounding_are_cut_off(tmp_path: Path) -> None:
