@@ -18,7 +18,6 @@ from models.model import Model
 from models.resnet import ResNetConfig
 from objectives import Augmented, MaskPrediction, Objective, SetPrediction
 from objectives.losses import IGNORED
-from tests.marks import first_fast
 from tests.training.test_step import distance
 from training.optimizers import SGD
 from training.parallel import Parallel, logical_axes
@@ -144,12 +143,15 @@ def check_split(name: str, split: str) -> None:
     assert TASKS[name].reported <= metrics.keys()
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    "split", [pytest.param(x, marks=pytest.mark.slow) if x == "data 2 × fsdp 2" else x for x in SPLITS]
+)
 def test_any_split_has_the_gradient_of_the_whole_batch_of_boxes(split):
     check_split("boxes", split)
 
 
-@pytest.mark.parametrize("split", first_fast(reversed(SPLITS)))
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
 def test_any_split_has_the_gradient_of_the_whole_batch_of_masks(split):
     check_split("masks", split)
 
