@@ -34,7 +34,7 @@ def _finite(numbers: list[Any]) -> bool:
 
 
 def _runs_error(segmentation: Mapping[str, Any], size: Size | None) -> str:
-    """The error in a run-length encoding. pycocotools writes behind the end of a mask whose runs are too long."""
+    """The error in a run-length encoding, whose runs fill the picture exactly."""
     if "counts" not in segmentation:
         return "has a segmentation without counts"
     shape, counts = segmentation.get("size"), segmentation["counts"]
